@@ -1,1 +1,5 @@
-//! Skeleton.
+//! Central: receives the feeds of the stores, keeps them, and says which slow till costs what.
+//!
+//! The modules stand in the order in which a datum passes through them.
+
+pub mod decode;
