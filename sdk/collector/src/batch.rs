@@ -1,0 +1,183 @@
+//! Samples on their way to the host, kept in columns: a series' labels cross the border once, not once a sample.
+
+use std::collections::BTreeMap;
+
+/// One of the plugin's metrics: its place in `plugin.toml`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MetricId(u16);
+
+impl MetricId {
+    /// The metric at this place of the descriptor; `plugin!` makes these constants.
+    pub const fn new(index: u16) -> Self {
+        Self(index)
+    }
+
+    /// The place in the descriptor's metrics.
+    pub const fn index(self) -> u16 {
+        self.0
+    }
+}
+
+/// Values of one series.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Values {
+    /// In the metric's unit.
+    Reals(Vec<f64>),
+    /// Whole multiples of 10^-decimals of the metric's unit.
+    Integers(Vec<i64>),
+}
+
+/// Samples of one metric with the same labels: as many times as values.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Series {
+    /// Which metric.
+    pub metric: MetricId,
+    /// In the order of the metric's label keys.
+    pub labels: Vec<String>,
+    /// In the order they were pushed.
+    pub values: Values,
+    /// UTC milliseconds of the events themselves.
+    pub times_ms: Vec<u64>,
+}
+
+/// What one call of `collect` found.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Batch {
+    series: Vec<Series>,
+    /// From a hash of metric, labels and form to the place in `series`.
+    places: BTreeMap<u64, usize>,
+    /// There is more to read at once: the host calls `collect` again, within its bounds.
+    pub more: bool,
+}
+
+/// In which form a series holds its values.
+#[derive(Clone, Copy, PartialEq)]
+enum Form {
+    Real,
+    Integer,
+}
+
+impl Batch {
+    /// Adds a value in the metric's unit, at the UTC millisecond of its event.
+    /// `labels` are in the order of the metric's label keys. Not for money: see [`Batch::push_integer`].
+    pub fn push_real(&mut self, metric: MetricId, labels: &[&str], value: f64, time_ms: u64) {
+        let series = self.series_of(metric, labels, Form::Real);
+        if let Values::Reals(reals) = &mut series.values {
+            reals.push(value);
+            series.times_ms.push(time_ms);
+        }
+    }
+
+    /// Adds a value as a whole number of 10^-decimals of the metric's unit, such as cents of euros.
+    pub fn push_integer(&mut self, metric: MetricId, labels: &[&str], value: i64, time_ms: u64) {
+        let series = self.series_of(metric, labels, Form::Integer);
+        if let Values::Integers(integers) = &mut series.values {
+            integers.push(value);
+            series.times_ms.push(time_ms);
+        }
+    }
+
+    /// The series in the order of their first sample.
+    pub fn series(&self) -> &[Series] {
+        &self.series
+    }
+
+    /// The series, for the host.
+    pub fn into_series(self) -> Vec<Series> {
+        self.series
+    }
+
+    /// Samples of all series.
+    pub fn samples(&self) -> usize {
+        self.series.iter().map(|series| series.times_ms.len()).sum()
+    }
+
+    fn series_of(&mut self, metric: MetricId, labels: &[&str], form: Form) -> &mut Series {
+        let mut key = hash(metric, labels, form);
+        // Two series with one hash lie at neighboring keys.
+        while let Some(place) = self.places.get(&key).copied() {
+            if is_series(&self.series[place], metric, labels, form) {
+                return &mut self.series[place];
+            }
+            key = key.wrapping_add(1);
+        }
+        self.places.insert(key, self.series.len());
+        self.series.push(Series {
+            metric,
+            labels: labels.iter().map(|label| (*label).to_owned()).collect(),
+            values: match form {
+                Form::Real => Values::Reals(Vec::new()),
+                Form::Integer => Values::Integers(Vec::new()),
+            },
+            times_ms: Vec::new(),
+        });
+        let last = self.series.len() - 1;
+        &mut self.series[last]
+    }
+}
+
+fn is_series(series: &Series, metric: MetricId, labels: &[&str], form: Form) -> bool {
+    let same_form = matches!(
+        (&series.values, form),
+        (Values::Reals(_), Form::Real) | (Values::Integers(_), Form::Integer)
+    );
+    same_form && series.metric == metric && series.labels == labels
+}
+
+/// FNV-1a. Source: RFC 9923, section 2.
+fn hash(metric: MetricId, labels: &[&str], form: Form) -> u64 {
+    let [high, low] = metric.index().to_be_bytes();
+    let head = [high, low, form as u8];
+    let bytes = labels.iter().flat_map(|label| label.bytes().chain([0xff]));
+    head.into_iter()
+        .chain(bytes)
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEPTH: MetricId = MetricId::new(0);
+    const AGE: MetricId = MetricId::new(1);
+
+    #[test]
+    fn samples_of_one_series_share_a_column() {
+        let mut batch = Batch::default();
+        batch.push_real(DEPTH, &["a"], 1.0, 10);
+        batch.push_real(DEPTH, &["b"], 2.0, 11);
+        batch.push_real(DEPTH, &["a"], 3.0, 12);
+        batch.push_real(AGE, &["a"], 4.0, 13);
+        let columns: Vec<_> = batch.series().iter().map(|s| (s.labels[0].as_str(), s.times_ms.clone())).collect();
+        assert_eq!(columns, [("a", vec![10, 12]), ("b", vec![11]), ("a", vec![13])]);
+        assert_eq!(batch.samples(), 4);
+    }
+
+    #[test]
+    fn reals_and_integers_of_one_metric_lie_apart() {
+        let mut batch = Batch::default();
+        batch.push_real(DEPTH, &[], 1.5, 10);
+        batch.push_integer(DEPTH, &[], 2, 11);
+        assert_eq!(batch.series().len(), 2);
+        assert_eq!(batch.series()[1].values, Values::Integers(vec![2]));
+    }
+
+    #[test]
+    fn labels_that_only_concatenate_alike_are_two_series() {
+        let mut batch = Batch::default();
+        batch.push_integer(DEPTH, &["ab", "c"], 1, 10);
+        batch.push_integer(DEPTH, &["a", "bc"], 1, 10);
+        assert_eq!(batch.series().len(), 2);
+    }
+
+    #[test]
+    fn series_whose_hashes_collide_stay_apart() {
+        let mut batch = Batch::default();
+        batch.push_integer(DEPTH, &["first"], 1, 10);
+        let taken = hash(DEPTH, &["second"], Form::Integer);
+        batch.places.insert(taken, 0);
+        batch.push_integer(DEPTH, &["second"], 2, 11);
+        batch.push_integer(DEPTH, &["second"], 3, 12);
+        assert_eq!(batch.series()[1].values, Values::Integers(vec![2, 3]));
+    }
+}

@@ -1,0 +1,70 @@
+//! Why a collector could not do its work, as the host tells it to the operator.
+
+use std::fmt;
+
+use crate::Fault;
+
+/// What the host does after an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The settings are wrong: not tried again until they change.
+    Config,
+    /// It may work next time.
+    Transient,
+    /// It will not work again in this instance.
+    Permanent,
+}
+
+impl ErrorKind {
+    /// The kind in lower case, as golden files write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Config => "config",
+            Self::Transient => "transient",
+            Self::Permanent => "permanent",
+        }
+    }
+}
+
+/// An error of a collector.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    /// What the host does about it.
+    pub kind: ErrorKind,
+    /// Lower case, no full stop, naming the thing but no input of customers.
+    pub message: String,
+}
+
+impl Error {
+    /// The settings are wrong.
+    pub fn config(message: impl Into<String>) -> Self {
+        Self { kind: ErrorKind::Config, message: message.into() }
+    }
+
+    /// It may work next time.
+    pub fn transient(message: impl Into<String>) -> Self {
+        Self { kind: ErrorKind::Transient, message: message.into() }
+    }
+
+    /// It will not work again in this instance.
+    pub fn permanent(message: impl Into<String>) -> Self {
+        Self { kind: ErrorKind::Permanent, message: message.into() }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}", self.kind.name(), self.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Unknown => Self::config(fault.to_string()),
+            Fault::Unavailable | Fault::Exhausted => Self::transient(fault.to_string()),
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! What a plugin may ask of its host, and nothing else.
+
+use std::fmt;
+
+use crate::Error;
+
+/// The agent, seen from a plugin. In a `.wasm` these are the host's functions, in tests a folder of files.
+pub trait Host {
+    /// Now, in UTC milliseconds, of the time that the agent lives in: it may be replayed.
+    fn now_ms(&mut self) -> u64;
+
+    /// A line in the agent's log: cut at 1 KiB, rate-limited, guarded against cardholder data.
+    fn log(&mut self, level: Level, message: &str);
+
+    /// What the last committed [`Host::set_state`] left, empty at first.
+    fn state(&mut self) -> Vec<u8>;
+
+    /// Keeps a value, at most 64 KiB, durable together with the batch that `collect` returns.
+    ///
+    /// # Errors
+    /// [`Error::permanent`] when the value is too large.
+    fn set_state(&mut self, value: &[u8]) -> Result<(), Error>;
+
+    /// The next whole lines of a source of kind `lines`, across rotations of the file.
+    ///
+    /// # Errors
+    /// A [`Fault`] when the source gives nothing.
+    fn read_lines(&mut self, source: &str, bytes_max: u32) -> Result<Lines, Fault>;
+
+    /// The next new file of a source of kind `documents`, whole, oldest first; `None` when all are read.
+    ///
+    /// # Errors
+    /// A [`Fault`] when the source gives nothing.
+    fn next_document(&mut self, source: &str) -> Result<Option<Document>, Fault>;
+
+    /// What lies now in the folder of a source of kind `folder`.
+    ///
+    /// # Errors
+    /// A [`Fault`] when the source gives nothing.
+    fn list_folder(&mut self, source: &str) -> Result<Listing, Fault>;
+}
+
+/// How serious a log line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// For whoever writes the plugin.
+    Debug,
+    /// Started, stopped, changed.
+    Info,
+    /// It went wrong and the plugin recovered.
+    Warn,
+    /// Data was lost or a person is needed.
+    Error,
+}
+
+impl Level {
+    /// The level in lower case, as golden files write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// Whole lines of a tailed file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lines {
+    /// Each line with its `\n`.
+    pub bytes: Vec<u8>,
+    /// More is there already.
+    pub more: bool,
+    /// Bytes skipped since the last call because a line was longer than the limit.
+    pub skipped_bytes: u64,
+}
+
+impl Lines {
+    /// The lines without their `\n` or `\r\n`.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        self.bytes.split_inclusive(|byte| *byte == b'\n').map(|line| {
+            let line = line.strip_suffix(b"\n").unwrap_or(line);
+            line.strip_suffix(b"\r").unwrap_or(line)
+        })
+    }
+}
+
+/// A whole file of a folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Document {
+    /// The file's name without its folder.
+    pub name: String,
+    /// When it was last written, in UTC milliseconds.
+    pub modified_ms: u64,
+    /// Its content.
+    pub bytes: Vec<u8>,
+}
+
+/// A file of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The file's name without its folder.
+    pub name: String,
+    /// In bytes.
+    pub size: u64,
+    /// When it was last written, in UTC milliseconds.
+    pub modified_ms: u64,
+}
+
+/// What lies in a folder.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// All files that match, also those beyond the limit of `entries`.
+    pub count: u64,
+    /// The size of all of them, in bytes.
+    pub bytes: u64,
+    /// When the oldest was last written, in UTC milliseconds.
+    pub oldest_modified_ms: Option<u64>,
+    /// The oldest of them.
+    pub entries: Vec<Entry>,
+}
+
+/// Why a source gives nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// No source of that name was granted, or it is of another kind.
+    Unknown,
+    /// The file or folder is missing or cannot be read; the agent reports it as `source.up` 0.
+    Unavailable,
+    /// The plugin read more than it may in one call.
+    Exhausted,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Unknown => "no source of that name and kind is granted",
+            Self::Unavailable => "the source is missing or cannot be read",
+            Self::Exhausted => "more was read than one call may",
+        })
+    }
+}
+
+impl std::error::Error for Fault {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_come_without_their_ends() {
+        let lines = Lines { bytes: b"one\r\n\ntwo\n".to_vec(), ..Lines::default() };
+        assert_eq!(lines.iter().collect::<Vec<_>>(), [&b"one"[..], b"", b"two"]);
+        assert_eq!(Lines::default().iter().count(), 0);
+    }
+}

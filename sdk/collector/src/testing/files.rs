@@ -1,0 +1,262 @@
+//! A host whose sources are bytes in memory, filled by hand or from a folder.
+//!
+//! It behaves as the agent does: whole lines in chunks, documents oldest first, and what a failed call read comes again.
+
+use std::collections::BTreeMap;
+
+use crate::{Document, Entry, Error, Fault, Host, Level, Lines, Listing};
+
+/// So small that golden cases take several calls.
+const CHUNK_BYTES: usize = 4096;
+/// A longer line is skipped and its bytes are told.
+const LINE_BYTES_MAX: usize = 64 * 1024;
+/// As in the agent.
+const STATE_BYTES_MAX: usize = 64 * 1024;
+/// As in the agent: a listing names at most so many files.
+const ENTRIES_MAX: usize = 1000;
+
+/// A [`Host`] for tests.
+#[derive(Clone, Debug, Default)]
+pub struct FileHost {
+    now_ms: u64,
+    sources: BTreeMap<String, Source>,
+    state: Vec<u8>,
+    committed: Committed,
+    logs: Vec<(Level, String)>,
+}
+
+/// What a failed call goes back to.
+#[derive(Clone, Debug, Default)]
+struct Committed {
+    positions: BTreeMap<String, usize>,
+    state: Vec<u8>,
+}
+
+#[derive(Clone, Debug)]
+enum Source {
+    /// A tailed file, read up to `position`.
+    Lines { bytes: Vec<u8>, position: usize },
+    /// A folder, whose first `position` files were given as documents.
+    Folder { files: Vec<Document>, position: usize },
+}
+
+impl FileHost {
+    /// A host without sources at this time.
+    pub fn new(now_ms: u64) -> Self {
+        Self { now_ms, ..Self::default() }
+    }
+
+    /// Sets the clock.
+    pub fn set_now(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
+    }
+
+    /// Appends to a source of kind `lines`, which it makes when there is none.
+    pub fn append_lines(&mut self, source: &str, bytes: &[u8]) {
+        let empty = || Source::Lines { bytes: Vec::new(), position: 0 };
+        if let Source::Lines { bytes: all, .. } = self.sources.entry(source.to_owned()).or_insert_with(empty) {
+            all.extend_from_slice(bytes);
+        }
+    }
+
+    /// Makes a source of kind `documents` or `folder`; without files it is an empty folder.
+    pub fn add_folder(&mut self, source: &str) {
+        let empty = || Source::Folder { files: Vec::new(), position: 0 };
+        self.sources.entry(source.to_owned()).or_insert_with(empty);
+    }
+
+    /// Puts a file into a source of kind `documents` or `folder`, which it makes when there is none.
+    pub fn add_file(&mut self, source: &str, name: &str, modified_ms: u64, bytes: &[u8]) {
+        self.add_folder(source);
+        if let Some(Source::Folder { files, position }) = self.sources.get_mut(source) {
+            files.push(Document { name: name.to_owned(), modified_ms, bytes: bytes.to_vec() });
+            files[*position..].sort_by(|a, b| (a.modified_ms, &a.name).cmp(&(b.modified_ms, &b.name)));
+        }
+    }
+
+    /// What was read and kept since the last commit counts as used: `collect` returned `Ok`.
+    pub fn commit(&mut self) {
+        let positions = self.sources.iter().map(|(name, source)| (name.clone(), source.position())).collect();
+        self.committed = Committed { positions, state: self.state.clone() };
+    }
+
+    /// What was read since the last commit comes again: `collect` failed.
+    pub fn roll_back(&mut self) {
+        self.state.clone_from(&self.committed.state);
+        for (name, source) in &mut self.sources {
+            *source.position_mut() = self.committed.positions.get(name).copied().unwrap_or(0);
+        }
+    }
+
+    /// The log lines since the last call of this.
+    pub fn take_logs(&mut self) -> Vec<(Level, String)> {
+        std::mem::take(&mut self.logs)
+    }
+}
+
+impl Source {
+    fn position(&self) -> usize {
+        match self {
+            Self::Lines { position, .. } | Self::Folder { position, .. } => *position,
+        }
+    }
+
+    fn position_mut(&mut self) -> &mut usize {
+        match self {
+            Self::Lines { position, .. } | Self::Folder { position, .. } => position,
+        }
+    }
+}
+
+impl Host for FileHost {
+    fn now_ms(&mut self) -> u64 {
+        self.now_ms
+    }
+
+    fn log(&mut self, level: Level, message: &str) {
+        self.logs.push((level, message.to_owned()));
+    }
+
+    fn state(&mut self) -> Vec<u8> {
+        self.state.clone()
+    }
+
+    fn set_state(&mut self, value: &[u8]) -> Result<(), Error> {
+        if value.len() > STATE_BYTES_MAX {
+            return Err(Error::permanent(format!("state of {} bytes, at most {STATE_BYTES_MAX}", value.len())));
+        }
+        self.state = value.to_vec();
+        Ok(())
+    }
+
+    fn read_lines(&mut self, source: &str, bytes_max: u32) -> Result<Lines, Fault> {
+        match self.sources.get_mut(source) {
+            Some(Source::Lines { bytes, position }) => {
+                let most = usize::try_from(bytes_max).unwrap_or(usize::MAX).min(CHUNK_BYTES);
+                Ok(next_lines(bytes, position, most))
+            }
+            _ => Err(Fault::Unknown),
+        }
+    }
+
+    fn next_document(&mut self, source: &str) -> Result<Option<Document>, Fault> {
+        match self.sources.get_mut(source) {
+            Some(Source::Folder { files, position }) => {
+                let document = files.get(*position).cloned();
+                *position += usize::from(document.is_some());
+                Ok(document)
+            }
+            _ => Err(Fault::Unknown),
+        }
+    }
+
+    fn list_folder(&mut self, source: &str) -> Result<Listing, Fault> {
+        match self.sources.get(source) {
+            Some(Source::Folder { files, .. }) => Ok(listing(files)),
+            _ => Err(Fault::Unknown),
+        }
+    }
+}
+
+/// Whole lines of at most `bytes_max` together, but at least one.
+fn next_lines(bytes: &[u8], position: &mut usize, bytes_max: usize) -> Lines {
+    let mut lines = Lines::default();
+    while let Some(line) = first_line(&bytes[*position..]) {
+        if line.len() > LINE_BYTES_MAX {
+            lines.skipped_bytes += line.len() as u64;
+        } else if lines.bytes.is_empty() || lines.bytes.len() + line.len() <= bytes_max {
+            lines.bytes.extend_from_slice(line);
+        } else {
+            lines.more = true;
+            break;
+        }
+        *position += line.len();
+    }
+    lines
+}
+
+/// A line is whole when its `\n` is there.
+fn first_line(bytes: &[u8]) -> Option<&[u8]> {
+    let end = bytes.iter().position(|byte| *byte == b'\n')?;
+    Some(&bytes[..=end])
+}
+
+fn listing(files: &[Document]) -> Listing {
+    let mut oldest_first: Vec<&Document> = files.iter().collect();
+    oldest_first.sort_by(|a, b| (a.modified_ms, &a.name).cmp(&(b.modified_ms, &b.name)));
+    let entry = |file: &&Document| Entry {
+        name: file.name.clone(),
+        size: file.bytes.len() as u64,
+        modified_ms: file.modified_ms,
+    };
+    Listing {
+        count: files.len() as u64,
+        bytes: files.iter().map(|file| file.bytes.len() as u64).sum(),
+        oldest_modified_ms: oldest_first.first().map(|file| file.modified_ms),
+        entries: oldest_first.iter().take(ENTRIES_MAX).map(entry).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_come_whole_and_in_chunks() {
+        let mut host = FileHost::new(0);
+        host.append_lines("log", b"one\ntwo\nthr");
+        let first = host.read_lines("log", 5).unwrap();
+        assert_eq!((first.bytes.as_slice(), first.more), (&b"one\n"[..], true));
+        let second = host.read_lines("log", 5).unwrap();
+        assert_eq!((second.bytes.as_slice(), second.more), (&b"two\n"[..], false));
+        host.append_lines("log", b"ee\n");
+        assert_eq!(host.read_lines("log", 5).unwrap().bytes, b"three\n");
+    }
+
+    #[test]
+    fn a_too_long_line_is_skipped_and_told() {
+        let mut host = FileHost::new(0);
+        host.append_lines("log", &[b'x'; LINE_BYTES_MAX]);
+        host.append_lines("log", b"\nshort\n");
+        let lines = host.read_lines("log", 100).unwrap();
+        assert_eq!((lines.bytes.as_slice(), lines.skipped_bytes), (&b"short\n"[..], LINE_BYTES_MAX as u64 + 1));
+    }
+
+    #[test]
+    fn what_a_failed_call_read_comes_again() {
+        let mut host = FileHost::new(0);
+        host.append_lines("log", b"one\n");
+        host.add_file("out", "a.xml", 5, b"<a/>");
+        for _ in 0..2 {
+            assert_eq!(host.read_lines("log", 100).unwrap().bytes, b"one\n");
+            assert!(host.next_document("out").unwrap().is_some());
+            host.set_state(b"half").unwrap();
+            host.roll_back();
+            assert_eq!(host.state(), b"");
+        }
+        assert_eq!(host.read_lines("log", 100).unwrap().bytes, b"one\n");
+        host.commit();
+        host.roll_back();
+        assert_eq!(host.read_lines("log", 100).unwrap().bytes, b"");
+    }
+
+    #[test]
+    fn documents_come_oldest_first_and_once() {
+        let mut host = FileHost::new(0);
+        host.add_file("out", "new.xml", 9, b"new");
+        host.add_file("out", "old.xml", 3, b"old!");
+        let names: Vec<String> =
+            std::iter::from_fn(|| host.next_document("out").unwrap()).map(|document| document.name).collect();
+        assert_eq!(names, ["old.xml", "new.xml"]);
+        let listing = host.list_folder("out").unwrap();
+        assert_eq!((listing.count, listing.bytes, listing.oldest_modified_ms), (2, 7, Some(3)));
+    }
+
+    #[test]
+    fn a_source_of_another_kind_is_unknown() {
+        let mut host = FileHost::new(0);
+        host.append_lines("log", b"");
+        assert_eq!(host.next_document("log"), Err(Fault::Unknown));
+        assert_eq!(host.list_folder("nothing"), Err(Fault::Unknown));
+    }
+}
