@@ -11,7 +11,7 @@ use tillwatch_feed::summary::Summary;
 use tillwatch_feed::topic::SiteId;
 
 /// What a birth says about one series; shared by all observations of it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SeriesInfo {
     pub metric: String,
     /// UCUM.

@@ -2,4 +2,6 @@
 //!
 //! The modules stand in the order in which a datum passes through them.
 
+pub mod cursor;
 pub mod decode;
+pub mod rollup;
