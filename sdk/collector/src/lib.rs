@@ -40,6 +40,7 @@ mod host;
 pub mod guest;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
+pub mod parse;
 
 use serde::de::DeserializeOwned;
 

@@ -6,9 +6,11 @@
 mod case;
 mod files;
 mod golden;
+mod mutate;
 
 pub use files::FileHost;
 pub use golden::golden;
+pub use mutate::mutated;
 
 use crate::{Batch, Collector, Error};
 

@@ -1,0 +1,293 @@
+//! JSON lines by a field map: which key of a line holds what.
+//!
+//! A line and the wanted paths come in, the values at these paths go out, borrowed from the line.
+//! Numbers stay text, so that money never passes through `f64`; what is not wanted is skipped, not built.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::{Decimal, Offset, Wrong, text, time_ms};
+
+/// The keys of a JSON line that hold the wanted values, in the author's order.
+///
+/// A path is a key (`time`), or keys joined by dots for objects in objects (`http.response.status`); a key that itself
+/// holds the dots is found too. An empty path is a value that the lines do not have.
+#[derive(Clone, Debug)]
+pub struct FieldMap<const N: usize> {
+    paths: [String; N],
+}
+
+/// The value of a field; `null` counts as absent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value<'a> {
+    /// A string.
+    Text(Cow<'a, str>),
+    /// A number as written.
+    Number(&'a str),
+    /// `true` or `false`.
+    Bool(bool),
+    /// An object or an array.
+    Nested,
+}
+
+impl<const N: usize> FieldMap<N> {
+    /// A map of these paths.
+    pub fn new(paths: [&str; N]) -> Self {
+        Self {
+            paths: paths.map(str::to_owned),
+        }
+    }
+
+    /// The values of a line, in the order of the paths. Of a repeated key the last counts.
+    ///
+    /// # Errors
+    /// [`Wrong::Encoding`] when the line is not UTF-8, [`Wrong::Syntax`] when it is not one JSON object.
+    pub fn read<'a>(&self, line: &'a [u8]) -> Result<[Option<Value<'a>>; N], Wrong> {
+        let mut values = std::array::from_fn(|_| None);
+        let wanted = std::array::from_fn(|index| {
+            self.paths
+                .get(index)
+                .map(String::as_str)
+                .filter(|path| !path.is_empty())
+        });
+        read_object(text(line)?, &wanted, &mut values)?;
+        Ok(values)
+    }
+}
+
+impl Value<'_> {
+    /// The decimal number that this is, or that its text holds.
+    ///
+    /// # Errors
+    /// [`Wrong::Number`] when it is none.
+    pub fn decimal(&self) -> Result<Decimal, Wrong> {
+        match self {
+            Self::Number(number) => Decimal::parse(number),
+            Self::Text(text) => Decimal::parse(text),
+            Self::Bool(_) | Self::Nested => Err(Wrong::Number),
+        }
+    }
+
+    /// The time that this is, see [`time_ms`].
+    ///
+    /// # Errors
+    /// [`Wrong::Time`] when it is none.
+    pub fn time_ms(&self, local: Offset) -> Result<u64, Wrong> {
+        match self {
+            Self::Number(number) => time_ms(number, local),
+            Self::Text(text) => time_ms(text, local),
+            Self::Bool(_) | Self::Nested => Err(Wrong::Time),
+        }
+    }
+
+    /// The text of a string, number or truth value; none of an object or array.
+    pub fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Number(number) => Some(number),
+            Self::Bool(true) => Some("true"),
+            Self::Bool(false) => Some("false"),
+            Self::Nested => None,
+        }
+    }
+}
+
+/// Fills in what an object holds. Goes as deep as the paths do.
+fn read_object<'a, const N: usize>(
+    json: &'a str,
+    wanted: &[Option<&str>; N],
+    values: &mut [Option<Value<'a>>; N],
+) -> Result<(), Wrong> {
+    let mut deserializer = serde_json::Deserializer::from_str(json);
+    deserializer
+        .deserialize_map(ObjectVisitor { wanted, values })
+        .or(Err(Wrong::Syntax))?;
+    deserializer.end().or(Err(Wrong::Syntax))
+}
+
+struct ObjectVisitor<'w, 'v, 'a, const N: usize> {
+    /// What is left of each path at this depth.
+    wanted: &'w [Option<&'w str>; N],
+    values: &'v mut [Option<Value<'a>>; N],
+}
+
+impl<'a, const N: usize> Visitor<'a> for ObjectVisitor<'_, '_, 'a, N> {
+    type Value = ();
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<M: MapAccess<'a>>(self, mut map: M) -> Result<(), M::Error> {
+        while let Some(Key(key)) = map.next_key()? {
+            let here = self.wanted.map(|path| path == Some(&key));
+            let below = self
+                .wanted
+                .map(|path| path.and_then(|path| path.strip_prefix(&*key)?.strip_prefix('.')));
+            if !here.contains(&true) && below.iter().all(Option::is_none) {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            let json = map.next_value::<&'a RawValue>()?.get();
+            for (slot, _) in self.values.iter_mut().zip(here).filter(|(_, here)| *here) {
+                *slot = value(json);
+            }
+            if json.starts_with('{') && below.iter().any(Option::is_some) {
+                read_object(json, &below, self.values).map_err(serde::de::Error::custom)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A value from its JSON, which the parser has found valid.
+fn value(json: &str) -> Option<Value<'_>> {
+    match json.as_bytes().first()? {
+        b'n' => None,
+        b't' => Some(Value::Bool(true)),
+        b'f' => Some(Value::Bool(false)),
+        b'"' if json.contains('\\') => serde_json::from_str(json)
+            .ok()
+            .map(|text| Value::Text(Cow::Owned(text))),
+        b'"' => json
+            .strip_prefix('"')?
+            .strip_suffix('"')
+            .map(|text| Value::Text(Cow::Borrowed(text))),
+        b'{' | b'[' => Some(Value::Nested),
+        _ => Some(Value::Number(json)),
+    }
+}
+
+/// A key, borrowed unless it holds escapes.
+struct Key<'a>(Cow<'a, str>);
+
+impl<'a> Deserialize<'a> for Key<'a> {
+    fn deserialize<D: Deserializer<'a>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(KeyVisitor).map(Key)
+    }
+}
+
+struct KeyVisitor;
+
+impl<'a> Visitor<'a> for KeyVisitor {
+    type Value = Cow<'a, str>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a key")
+    }
+
+    fn visit_borrowed_str<E>(self, key: &'a str) -> Result<Self::Value, E> {
+        Ok(Cow::Borrowed(key))
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
+        Ok(Cow::Owned(key.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::mutated;
+
+    fn read<'a, const N: usize>(paths: [&str; N], line: &'a str) -> Result<[Option<Value<'a>>; N], Wrong> {
+        FieldMap::new(paths).read(line.as_bytes())
+    }
+
+    fn number(text: &str) -> Option<Value<'_>> {
+        Some(Value::Number(text))
+    }
+
+    #[test]
+    fn values_come_in_the_order_of_the_paths() {
+        let values = read(
+            ["total", "time", "absent", ""],
+            r#"{"time":"12:00","x":[1,{"total":2}],"total":19.99}"#,
+        );
+        assert_eq!(
+            values,
+            Ok([number("19.99"), Some(Value::Text("12:00".into())), None, None])
+        );
+    }
+
+    #[test]
+    fn a_path_goes_into_objects_and_finds_dotted_keys() {
+        let paths = ["http.response.status", "http.method"];
+        let expected = Ok([number("200"), Some(Value::Text("GET".into()))]);
+        assert_eq!(
+            read(paths, r#"{"http":{"response":{"status":200},"method":"GET"}}"#),
+            expected
+        );
+        assert_eq!(
+            read(paths, r#"{"http.response.status":200,"http":{"method":"GET"}}"#),
+            expected
+        );
+        assert_eq!(
+            read(paths, r#"{"http.response":{"status":200},"http.method":"GET"}"#),
+            expected
+        );
+    }
+
+    #[test]
+    fn escapes_are_undone_and_null_is_absent() {
+        let values = read(["a", "b", "c"], r#"{"\u0061":"x\"\u00e9","b":null,"c":false}"#);
+        assert_eq!(
+            values,
+            Ok([Some(Value::Text("x\"é".into())), None, Some(Value::Bool(false))])
+        );
+    }
+
+    #[test]
+    fn of_a_repeated_key_the_last_counts() {
+        assert_eq!(read(["a"], r#"{"a":1,"a":2}"#), Ok([number("2")]));
+    }
+
+    #[test]
+    fn what_is_not_one_object_is_refused() {
+        for line in [
+            "",
+            "12",
+            "[1]",
+            "{",
+            r#"{"a":1"#,
+            r#"{"a":1}{"a":2}"#,
+            r#"{"a":}"#,
+            r#"{"a":01}"#,
+            "{a:1}",
+        ] {
+            assert_eq!(read(["a"], line), Err(Wrong::Syntax), "{line}");
+        }
+        assert_eq!(FieldMap::new(["a"]).read(b"{\"a\":\"\xff\"}"), Err(Wrong::Encoding));
+    }
+
+    #[test]
+    fn deep_nesting_neither_panics_nor_overflows() {
+        let deep = format!("{{\"a\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
+        assert_eq!(read(["a"], &deep), Ok([Some(Value::Nested)]));
+        let objects = format!("{}1{}", "{\"a\":".repeat(50_000), "}".repeat(50_000));
+        assert_eq!(read(["a.a.a"], &objects), Ok([Some(Value::Nested)]));
+    }
+
+    #[test]
+    fn mutated_lines_never_panic() {
+        let corpus: [&[u8]; 3] = [
+            br#"{"time":"2026-11-23T06:38:47.25Z","a":{"b":19.99,"c":"x\n"},"d":[true,null]}"#,
+            br#"{"time":1795415927,"a.b":"12","d":-1.5e3}"#,
+            "{\"time\":\"23/Nov/2026:06:38:47 +0000\",\"a\":{\"b\":\"é\\u00e9\"}}".as_bytes(),
+        ];
+        let map = FieldMap::new(["time", "a.b", "d"]);
+        let mut read_well = 0;
+        for line in mutated(&corpus, 0x7117, 20_000) {
+            let Ok([time, amount, _]) = map.read(&line) else {
+                continue;
+            };
+            read_well += 1;
+            std::hint::black_box(time.map(|time| time.time_ms(Offset::default())));
+            std::hint::black_box(amount.map(|amount| amount.decimal().and_then(|amount| amount.units(2))));
+        }
+        assert!(read_well > 1_000, "only {read_well} mutated lines were still JSON");
+    }
+}

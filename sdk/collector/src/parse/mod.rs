@@ -1,0 +1,77 @@
+//! Reading what foreign programs wrote: times, exact decimals, JSON lines by a field map.
+//!
+//! Bytes come in, checked values or one word of what is wrong go out.
+//! Nothing here panics, loops or allocates by what the input says, and no error holds any of the input.
+
+mod decimal;
+mod fields;
+mod problems;
+mod time;
+
+use std::fmt;
+
+pub use decimal::Decimal;
+pub use fields::{FieldMap, Value};
+pub use problems::Problems;
+pub use time::{Offset, time_ms};
+
+/// What is wrong with a line or document; never with its content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Wrong {
+    /// It is not UTF-8.
+    Encoding,
+    /// It is not in the expected format.
+    Syntax,
+    /// A field that must be there is not.
+    Missing,
+    /// A time cannot be read, or lies before 2000 or after 2099.
+    Time,
+    /// A number cannot be read or is out of range.
+    Number,
+    /// An amount is in another currency than the configured one.
+    Currency,
+    /// It is longer, deeper or holds more than is read.
+    Limit,
+}
+
+impl Wrong {
+    /// All kinds, in the order of their declaration.
+    pub const ALL: [Self; 7] = [
+        Self::Encoding,
+        Self::Syntax,
+        Self::Missing,
+        Self::Time,
+        Self::Number,
+        Self::Currency,
+        Self::Limit,
+    ];
+
+    /// One lower-case word, fit for a label.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Encoding => "encoding",
+            Self::Syntax => "syntax",
+            Self::Missing => "missing",
+            Self::Time => "time",
+            Self::Number => "number",
+            Self::Currency => "currency",
+            Self::Limit => "limit",
+        }
+    }
+}
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+impl std::error::Error for Wrong {}
+
+/// The text of foreign bytes.
+///
+/// # Errors
+/// [`Wrong::Encoding`] when they are not UTF-8.
+pub fn text(bytes: &[u8]) -> Result<&str, Wrong> {
+    std::str::from_utf8(bytes).or(Err(Wrong::Encoding))
+}
