@@ -1,1 +1,8 @@
-//! Skeleton.
+//! What spans machines: a chain of stores with a known truth, and the real programs, brokers and certificates around it.
+//!
+//! The demo, the end-to-end tests and the benchmarks are made of these.
+
+pub mod story;
+pub mod pki;
+pub mod process;
+pub mod mosquitto;

@@ -1,0 +1,87 @@
+//! A real mosquitto on loopback, over TLS, with the settings that the package ships.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::pki::Identity;
+use crate::process::{Process, free_port, wait_for_port};
+
+/// Mosquitto with its own data folder; the same port after each restart.
+pub struct Mosquitto {
+    pub port: u16,
+    settings: PathBuf,
+    log: PathBuf,
+    process: Option<Process>,
+}
+
+impl Mosquitto {
+    /// Writes its settings into `folder` and starts it.
+    ///
+    /// # Errors
+    /// When it is not installed or does not listen within ten seconds.
+    pub fn start(folder: &Path, server: &Identity) -> Result<Self> {
+        std::fs::create_dir_all(folder)?;
+        let port = free_port()?;
+        let settings = folder.join("mosquitto.conf");
+        std::fs::write(&settings, settings_text(port, folder, server)?)?;
+        let mut broker = Self { port, settings, log: folder.join("mosquitto.log"), process: None };
+        broker.restart()?;
+        Ok(broker)
+    }
+
+    /// Kills it, if it runs, and starts it again.
+    ///
+    /// # Errors
+    /// When it does not listen within ten seconds.
+    pub fn restart(&mut self) -> Result<()> {
+        self.kill()?;
+        let mut command = Command::new(installed()?);
+        command.arg("-c").arg(&self.settings);
+        self.process = Some(Process::start("mosquitto", &mut command, &self.log)?);
+        wait_for_port(self.port, Duration::from_secs(10))
+            .with_context(|| std::fs::read_to_string(&self.log).unwrap_or_default())
+    }
+
+    /// `kill -9`.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.take().map_or(Ok(()), |mut process| process.kill())
+    }
+}
+
+/// The shipped settings with this run's paths and port.
+fn settings_text(port: u16, folder: &Path, server: &Identity) -> Result<String> {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/mosquitto");
+    let text = std::fs::read_to_string(shipped.join("mosquitto.conf"))
+        .with_context(|| format!("reading {}", shipped.join("mosquitto.conf").display()))?;
+    let acl = folder.join("acl");
+    std::fs::copy(shipped.join("acl"), &acl).context("copying the shipped acl")?;
+    let replaced = text.lines().map(|line| match line.split_whitespace().next() {
+        Some("listener") => format!("listener {port} 127.0.0.1"),
+        Some("cafile") => format!("cafile {}", server.ca.display()),
+        Some("certfile") => format!("certfile {}", server.certificate.display()),
+        Some("keyfile") => format!("keyfile {}", server.key.display()),
+        Some("acl_file") => format!("acl_file {}", acl.display()),
+        Some("persistence_location") => format!("persistence_location {}/", folder.display()),
+        Some("user") => "user root".to_owned(),
+        _ => line.to_owned(),
+    });
+    Ok(replaced.collect::<Vec<_>>().join("\n") + "\n")
+}
+
+fn installed() -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path)
+        .chain([PathBuf::from("/usr/sbin")])
+        .map(|folder| folder.join("mosquitto"))
+        .find(|candidate| candidate.is_file());
+    match found {
+        Some(found) => Ok(found),
+        None => bail!("mosquitto is not installed\nhint: sudo apt-get install -y mosquitto"),
+    }
+}
