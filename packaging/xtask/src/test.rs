@@ -54,13 +54,26 @@ fn format(root: &Path) -> Result<()> {
 fn spelling(root: &Path) -> Result<()> {
     crate::command::run(Command::new(tools::wheel("typos")?).current_dir(root))?;
     let mut taplo = Command::new(tools::wheel("taplo")?);
-    crate::command::run(taplo.current_dir(root).args(["fmt", "--check", "--diff"]).env("RUST_LOG", "warn"))
+    crate::command::run(
+        taplo
+            .current_dir(root)
+            .args(["fmt", "--check", "--diff"])
+            .env("RUST_LOG", "warn"),
+    )
 }
 
 fn clippy(root: &Path) -> Result<()> {
     crate::command::run(&mut cargo(
         root,
-        &["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"],
+        &[
+            "clippy",
+            "--quiet",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ],
     ))
 }
 
@@ -68,7 +81,10 @@ fn tests(root: &Path) -> Result<()> {
     tools::program("mosquitto", "mosquitto")?;
     let mut test = cargo(root, &["test", "--workspace"]);
     crate::command::run(test.env("TILLWATCH_PROGRAMS", target(root).join(Profile::Dev.folder())))?;
-    let mut compiler = cargo(&root.join("agent/compiler"), &["test", "--quiet", "--locked", "--target-dir"]);
+    let mut compiler = cargo(
+        &root.join("agent/compiler"),
+        &["test", "--quiet", "--locked", "--target-dir"],
+    );
     crate::command::run(compiler.arg(target(root).join("compiler")))
 }
 

@@ -69,7 +69,9 @@ fn install_wheels(folder: &Path) -> Result<()> {
         made(&python)?;
     }
     let pip = folder.join("bin/pip");
-    run(Command::new(pip).args(["install", "--quiet", "--disable-pip-version-check"]).args(WHEELS))
+    run(Command::new(pip)
+        .args(["install", "--quiet", "--disable-pip-version-check"])
+        .args(WHEELS))
 }
 
 fn cache() -> Result<PathBuf> {

@@ -18,9 +18,20 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ("sales", &["tillwatch-sdk"]),
     ("tillwatch-core", &["tillwatch-feed"]),
     ("tillwatch-sandbox", &["tillwatch-core"]),
-    ("tillwatch-agent", &["tillwatch-core", "tillwatch-feed", "tillwatch-sandbox"]),
+    (
+        "tillwatch-agent",
+        &["tillwatch-core", "tillwatch-feed", "tillwatch-sandbox"],
+    ),
     ("tillwatch-central", &["tillwatch-feed"]),
-    ("tillwatch-tests", &["tillwatch-agent", "tillwatch-central", "tillwatch-core", "tillwatch-feed"]),
+    (
+        "tillwatch-tests",
+        &[
+            "tillwatch-agent",
+            "tillwatch-central",
+            "tillwatch-core",
+            "tillwatch-feed",
+        ],
+    ),
     ("xtask", &[]),
 ];
 
@@ -91,19 +102,29 @@ pub(super) fn faults(workspace: &Workspace) -> Vec<String> {
 
 impl Workspace {
     fn members(&self) -> impl Iterator<Item = &Package> {
-        self.packages.iter().filter(|package| self.workspace_members.contains(&package.id))
+        self.packages
+            .iter()
+            .filter(|package| self.workspace_members.contains(&package.id))
     }
 }
 
 fn wrong_arrows(package: &Package) -> Vec<String> {
     let arrows = BTreeMap::from(ARROWS);
     let Some(allowed) = arrows.get(package.name.as_str()) else {
-        return vec![format!("{} has no place in the house\nhint: add it to ARROWS in tidy and to ARCHITECTURE.md", package.name)];
+        return vec![format!(
+            "{} has no place in the house\nhint: add it to ARROWS in tidy and to ARCHITECTURE.md",
+            package.name
+        )];
     };
     package
         .normal_dependencies()
         .filter(|name| arrows.contains_key(name) && !allowed.contains(name))
-        .map(|name| format!("{} must not depend on {name}: see the directions in ARCHITECTURE.md", package.name))
+        .map(|name| {
+            format!(
+                "{} must not depend on {name}: see the directions in ARCHITECTURE.md",
+                package.name
+            )
+        })
         .collect()
 }
 
@@ -113,12 +134,20 @@ fn wrong_doors(package: &Package) -> Vec<String> {
         .filter(|(heavy, doors)| {
             package.normal_dependencies().any(|name| name == *heavy) && !doors.contains(&package.name.as_str())
         })
-        .map(|(heavy, doors)| format!("{} must not depend on {heavy}: its door is {}", package.name, doors.join(" and ")))
+        .map(|(heavy, doors)| {
+            format!(
+                "{} must not depend on {heavy}: its door is {}",
+                package.name,
+                doors.join(" and ")
+            )
+        })
         .collect()
 }
 
 fn unused_dependencies(package: &Package) -> Vec<String> {
-    let Some(folder) = package.manifest_path.parent() else { return Vec::new() };
+    let Some(folder) = package.manifest_path.parent() else {
+        return Vec::new();
+    };
     let sources = super::files::rust_text(folder);
     package
         .dependencies
@@ -131,7 +160,10 @@ fn unused_dependencies(package: &Package) -> Vec<String> {
 
 impl Package {
     fn normal_dependencies(&self) -> impl Iterator<Item = &str> {
-        self.dependencies.iter().filter(|dependency| dependency.kind.is_none()).map(|dependency| dependency.name.as_str())
+        self.dependencies
+            .iter()
+            .filter(|dependency| dependency.kind.is_none())
+            .map(|dependency| dependency.name.as_str())
     }
 }
 
@@ -140,14 +172,21 @@ fn unknown_licenses(workspace: &Workspace) -> Vec<String> {
         .packages
         .iter()
         .filter(|package| !package.license.as_deref().is_some_and(allowed_license))
-        .map(|package| format!("the licence of {} is not on the list: {:?}", package.name, package.license))
+        .map(|package| {
+            format!(
+                "the licence of {} is not on the list: {:?}",
+                package.name, package.license
+            )
+        })
         .collect()
 }
 
 /// `A OR B`, `A/B`, `(A OR B) AND C`: every part of an AND must have an alternative on the list.
 fn allowed_license(expression: &str) -> bool {
     expression.replace(['(', ')'], "").split(" AND ").all(|part| {
-        part.split(" OR ").flat_map(|alternative| alternative.split('/')).any(|name| LICENSES.contains(&name.trim()))
+        part.split(" OR ")
+            .flat_map(|alternative| alternative.split('/'))
+            .any(|name| LICENSES.contains(&name.trim()))
     })
 }
 
@@ -163,15 +202,25 @@ mod tests {
             manifest_path: PathBuf::from("/nowhere/Cargo.toml"),
             dependencies: dependencies
                 .iter()
-                .map(|name| Dependency { name: (*name).to_owned(), rename: None, kind: None })
+                .map(|name| Dependency {
+                    name: (*name).to_owned(),
+                    rename: None,
+                    kind: None,
+                })
                 .collect(),
         }
     }
 
     #[test]
     fn an_arrow_from_central_to_the_agent_is_noticed() {
-        assert_eq!(wrong_arrows(&package("tillwatch-central", &["tillwatch-feed"])), Vec::<String>::new());
-        assert_eq!(wrong_arrows(&package("tillwatch-central", &["tillwatch-agent"])).len(), 1);
+        assert_eq!(
+            wrong_arrows(&package("tillwatch-central", &["tillwatch-feed"])),
+            Vec::<String>::new()
+        );
+        assert_eq!(
+            wrong_arrows(&package("tillwatch-central", &["tillwatch-agent"])).len(),
+            1
+        );
     }
 
     #[test]
@@ -181,7 +230,10 @@ mod tests {
 
     #[test]
     fn wasmtime_outside_the_sandbox_is_noticed() {
-        assert_eq!(wrong_doors(&package("tillwatch-sandbox", &["wasmtime"])), Vec::<String>::new());
+        assert_eq!(
+            wrong_doors(&package("tillwatch-sandbox", &["wasmtime"])),
+            Vec::<String>::new()
+        );
         assert_eq!(wrong_doors(&package("tillwatch-agent", &["wasmtime"])).len(), 1);
     }
 

@@ -10,7 +10,16 @@ use crate::docs::plugin_folders;
 
 /// Crates whose names may stand in one place of the sources only.
 const SOURCE_DOORS: [(&str, &[&str]); 3] = [
-    ("rumqttc::", &["agent/src/uplink", "central/src/intake", "central/src/broker", "central/tests/", "tests/"]),
+    (
+        "rumqttc::",
+        &[
+            "agent/src/uplink",
+            "central/src/intake",
+            "central/src/broker",
+            "central/tests/",
+            "tests/",
+        ],
+    ),
     ("rusqlite::", &["central/src/archive/"]),
     ("wasmtime::", &["agent/sandbox/", "agent/compiler/"]),
 ];
@@ -70,7 +79,9 @@ fn text_faults(file: &str, text: &str) -> Vec<String> {
             }
         }
         if file.ends_with(".rs") && silent_matches(content) {
-            faults.push(format!("{file}:{line}: a statement of matches! alone passes silently\nhint: assert!(matches!(..))"));
+            faults.push(format!(
+                "{file}:{line}: a statement of matches! alone passes silently\nhint: assert!(matches!(..))"
+            ));
         }
     }
     if file.ends_with(".rs") {
@@ -93,7 +104,9 @@ fn source_faults(file: &str, text: &str) -> Vec<String> {
         .collect();
     let generated = text.starts_with("// @generated") || text.starts_with("// This file is @generated");
     if file.contains("/src/") && !text.starts_with("//!") && !generated {
-        faults.push(format!("{file} does not begin with its module doc\nhint: //! what comes in, what goes out, what it never does"));
+        faults.push(format!(
+            "{file} does not begin with its module doc\nhint: //! what comes in, what goes out, what it never does"
+        ));
     }
     faults
 }
@@ -118,12 +131,23 @@ fn changed_golden_files(root: &Path, files: &[String]) -> Result<Vec<String>> {
         if !root.join(file).exists() {
             faults.push(format!("{file} is golden and gone"));
         } else if blob_hash(root, file)? != hash {
-            faults.push(format!("{file} is golden and was changed\nhint: add a new file for the new version"));
+            faults.push(format!(
+                "{file} is golden and was changed\nhint: add a new file for the new version"
+            ));
         }
     }
-    for file in files.iter().filter(|file| GOLDEN.iter().any(|folder| file.starts_with(folder))) {
-        if !listed.lines().any(|line| line.split_once("  ").is_some_and(|(_, name)| name == file)) {
-            faults.push(format!("{file} is golden and not on the list\nhint: add '{}  {file}' to {GOLDEN_LIST}", blob_hash(root, file)?));
+    for file in files
+        .iter()
+        .filter(|file| GOLDEN.iter().any(|folder| file.starts_with(folder)))
+    {
+        if !listed
+            .lines()
+            .any(|line| line.split_once("  ").is_some_and(|(_, name)| name == file))
+        {
+            faults.push(format!(
+                "{file} is golden and not on the list\nhint: add '{}  {file}' to {GOLDEN_LIST}",
+                blob_hash(root, file)?
+            ));
         }
     }
     Ok(faults)
@@ -137,9 +161,14 @@ fn blob_hash(root: &Path, file: &str) -> Result<String> {
 
 fn tracked(root: &Path) -> Result<Vec<String>> {
     let mut git = Command::new("git");
-    git.current_dir(root).args(["ls-files", "--cached", "--others", "--exclude-standard"]);
+    git.current_dir(root)
+        .args(["ls-files", "--cached", "--others", "--exclude-standard"]);
     let listed = output(&mut git)?;
-    Ok(listed.lines().filter(|file| root.join(PathBuf::from(file)).is_file()).map(str::to_owned).collect())
+    Ok(listed
+        .lines()
+        .filter(|file| root.join(PathBuf::from(file)).is_file())
+        .map(str::to_owned)
+        .collect())
 }
 
 #[cfg(test)]
