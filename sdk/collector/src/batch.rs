@@ -129,9 +129,9 @@ fn hash(metric: MetricId, labels: &[&str], form: Form) -> u64 {
     let [high, low] = metric.index().to_be_bytes();
     let head = [high, low, form as u8];
     let bytes = labels.iter().flat_map(|label| label.bytes().chain([0xff]));
-    head.into_iter()
-        .chain(bytes)
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    head.into_iter().chain(bytes).fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 #[cfg(test)]
@@ -148,7 +148,11 @@ mod tests {
         batch.push_real(DEPTH, &["b"], 2.0, 11);
         batch.push_real(DEPTH, &["a"], 3.0, 12);
         batch.push_real(AGE, &["a"], 4.0, 13);
-        let columns: Vec<_> = batch.series().iter().map(|s| (s.labels[0].as_str(), s.times_ms.clone())).collect();
+        let columns: Vec<_> = batch
+            .series()
+            .iter()
+            .map(|s| (s.labels[0].as_str(), s.times_ms.clone()))
+            .collect();
         assert_eq!(columns, [("a", vec![10, 12]), ("b", vec![11]), ("a", vec![13])]);
         assert_eq!(batch.samples(), 4);
     }

@@ -38,17 +38,26 @@ pub struct Error {
 impl Error {
     /// The settings are wrong.
     pub fn config(message: impl Into<String>) -> Self {
-        Self { kind: ErrorKind::Config, message: message.into() }
+        Self {
+            kind: ErrorKind::Config,
+            message: message.into(),
+        }
     }
 
     /// It may work next time.
     pub fn transient(message: impl Into<String>) -> Self {
-        Self { kind: ErrorKind::Transient, message: message.into() }
+        Self {
+            kind: ErrorKind::Transient,
+            message: message.into(),
+        }
     }
 
     /// It will not work again in this instance.
     pub fn permanent(message: impl Into<String>) -> Self {
-        Self { kind: ErrorKind::Permanent, message: message.into() }
+        Self {
+            kind: ErrorKind::Permanent,
+            message: message.into(),
+        }
     }
 }
 

@@ -150,7 +150,10 @@ mod tests {
 
     #[test]
     fn lines_come_without_their_ends() {
-        let lines = Lines { bytes: b"one\r\n\ntwo\n".to_vec(), ..Lines::default() };
+        let lines = Lines {
+            bytes: b"one\r\n\ntwo\n".to_vec(),
+            ..Lines::default()
+        };
         assert_eq!(lines.iter().collect::<Vec<_>>(), [&b"one"[..], b"", b"two"]);
         assert_eq!(Lines::default().iter().count(), 0);
     }

@@ -47,7 +47,7 @@ use serde::de::DeserializeOwned;
 pub use batch::{Batch, MetricId, Series, Values};
 pub use describe::{Descriptor, Kind, Metric};
 pub use error::{Error, ErrorKind};
-pub use host::{Document, Entry, Fault, Level, Lines, Listing, Host};
+pub use host::{Document, Entry, Fault, Host, Level, Lines, Listing};
 
 /// Reads the crate's `plugin.toml` and generates from it, at the crate's root:
 /// `pub mod metric` with one [`MetricId`] a metric (`queue.depth` becomes `metric::QUEUE_DEPTH`)

@@ -51,7 +51,10 @@ pub(super) fn read(folder: &Path) -> Result<Case, String> {
             host.append_lines(source, &read_bytes(&path)?);
         }
     }
-    Ok(Case { settings: read_settings(folder)?, host })
+    Ok(Case {
+        settings: read_settings(folder)?,
+        host,
+    })
 }
 
 fn read_folder(
@@ -68,7 +71,11 @@ fn read_folder(
         if name == ".gitkeep" {
             continue;
         }
-        let age_ms = age_s.get(&format!("{source}/{name}")).copied().unwrap_or(0).saturating_mul(1000);
+        let age_ms = age_s
+            .get(&format!("{source}/{name}"))
+            .copied()
+            .unwrap_or(0)
+            .saturating_mul(1000);
         host.add_file(source, &name, now_ms.saturating_sub(age_ms), &read_bytes(&path)?);
     }
     Ok(())

@@ -43,7 +43,10 @@ enum Source {
 impl FileHost {
     /// A host without sources at this time.
     pub fn new(now_ms: u64) -> Self {
-        Self { now_ms, ..Self::default() }
+        Self {
+            now_ms,
+            ..Self::default()
+        }
     }
 
     /// Sets the clock.
@@ -53,7 +56,10 @@ impl FileHost {
 
     /// Appends to a source of kind `lines`, which it makes when there is none.
     pub fn append_lines(&mut self, source: &str, bytes: &[u8]) {
-        let empty = || Source::Lines { bytes: Vec::new(), position: 0 };
+        let empty = || Source::Lines {
+            bytes: Vec::new(),
+            position: 0,
+        };
         if let Source::Lines { bytes: all, .. } = self.sources.entry(source.to_owned()).or_insert_with(empty) {
             all.extend_from_slice(bytes);
         }
@@ -61,7 +67,10 @@ impl FileHost {
 
     /// Makes a source of kind `documents` or `folder`; without files it is an empty folder.
     pub fn add_folder(&mut self, source: &str) {
-        let empty = || Source::Folder { files: Vec::new(), position: 0 };
+        let empty = || Source::Folder {
+            files: Vec::new(),
+            position: 0,
+        };
         self.sources.entry(source.to_owned()).or_insert_with(empty);
     }
 
@@ -69,15 +78,26 @@ impl FileHost {
     pub fn add_file(&mut self, source: &str, name: &str, modified_ms: u64, bytes: &[u8]) {
         self.add_folder(source);
         if let Some(Source::Folder { files, position }) = self.sources.get_mut(source) {
-            files.push(Document { name: name.to_owned(), modified_ms, bytes: bytes.to_vec() });
+            files.push(Document {
+                name: name.to_owned(),
+                modified_ms,
+                bytes: bytes.to_vec(),
+            });
             files[*position..].sort_by(|a, b| (a.modified_ms, &a.name).cmp(&(b.modified_ms, &b.name)));
         }
     }
 
     /// What was read and kept since the last commit counts as used: `collect` returned `Ok`.
     pub fn commit(&mut self) {
-        let positions = self.sources.iter().map(|(name, source)| (name.clone(), source.position())).collect();
-        self.committed = Committed { positions, state: self.state.clone() };
+        let positions = self
+            .sources
+            .iter()
+            .map(|(name, source)| (name.clone(), source.position()))
+            .collect();
+        self.committed = Committed {
+            positions,
+            state: self.state.clone(),
+        };
     }
 
     /// What was read since the last commit comes again: `collect` failed.
@@ -123,7 +143,10 @@ impl Host for FileHost {
 
     fn set_state(&mut self, value: &[u8]) -> Result<(), Error> {
         if value.len() > STATE_BYTES_MAX {
-            return Err(Error::permanent(format!("state of {} bytes, at most {STATE_BYTES_MAX}", value.len())));
+            return Err(Error::permanent(format!(
+                "state of {} bytes, at most {STATE_BYTES_MAX}",
+                value.len()
+            )));
         }
         self.state = value.to_vec();
         Ok(())
@@ -219,7 +242,10 @@ mod tests {
         host.append_lines("log", &[b'x'; LINE_BYTES_MAX]);
         host.append_lines("log", b"\nshort\n");
         let lines = host.read_lines("log", 100).unwrap();
-        assert_eq!((lines.bytes.as_slice(), lines.skipped_bytes), (&b"short\n"[..], LINE_BYTES_MAX as u64 + 1));
+        assert_eq!(
+            (lines.bytes.as_slice(), lines.skipped_bytes),
+            (&b"short\n"[..], LINE_BYTES_MAX as u64 + 1)
+        );
     }
 
     #[test]
@@ -245,11 +271,15 @@ mod tests {
         let mut host = FileHost::new(0);
         host.add_file("out", "new.xml", 9, b"new");
         host.add_file("out", "old.xml", 3, b"old!");
-        let names: Vec<String> =
-            std::iter::from_fn(|| host.next_document("out").unwrap()).map(|document| document.name).collect();
+        let names: Vec<String> = std::iter::from_fn(|| host.next_document("out").unwrap())
+            .map(|document| document.name)
+            .collect();
         assert_eq!(names, ["old.xml", "new.xml"]);
         let listing = host.list_folder("out").unwrap();
-        assert_eq!((listing.count, listing.bytes, listing.oldest_modified_ms), (2, 7, Some(3)));
+        assert_eq!(
+            (listing.count, listing.bytes, listing.oldest_modified_ms),
+            (2, 7, Some(3))
+        );
     }
 
     #[test]

@@ -20,9 +20,20 @@ const DIFFERENCE_LINES_MAX: usize = 40;
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Line<'a> {
-    Sample { metric: &'a str, labels: BTreeMap<&'a str, &'a str>, value: Value, time_ms: u64 },
-    Log { log: &'a str, message: &'a str },
-    Error { error: &'a str, message: &'a str },
+    Sample {
+        metric: &'a str,
+        labels: BTreeMap<&'a str, &'a str>,
+        value: Value,
+        time_ms: u64,
+    },
+    Log {
+        log: &'a str,
+        message: &'a str,
+    },
+    Error {
+        error: &'a str,
+        message: &'a str,
+    },
 }
 
 /// Reals are written with a decimal point, integers without.
@@ -52,8 +63,15 @@ fn check_all<C: Collector>(descriptor: &Descriptor, folder: &Path, update: bool)
     if cases.is_empty() {
         return Err(format!("no test case in {}", folder.display()));
     }
-    let failures: Vec<String> = cases.iter().filter_map(|path| check::<C>(descriptor, path, update).err()).collect();
-    if failures.is_empty() { Ok(()) } else { Err(failures.join("\n")) }
+    let failures: Vec<String> = cases
+        .iter()
+        .filter_map(|path| check::<C>(descriptor, path, update).err())
+        .collect();
+    if failures.is_empty() {
+        Ok(())
+    } else {
+        Err(failures.join("\n"))
+    }
 }
 
 fn check<C: Collector>(descriptor: &Descriptor, folder: &Path, update: bool) -> Result<(), String> {
@@ -67,7 +85,11 @@ fn check<C: Collector>(descriptor: &Descriptor, folder: &Path, update: bool) -> 
     if expected == actual {
         return Ok(());
     }
-    Err(format!("case {} came out otherwise:\n{}", case::file_name(folder), difference(&expected, &actual)))
+    Err(format!(
+        "case {} came out otherwise:\n{}",
+        case::file_name(folder),
+        difference(&expected, &actual)
+    ))
 }
 
 /// All lines of a case; an `Err` is a fault of the plugin that no expectation may hold.
@@ -105,20 +127,35 @@ fn run<C: Collector>(descriptor: &Descriptor, case: Case) -> Result<String, Stri
 fn write_batch(out: &mut String, descriptor: &Descriptor, batch: &Batch) -> Result<(), String> {
     for series in batch.series() {
         let index = usize::from(series.metric.index());
-        let metric = descriptor.metrics.get(index).ok_or_else(|| format!("the plugin has no metric {index}"))?;
+        let metric = descriptor
+            .metrics
+            .get(index)
+            .ok_or_else(|| format!("the plugin has no metric {index}"))?;
         if metric.label_keys.len() != series.labels.len() {
             let (asked, given) = (&metric.label_keys, &series.labels);
-            return Err(format!("{} has the labels {asked:?}, a sample came with {given:?}", metric.name));
+            return Err(format!(
+                "{} has the labels {asked:?}, a sample came with {given:?}",
+                metric.name
+            ));
         }
         if metric.currency.is_some() && matches!(series.values, Values::Reals(_)) {
             return Err(format!("{} is money: push_integer, not push_real", metric.name));
         }
         for (at, time_ms) in series.times_ms.iter().enumerate() {
-            let labels = metric.label_keys.iter().map(String::as_str).zip(series.labels.iter().map(String::as_str));
+            let labels = metric
+                .label_keys
+                .iter()
+                .map(String::as_str)
+                .zip(series.labels.iter().map(String::as_str));
             let value = value_at(series, at);
             push_line(
                 out,
-                &Line::Sample { metric: &metric.name, labels: labels.collect(), value, time_ms: *time_ms },
+                &Line::Sample {
+                    metric: &metric.name,
+                    labels: labels.collect(),
+                    value,
+                    time_ms: *time_ms,
+                },
             );
         }
     }
@@ -135,14 +172,26 @@ fn value_at(series: &Series, at: usize) -> Value {
 fn write_logs(out: &mut String, host: &mut FileHost) {
     for (level, message) in host.take_logs() {
         if level > Level::Debug {
-            push_line(out, &Line::Log { log: level.name(), message: &message });
+            push_line(
+                out,
+                &Line::Log {
+                    log: level.name(),
+                    message: &message,
+                },
+            );
         }
     }
 }
 
 fn error_line(error: &Error) -> String {
     let mut out = String::new();
-    push_line(&mut out, &Line::Error { error: error.kind.name(), message: &error.message });
+    push_line(
+        &mut out,
+        &Line::Error {
+            error: error.kind.name(),
+            message: &error.message,
+        },
+    );
     out
 }
 
@@ -156,10 +205,18 @@ fn difference(expected: &str, actual: &str) -> String {
     let (expected, actual): (Vec<&str>, Vec<&str>) = (expected.lines().collect(), actual.lines().collect());
     let head = expected.iter().zip(&actual).take_while(|(a, b)| a == b).count();
     let (expected, actual) = (&expected[head..], &actual[head..]);
-    let tail = expected.iter().rev().zip(actual.iter().rev()).take_while(|(a, b)| a == b).count();
+    let tail = expected
+        .iter()
+        .rev()
+        .zip(actual.iter().rev())
+        .take_while(|(a, b)| a == b)
+        .count();
     let (expected, actual) = (&expected[..expected.len() - tail], &actual[..actual.len() - tail]);
     let mut out = format!("  from line {} ({tail} equal lines follow)\n", head + 1);
-    let marked = expected.iter().map(|line| ("-", line)).chain(actual.iter().map(|line| ("+", line)));
+    let marked = expected
+        .iter()
+        .map(|line| ("-", line))
+        .chain(actual.iter().map(|line| ("+", line)));
     for (mark, line) in marked.take(DIFFERENCE_LINES_MAX) {
         writeln!(out, "{mark} {line}").expect("writing to a string cannot fail");
     }

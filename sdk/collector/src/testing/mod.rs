@@ -32,5 +32,7 @@ pub fn collect_all<C: Collector>(collector: &mut C, host: &mut FileHost) -> Resu
             return Ok(batches);
         }
     }
-    Err(Error::permanent(format!("collect still says more after {CALLS_MAX} calls")))
+    Err(Error::permanent(format!(
+        "collect still says more after {CALLS_MAX} calls"
+    )))
 }
