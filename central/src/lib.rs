@@ -5,3 +5,6 @@
 pub mod cursor;
 pub mod decode;
 pub mod rollup;
+pub mod model;
+pub mod incident;
+pub mod impact;

@@ -1,0 +1,3 @@
+//! What an incident costs: the door to expectation, correlation, price and rank.
+
+pub mod chart;
