@@ -1,0 +1,132 @@
+//! From a requested URL to a name that the operator gave: bounded, and without anything from the URL itself.
+
+use serde::Deserialize;
+
+/// Routes that an operator may tell apart.
+const ROUTES_MAX: usize = 40;
+const ROUTE_BYTES_MAX: usize = 48;
+
+/// One entry of the setting `routes`: either `prefix` or `exact`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    prefix: Option<String>,
+    exact: Option<String>,
+    route: String,
+}
+
+/// The routes of a log.
+pub(crate) struct Routes {
+    rules: Vec<(Match, String)>,
+    other: String,
+}
+
+enum Match {
+    Prefix(String),
+    Exact(String),
+}
+
+impl Routes {
+    /// Checks the rules; the error says what to change.
+    pub(crate) fn new(rules: Vec<Rule>, other: String) -> Result<Self, String> {
+        if rules.len() > ROUTES_MAX {
+            return Err(format!("routes: {} entries, at most {ROUTES_MAX}", rules.len()));
+        }
+        check_name("other_route", &other)?;
+        let rules = rules.into_iter().map(checked).collect::<Result<_, _>>()?;
+        Ok(Self { rules, other })
+    }
+
+    /// The route of a requested path or URL: of the first rule that matches.
+    pub(crate) fn of(&self, target: &str) -> &str {
+        let path = path(target);
+        let found = self.rules.iter().find(|(rule, _)| match rule {
+            Match::Prefix(prefix) => path.starts_with(prefix),
+            Match::Exact(exact) => path == exact,
+        });
+        found.map_or(&self.other, |(_, route)| route)
+    }
+}
+
+fn checked(rule: Rule) -> Result<(Match, String), String> {
+    check_name("route", &rule.route)?;
+    match (rule.prefix, rule.exact) {
+        (Some(prefix), None) => Ok((Match::Prefix(prefix), rule.route)),
+        (None, Some(exact)) => Ok((Match::Exact(exact), rule.route)),
+        _ => Err(format!("routes: {} needs either prefix or exact", rule.route)),
+    }
+}
+
+/// As `plugin.toml` declares the label.
+fn check_name(setting: &str, name: &str) -> Result<(), String> {
+    let fits = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'.' | b'/' | b':' | b'-');
+    if (1..=ROUTE_BYTES_MAX).contains(&name.len()) && name.bytes().all(fits) {
+        return Ok(());
+    }
+    Err(format!(
+        "{setting}: {name:?} is not of [a-z0-9_./:-]{{1,{ROUTE_BYTES_MAX}}}"
+    ))
+}
+
+/// The path without scheme, host, query and fragment.
+fn path(target: &str) -> &str {
+    let end = target.find(['?', '#']).unwrap_or(target.len());
+    let target = target.get(..end).unwrap_or_default();
+    match target.split_once("://") {
+        Some((_, rest)) => rest.find('/').and_then(|slash| rest.get(slash..)).unwrap_or("/"),
+        None => target,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(prefix: Option<&str>, exact: Option<&str>, route: &str) -> Rule {
+        Rule {
+            prefix: prefix.map(str::to_owned),
+            exact: exact.map(str::to_owned),
+            route: route.to_owned(),
+        }
+    }
+
+    fn routes() -> Routes {
+        let rules = vec![
+            rule(None, Some("/api/loyalty/ping"), "/ping"),
+            rule(Some("/api/loyalty/"), None, "/loyalty"),
+            rule(Some("/pay"), None, "/pay"),
+        ];
+        Routes::new(rules, "_other".to_owned()).unwrap()
+    }
+
+    #[test]
+    fn the_first_rule_that_matches_names_the_route() {
+        for (target, route) in [
+            ("/api/loyalty/ping", "/ping"),
+            ("/api/loyalty/ping?card=1", "/ping"),
+            ("/api/loyalty/points/4711", "/loyalty"),
+            ("/pay#top", "/pay"),
+            ("/payment", "/pay"),
+            ("https://till.local:8443/pay/1?x=://", "/pay"),
+            ("http://till.local", "_other"),
+            ("/customers/john.smith", "_other"),
+            ("", "_other"),
+            ("*", "_other"),
+        ] {
+            assert_eq!(routes().of(target), route, "{target}");
+        }
+    }
+
+    #[test]
+    fn rules_that_make_no_sense_are_refused() {
+        let one = |rule| Routes::new(vec![rule], "_other".to_owned()).err().unwrap_or_default();
+        assert_eq!(one(rule(None, None, "/a")), "routes: /a needs either prefix or exact");
+        assert_eq!(
+            one(rule(Some("/a"), Some("/a"), "/a")),
+            "routes: /a needs either prefix or exact"
+        );
+        assert!(one(rule(Some("/a"), None, "/A b")).starts_with("route: \"/A b\" is not of"));
+        let many = vec![rule(Some("/a"), None, "/a"); 41];
+        assert!(Routes::new(many, "_other".to_owned()).is_err_and(|error| error.contains("at most 40")));
+    }
+}
