@@ -13,6 +13,16 @@ pub mod histogram;
 pub mod score;
 pub mod message;
 mod schema;
+#[rustfmt::skip]
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::restriction,
+    clippy::pedantic,
+    reason = "generated from feed.proto; an integration test keeps it in step"
+)]
+mod proto;
 pub mod codec;
 pub mod topic;
 pub mod ranges;

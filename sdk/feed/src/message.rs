@@ -159,11 +159,14 @@ pub struct Interval {
     pub start_ms: u64,
     /// Length.
     pub length_ms: u32,
-    /// Ascending by series.
+    /// Strictly ascending by series.
     pub rows: Vec<Row>,
 }
 
 /// One series in one interval.
+///
+/// The summary must be that of real values: one value is minimum, maximum and sum; the sum of equal values is their
+/// product. The wire leaves out what follows from this.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
     /// Id of the series in the birth of the block's schema.
@@ -185,6 +188,8 @@ pub enum GapReason {
     Corrupt,
     /// The broker or the codec refuses them for good.
     Refused,
+    /// A reason that this version does not know.
+    Unknown,
 }
 
 /// An anomaly of one series at one site: an upsert, complete in itself.

@@ -38,8 +38,11 @@ pub const EFFECT_MAX: f32 = 3276.7;
 impl Score {
     /// The score as the receiver will read it: `log10_p` and `effect` in tenths and within their bounds.
     ///
-    /// Not-a-number becomes 0.
+    /// Not-a-number becomes 0, and a detector that is warming up has no numbers at all.
     pub fn quantized(self) -> Score {
+        if self.state == ScoreState::Warming {
+            return Score { alarm: self.alarm, ..Score::default() };
+        }
         Score {
             log10_p: log10_p(tenths_of_p(self.log10_p)),
             effect: effect(tenths_of_effect(self.effect)),
@@ -98,6 +101,12 @@ mod tests {
     }
 
     #[test]
+    fn a_warming_detector_has_no_numbers() {
+        let score = Score { log10_p: -3.0, effect: 2.0, missing: 7, alarm: true, ..Score::default() };
+        assert_eq!(score.quantized(), Score { alarm: true, ..Score::default() });
+    }
+
+    #[test]
     fn wild_values_are_brought_into_bounds() {
         let wild = |log10_p, effect| {
             Score {
@@ -108,7 +117,7 @@ mod tests {
             .quantized()
         };
         assert_eq!(wild(f32::NEG_INFINITY, f32::INFINITY), wild(LOG10_P_MIN, EFFECT_MAX));
-        assert_eq!(wild(f32::NAN, f32::NAN), Score::default());
+        assert_eq!(wild(f32::NAN, f32::NAN), wild(0.0, 0.0));
         assert_eq!(wild(1.0, -1e9).log10_p.to_bits(), 0.0_f32.to_bits());
     }
 }

@@ -9,6 +9,12 @@ pub const PAYLOAD_BYTES_MAX: usize = 256 * 1024;
 /// Largest body once inflated.
 pub const INFLATED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// Largest body of `state`, `ack` and `cfg` once inflated.
+pub const CONTROL_BYTES_MAX: usize = 64 * 1024;
+
+/// Latest time that a message may speak of: beyond it, not all numbers of milliseconds are exact in a double.
+pub const TIME_MS_MAX: u64 = 1 << 53;
+
 /// Most records in one message.
 pub const RECORDS_MAX: usize = 1_024;
 
@@ -19,7 +25,7 @@ pub const INTERVALS_MAX: usize = 4_096;
 pub const ROWS_MAX: usize = 65_536;
 
 /// Most histogram buckets of one sign in one block.
-pub const BLOCK_BUCKETS_MAX: usize = 1_048_576;
+pub const BLOCK_BUCKETS_MAX: usize = 524_288;
 
 /// Most metrics in a birth.
 pub const METRICS_MAX: usize = 1_024;
@@ -66,6 +72,9 @@ pub enum DecodeError {
     /// The compressed body is damaged, or larger than [`INFLATED_BYTES_MAX`].
     #[error("body does not inflate: {0}")]
     Inflate(String),
+    /// The body ends within a field, or has a kind of field that this format does not use.
+    #[error("body is cut short or no protobuf message")]
+    Truncated,
     /// The body is no protobuf of this shape.
     #[error("body is no protobuf message")]
     Protobuf(#[source] prost::DecodeError),
@@ -110,6 +119,14 @@ pub enum DecodeError {
         first: u64,
         /// Its last number.
         last: u64,
+    },
+    /// The same twice where each may be there once.
+    #[error("{what} {value} is there twice")]
+    Twice {
+        /// What is counted.
+        what: &'static str,
+        /// Which one.
+        value: u64,
     },
     /// An index that points at nothing.
     #[error("{what} {index} does not exist")]
