@@ -1,0 +1,31 @@
+//! What the compiler process may use; beyond it the kernel ends it, and the plugin is not admitted.
+
+use anyhow::{Context, Result};
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+/// A plugin of 150 KB takes less than a second.
+const CPU_S_MAX: u64 = 30;
+/// Virtual memory; a plugin of 150 KB takes a tenth.
+const ADDRESS_SPACE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// The largest artifact.
+const FILE_BYTES_MAX: u64 = 128 * 1024 * 1024;
+
+/// Sets the limits for the rest of this process' life.
+pub(crate) fn limit_this_process() -> Result<()> {
+    for (resource, most) in [
+        (Resource::Cpu, CPU_S_MAX),
+        (Resource::As, ADDRESS_SPACE_BYTES_MAX),
+        (Resource::Fsize, FILE_BYTES_MAX),
+        (Resource::Core, 0),
+    ] {
+        setrlimit(
+            resource,
+            Rlimit {
+                current: Some(most),
+                maximum: Some(most),
+            },
+        )
+        .with_context(|| format!("limiting {resource:?} to {most}"))?;
+    }
+    Ok(())
+}
