@@ -10,6 +10,8 @@
 pub mod record;
 pub mod sample;
 pub mod guard;
+pub mod tally;
+pub mod value;
 pub mod registry;
 pub mod core;
 pub mod delivery;
