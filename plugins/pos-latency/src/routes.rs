@@ -9,7 +9,7 @@ const ROUTE_BYTES_MAX: usize = 48;
 /// One entry of the setting `routes`: either `prefix` or `exact`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Rule {
+pub(crate) struct Rule {
     prefix: Option<String>,
     exact: Option<String>,
     route: String,
