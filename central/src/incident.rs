@@ -3,6 +3,8 @@
 //! In: groups of anomalies with their cost, minute by minute. Out: incidents with stable ids, ranked by price.
 //! It never reckons a cost or a likelihood itself, and never asks for the time.
 
+pub mod book;
+
 use serde::{Deserialize, Serialize};
 
 /// Share of cases in which the interval of a cost is meant to hold the truth.

@@ -2,9 +2,23 @@
 //!
 //! The modules stand in the order in which a datum passes through them.
 
+pub mod intake;
 pub mod cursor;
 pub mod decode;
 pub mod rollup;
+pub mod watermark;
+pub mod archive;
+pub mod receive;
 pub mod model;
+pub mod topology;
+pub mod expect;
+pub mod correlate;
+pub mod cost;
 pub mod incident;
 pub mod impact;
+pub mod view;
+pub mod api;
+pub mod dashboard;
+pub mod config;
+pub mod tls;
+pub mod json;

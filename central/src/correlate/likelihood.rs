@@ -1,0 +1,173 @@
+//! How much better one cause explains what is anomalous and what is fine than chance does.
+//!
+//! In: a candidate and the nodes of its dependants. Out: a log-likelihood ratio with the counts behind it.
+//! Dependants that report and are fine speak against a cause; those that do not report say nothing.
+
+use super::anomaly::Anomalies;
+use crate::topology::{Candidate, Extent, Service, Site, Topology};
+use std::collections::BTreeSet;
+
+/// How surely a fault shows in a service so many steps away.
+const SHOWS: [f64; 5] = [0.95, 0.85, 0.7, 0.55, 0.4];
+/// The part of the dependants that a fault hits is looked for from here to 1.
+const FRACTION_MIN: f64 = 0.3;
+const FRACTION_STEP: f64 = 0.05;
+/// The service itself is anomalous, not only what depends on it.
+const OWN_ANOMALY: f64 = 2.0;
+/// The service itself cannot be seen.
+const UNSEEN: f64 = -1.0;
+/// Anomalies that last count more: per minute, and at most.
+const LASTING_PER_MINUTE: f64 = 0.25;
+const LASTING_MAX: f64 = 4.0;
+/// Anomalies far beyond the usual count more: per power of ten below 10^-4, and at most.
+const STRONG_PER_POWER: f64 = 0.5;
+const STRONG_MAX: f64 = 3.0;
+/// Clocks of sites differ by up to this.
+const CLOCK_QUALITY_MS: u64 = 120_000;
+const LAG_BONUS: f64 = 0.5;
+const LAG_MAX: f64 = 2.0;
+
+/// What a candidate is judged by.
+pub struct Context<'a> {
+    pub topology: &'a Topology,
+    pub anomalies: &'a Anomalies,
+    pub now_ms: u64,
+    /// Nodes that better causes have explained; they count neither way.
+    pub explained: &'a BTreeSet<(Site, Service)>,
+    pub sales_term: &'a dyn Fn(Extent) -> f64,
+}
+
+/// How a dependant service stands over the extent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count {
+    pub service: Service,
+    pub distance: usize,
+    pub reporting: u32,
+    pub anomalous: u32,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scored {
+    pub log_likelihood: f64,
+    /// The part of the dependants that the fault seems to hit.
+    pub fraction: f64,
+    pub counts: Vec<Count>,
+    /// By how much the cause's own anomalies began before (positive) or after those of its dependants.
+    pub lead_ms: Option<i64>,
+    /// What sales add to the likelihood.
+    pub sales_term: f64,
+}
+
+/// `None` when no anomaly would be explained.
+pub fn score(context: &Context<'_>, candidate: Candidate) -> Option<Scored> {
+    let mut tally = Tally::default();
+    let counts: Vec<Count> =
+        context.topology.dependants(candidate.service).iter().map(|&d| tally.count(context, candidate.extent, d)).collect();
+    if tally.anomalous == 0 {
+        return None;
+    }
+    let (fraction, fit) = best_fraction(context.anomalies, &counts);
+    let lead_ms = tally.lead_ms();
+    let sales_term = (context.sales_term)(candidate.extent);
+    let extras = own_term(&counts) + tally.lasting_term() + tally.strong_term() + lead_term(lead_ms) + sales_term;
+    let log_likelihood = fit + extras - prior(context.topology, candidate.extent);
+    Some(Scored { log_likelihood, fraction, counts, lead_ms, sales_term })
+}
+
+/// Rare: one site out of all, one region out of all, or the one chain.
+fn prior(topology: &Topology, extent: Extent) -> f64 {
+    let places = match extent {
+        Extent::Site(_) => topology.sites_len(),
+        Extent::Region(_) => topology.regions_len(),
+        Extent::Chain => 1,
+    };
+    f64::from(u32::try_from(1 + places).unwrap_or(u32::MAX)).ln()
+}
+
+fn best_fraction(anomalies: &Anomalies, counts: &[Count]) -> (f64, f64) {
+    let steps = (0..).map(|step| FRACTION_MIN + FRACTION_STEP * f64::from(step)).take_while(|f| *f < 1.0 + 1e-9);
+    let fits = steps.map(|fraction| (fraction, counts.iter().map(|count| term(anomalies, count, fraction)).sum::<f64>()));
+    fits.max_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or((1.0, f64::NEG_INFINITY))
+}
+
+fn term(anomalies: &Anomalies, count: &Count, fraction: f64) -> f64 {
+    let shows = SHOWS[count.distance.min(SHOWS.len() - 1)] * fraction;
+    let chance = anomalies.chance(count.service);
+    let fine = f64::from(count.reporting - count.anomalous);
+    f64::from(count.anomalous) * (shows / chance).ln() + fine * ((1.0 - shows) / (1.0 - chance)).ln()
+}
+
+fn own_term(counts: &[Count]) -> f64 {
+    match counts.iter().find(|count| count.distance == 0) {
+        Some(own) if own.reporting == 0 => UNSEEN,
+        Some(own) if 2 * own.anomalous >= own.reporting => OWN_ANOMALY,
+        _ => 0.0,
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "minutes")]
+fn lead_term(lead_ms: Option<i64>) -> f64 {
+    let Some(lead_ms) = lead_ms else { return 0.0 };
+    let late_ms = lead_ms.saturating_add_unsigned(CLOCK_QUALITY_MS);
+    if late_ms >= 0 { LAG_BONUS } else { (late_ms as f64 / 300_000.0).max(-LAG_MAX) }
+}
+
+/// What is summed while counting.
+#[derive(Default)]
+struct Tally {
+    anomalous: u32,
+    own_starts: Vec<u64>,
+    other_starts: Vec<u64>,
+    lasting_ms: Vec<u64>,
+    log10_ps: Vec<f32>,
+}
+
+impl Tally {
+    fn count(&mut self, context: &Context<'_>, extent: Extent, (service, distance): (Service, usize)) -> Count {
+        let mut count = Count { service, distance, reporting: 0, anomalous: 0 };
+        for &site in context.topology.sites(extent) {
+            if context.explained.contains(&(site, service)) {
+                continue;
+            }
+            let Some(anomalous) = context.anomalies.state(site, service, context.now_ms) else { continue };
+            count.reporting += 1;
+            if anomalous {
+                count.anomalous += 1;
+                self.add(context.anomalies, site, service, distance);
+            }
+        }
+        count
+    }
+
+    fn add(&mut self, anomalies: &Anomalies, site: Site, service: Service, distance: usize) {
+        let node = anomalies.node(site, service);
+        self.anomalous += 1;
+        self.lasting_ms.push(node.alarm_ms);
+        self.log10_ps.push(node.log10_p);
+        let starts = if distance == 0 { &mut self.own_starts } else { &mut self.other_starts };
+        starts.push(node.from_ms);
+    }
+
+    fn lead_ms(&mut self) -> Option<i64> {
+        let own = median(&mut self.own_starts)?;
+        let others = median(&mut self.other_starts)?;
+        Some(others.cast_signed() - own.cast_signed())
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "minutes")]
+    fn lasting_term(&mut self) -> f64 {
+        let minutes = median(&mut self.lasting_ms).unwrap_or(0) as f64 / 60_000.0;
+        (minutes * LASTING_PER_MINUTE).min(LASTING_MAX)
+    }
+
+    fn strong_term(&mut self) -> f64 {
+        self.log10_ps.sort_by(f32::total_cmp);
+        let middle = self.log10_ps.get(self.log10_ps.len() / 2).copied().unwrap_or(0.0);
+        ((-f64::from(middle) - 4.0) * STRONG_PER_POWER).clamp(0.0, STRONG_MAX)
+    }
+}
+
+fn median(values: &mut [u64]) -> Option<u64> {
+    values.sort_unstable();
+    values.get(values.len() / 2).copied()
+}
