@@ -1,0 +1,418 @@
+//! `agent.toml`: as written, then as meant.
+//!
+//! In: the file and the `plugin.toml` of each plugin that it uses. Out: a [`Config`], or everything that is wrong, each
+//! with file, line, column and what to do. There is no half of a configuration: one problem, and the agent does not start.
+//! Paths that are not absolute begin at the folder of agent.toml.
+
+pub mod units;
+pub mod written;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use jiff::tz::TimeZone;
+use tillwatch_feed::topic::{ArchiveId, Shard, SiteId};
+use toml::Spanned;
+
+use crate::plugin::grant::{self, Grant};
+use crate::plugin::manifest::Manifest;
+use crate::uplink::BrokerAddress;
+use units::{broker_address, duration_ms, size_bytes};
+use written::{Mistake, Problem, Problems, Reporter, Section, closest};
+
+/// Where packages put things.
+pub const STATE_DIR: &str = "/var/lib/tillwatch";
+pub const PLUGIN_DIR: &str = "/usr/lib/tillwatch/plugins";
+/// Scored at the edge.
+pub const WINDOW_MS: u64 = 10_000;
+/// Sent to central.
+pub const SUMMARY_MS: u64 = 60_000;
+pub const SPOOL_BYTES_MAX: u64 = 64 << 20;
+pub const SPOOL_AGE_MAX_MS: u64 = 14 * 86_400_000;
+/// Of the built-in collector of the host's own metrics.
+pub const SYSTEM_INTERVAL_MS: u64 = 10_000;
+pub const PLUGIN_INTERVAL_MS: u64 = 10_000;
+pub const PLUGIN_MEMORY_BYTES_MAX: u64 = 32 << 20;
+pub const PLUGIN_DEADLINE_MS: u64 = 250;
+
+const WINDOW_RANGE_MS: (u64, u64) = (100, 600_000);
+const SUMMARY_RANGE_MS: (u64, u64) = (100, 3_600_000);
+const INTERVAL_RANGE_MS: (u64, u64) = (100, 86_400_000);
+const MEMORY_RANGE_BYTES: (u64, u64) = (1 << 20, 512 << 20);
+const DEADLINE_RANGE_MS: (u64, u64) = (10, 10_000);
+const SPOOL_RANGE_BYTES: (u64, u64) = (1 << 20, 1 << 40);
+const SPOOL_AGE_RANGE_MS: (u64, u64) = (60_000, 400 * 86_400_000);
+/// Plugins of one agent.
+const PLUGINS_MAX: usize = 32;
+
+/// Everything that the operator decided.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub site: SiteId,
+    pub time_zone: TimeZone,
+    pub state_dir: PathBuf,
+    pub plugin_dir: PathBuf,
+    pub window_ms: u32,
+    pub summary_ms: u32,
+    pub broker: Broker,
+    pub spool: SpoolConfig,
+    pub system: SystemConfig,
+    pub plugins: Vec<PluginConfig>,
+}
+
+/// `[broker]`
+#[derive(Clone, Debug)]
+pub struct Broker {
+    pub address: BrokerAddress,
+    /// Present exactly when the address is `mqtts://`.
+    pub tls: Option<TlsFiles>,
+    pub shard: Shard,
+    /// Whose acknowledgement is required before anything is deleted.
+    pub archives: Vec<ArchiveId>,
+}
+
+/// PEM files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    pub ca: PathBuf,
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+/// `[spool]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpoolConfig {
+    pub bytes_max: u64,
+    pub age_max_ms: u64,
+}
+
+/// `[system]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SystemConfig {
+    pub enabled: bool,
+    pub interval_ms: u64,
+}
+
+/// `[[plugin]]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct PluginConfig {
+    /// Of this instance: its source in the checkpoint and in the agent's own metrics.
+    pub name: String,
+    pub manifest: Manifest,
+    pub wasm: PathBuf,
+    pub interval_ms: u64,
+    pub memory_bytes_max: u64,
+    pub deadline_ms: u64,
+    pub grants: BTreeMap<String, Grant>,
+    /// A JSON object with all settings, the plugin's defaults filled in.
+    pub settings: serde_json::Value,
+    /// Where it stands in agent.toml, for problems that only show when it runs.
+    pub place: Problem,
+}
+
+impl Config {
+    /// Reads agent.toml and the manifests of its plugins.
+    ///
+    /// # Errors
+    /// Everything that is wrong.
+    pub fn load(path: &Path) -> Result<Self, Problems> {
+        match std::fs::read_to_string(path) {
+            Ok(text) => Self::parse(path, &text),
+            Err(error) => Err(Problems(vec![Problem {
+                path: path.to_owned(),
+                line: 0,
+                column: 0,
+                what: format!("cannot be read: {error}"),
+                hint: Some("write one with `tillwatch init`, or name it with --config FILE".to_owned()),
+            }])),
+        }
+    }
+
+    /// # Errors
+    /// Everything that is wrong.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, Problems> {
+        let absolute = std::path::absolute(path).unwrap_or_else(|_no_current_folder| path.to_owned());
+        let base = absolute.parent().unwrap_or(Path::new("/"));
+        let reporter = Reporter::new(path, text);
+        let mut elsewhere = Vec::new();
+        let root = written::parse(text, &reporter);
+        let config = read(&Section::root(&root, &reporter), base, &mut elsewhere);
+        let mut problems = reporter.into_problems();
+        problems.0.append(&mut elsewhere);
+        match config {
+            Some(config) if problems.0.is_empty() => Ok(config),
+            _ => Err(problems),
+        }
+    }
+}
+
+/// Reads everything before it gives up, so that all problems are found; `elsewhere` are those of other files.
+fn read(root: &Section<'_>, base: &Path, elsewhere: &mut Vec<Problem>) -> Option<Config> {
+    let site = required(root, "site", "\"store-0412\"", name_of::<SiteId>);
+    let time_zone = required(root, "time_zone", "\"Europe/Berlin\"", time_zone);
+    let state_dir = folder(root, "state_dir", STATE_DIR, base);
+    let plugin_dir = folder(root, "plugin_dir", PLUGIN_DIR, base);
+    let (window_ms, summary_ms) = times(root);
+    let broker = broker(root, base);
+    let spool = spool(root);
+    let system = system(root);
+    let plugins = plugins(root, base, &plugin_dir, elsewhere);
+    root.report_unknown();
+    Some(Config { site: site?, time_zone: time_zone?, state_dir, plugin_dir, window_ms, summary_ms, broker: broker?, spool, system, plugins })
+}
+
+fn required<T>(section: &Section<'_>, key: &str, example: &str, read: impl FnOnce(&str) -> Result<T, Mistake>) -> Option<T> {
+    if section.value(key).is_none() {
+        section.report_missing(key, example);
+    }
+    section.read(key, read).map(Spanned::into_inner)
+}
+
+fn name_of<T: std::str::FromStr>(text: &str) -> Result<T, Mistake> {
+    let mistake = |_refused| Mistake::new(format!("cannot be {text:?}"), "use a-z, 0-9 and -, 1 to 64 of them");
+    text.parse().map_err(mistake)
+}
+
+fn time_zone(name: &str) -> Result<TimeZone, Mistake> {
+    TimeZone::get(name).map_err(|_unknown| {
+        let known: Vec<String> = jiff::tz::db().available().map(|name| name.to_string()).collect();
+        let known: Vec<&str> = known.iter().map(String::as_str).collect();
+        let hint = match closest(name, &known) {
+            Some(closest) => format!("did you mean \"{closest}\"?"),
+            None if known.is_empty() => "this machine has no time zones: install its tzdata package".to_owned(),
+            None => "write a name such as \"Europe/Berlin\"; `timedatectl list-timezones` lists them".to_owned(),
+        };
+        Mistake::new(format!("is not a time zone of this machine: {name:?}"), hint)
+    })
+}
+
+fn folder(section: &Section<'_>, key: &str, default: &str, base: &Path) -> PathBuf {
+    base.join(section.string(key).map_or_else(|| default.to_owned(), Spanned::into_inner))
+}
+
+/// Window and summary; the first must divide the second.
+fn times(root: &Section<'_>) -> (u32, u32) {
+    let window_ms = duration(root, "window", WINDOW_MS, WINDOW_RANGE_MS);
+    let summary_ms = duration(root, "summary", SUMMARY_MS, SUMMARY_RANGE_MS);
+    if !summary_ms.is_multiple_of(window_ms) {
+        let place = root.value("summary").or(root.value("window")).map_or(0..0, Spanned::span);
+        root.report(place, "`summary` is not a whole number of windows", format!("make it a multiple of {window_ms}ms"));
+    }
+    (u32::try_from(window_ms).unwrap_or(u32::MAX), u32::try_from(summary_ms).unwrap_or(u32::MAX))
+}
+
+fn duration(section: &Section<'_>, key: &str, default: u64, range: (u64, u64)) -> u64 {
+    limited(section, key, section.read(key, duration_ms), default, range, "ms")
+}
+
+fn size(section: &Section<'_>, key: &str, default: u64, range: (u64, u64)) -> u64 {
+    limited(section, key, section.read(key, size_bytes), default, range, "B")
+}
+
+fn limited(section: &Section<'_>, key: &str, value: Option<Spanned<u64>>, default: u64, range: (u64, u64), unit: &str) -> u64 {
+    let Some(value) = value else { return default };
+    if (range.0..=range.1).contains(value.get_ref()) {
+        return value.into_inner();
+    }
+    section.report(value.span(), format!("`{key}` is out of range"), format!("write {}{unit} to {}{unit}", range.0, range.1));
+    default
+}
+
+fn broker(root: &Section<'_>, base: &Path) -> Option<Broker> {
+    let Some(section) = root.table("broker") else {
+        if root.value("broker").is_none() {
+            root.report(0..0, "`[broker]` is missing", "add [broker] with url, ca, certificate and key");
+        }
+        return None;
+    };
+    let address = required(&section, "url", "\"mqtts://central.example.com:8883\"", broker_address);
+    let needs_tls = address.as_ref().is_none_or(|address| address.is_secure);
+    let ca = pem_file(&section, "ca", base, needs_tls);
+    let certificate = pem_file(&section, "certificate", base, needs_tls);
+    let key = pem_file(&section, "key", base, needs_tls);
+    let shard = section.read("shard", name_of::<Shard>).map_or_else(|| "a".parse().ok(), |shard| Some(shard.into_inner()));
+    let archives = archives(&section);
+    section.finish();
+    let address = address?;
+    let files = ca.zip(certificate).zip(key).map(|((ca, certificate), key)| TlsFiles { ca, certificate, key });
+    let tls = if address.is_secure { Some(files?) } else { None };
+    Some(Broker { address, tls, shard: shard?, archives: archives? })
+}
+
+/// A file that must be there when it is needed.
+fn pem_file(section: &Section<'_>, key: &str, base: &Path, is_needed: bool) -> Option<PathBuf> {
+    let Some(name) = section.string(key) else {
+        if is_needed && section.value(key).is_none() {
+            section.report_missing(key, &format!("\"/etc/tillwatch/{key}.pem\""));
+        }
+        return None;
+    };
+    let path = base.join(name.get_ref());
+    if is_needed && let Err(error) = std::fs::File::open(&path) {
+        let hint = match error.kind() {
+            std::io::ErrorKind::PermissionDenied => "give the user of the agent the right to read it",
+            _ => "put the PEM file there, or correct the path",
+        };
+        section.report(name.span(), format!("`{key}`: {} cannot be read: {error}", path.display()), hint);
+    }
+    Some(path)
+}
+
+fn archives(section: &Section<'_>) -> Option<Vec<ArchiveId>> {
+    if section.value("archives").is_none() {
+        return Some(vec!["main".parse().ok()?]);
+    }
+    let names = section.strings("archives")?;
+    if names.get_ref().is_empty() {
+        section.report(names.span(), "`archives` is empty", "name at least one: without an acknowledgement nothing is ever deleted");
+    }
+    let mut archives = Vec::new();
+    for name in names.into_inner() {
+        match name_of::<ArchiveId>(name.get_ref()) {
+            Ok(archive) => archives.push(archive),
+            Err(mistake) => section.report(name.span(), format!("an archive {}", mistake.what), mistake.hint),
+        }
+    }
+    Some(archives)
+}
+
+fn spool(root: &Section<'_>) -> SpoolConfig {
+    let Some(section) = root.table("spool") else {
+        return SpoolConfig { bytes_max: SPOOL_BYTES_MAX, age_max_ms: SPOOL_AGE_MAX_MS };
+    };
+    let spool = SpoolConfig {
+        bytes_max: size(&section, "bytes_max", SPOOL_BYTES_MAX, SPOOL_RANGE_BYTES),
+        age_max_ms: duration(&section, "age_max", SPOOL_AGE_MAX_MS, SPOOL_AGE_RANGE_MS),
+    };
+    section.finish();
+    spool
+}
+
+fn system(root: &Section<'_>) -> SystemConfig {
+    let Some(section) = root.table("system") else {
+        return SystemConfig { enabled: true, interval_ms: SYSTEM_INTERVAL_MS };
+    };
+    let system = SystemConfig {
+        enabled: section.boolean("enabled").is_none_or(Spanned::into_inner),
+        interval_ms: duration(&section, "interval", SYSTEM_INTERVAL_MS, INTERVAL_RANGE_MS),
+    };
+    section.finish();
+    system
+}
+
+fn plugins(root: &Section<'_>, base: &Path, plugin_dir: &Path, elsewhere: &mut Vec<Problem>) -> Vec<PluginConfig> {
+    let mut names = BTreeSet::new();
+    let mut plugins = Vec::new();
+    for section in root.tables("plugin") {
+        if let Some(name) = section.string("name")
+            && !names.insert(name.get_ref().clone())
+        {
+            section.report(name.span(), format!("another plugin is named {:?}", name.get_ref()), "give each its own name");
+        }
+        if names.len() > PLUGINS_MAX {
+            section.report(section.span(), format!("more than {PLUGINS_MAX} plugins"), "run fewer");
+        }
+        plugins.extend(plugin(section, base, plugin_dir, elsewhere));
+    }
+    plugins
+}
+
+fn plugin(section: Section<'_>, base: &Path, plugin_dir: &Path, elsewhere: &mut Vec<Problem>) -> Option<PluginConfig> {
+    let used = section.string("use").or_else(|| section.string("name"));
+    if used.is_none() && section.value("use").is_none() {
+        section.report_missing("use", "\"sales\"");
+    }
+    let name = section.read("name", instance_name).or_else(|| used.clone());
+    let found = used.and_then(|used| find_plugin(&section, &used, base, plugin_dir, elsewhere));
+    let memory_bytes_max = size(&section, "memory_max", PLUGIN_MEMORY_BYTES_MAX, MEMORY_RANGE_BYTES);
+    let deadline_ms = duration(&section, "deadline", PLUGIN_DEADLINE_MS, DEADLINE_RANGE_MS);
+    let interval_ms = duration(&section, "interval", PLUGIN_INTERVAL_MS, INTERVAL_RANGE_MS);
+    let Some((folder, manifest)) = found else {
+        // Without its manifest nothing can be said about the rest.
+        for key in ["sources", "settings"] {
+            section.value(key);
+        }
+        section.finish();
+        return None;
+    };
+    check_interval(&section, interval_ms, &manifest);
+    let grants = grant::sources(&section, &manifest, base);
+    let settings = grant::settings(&section, &manifest);
+    let place = section.place(format!("plugin `{}`", manifest.name));
+    section.finish();
+    Some(PluginConfig {
+        name: name?.into_inner(),
+        wasm: folder.join(format!("{}.wasm", manifest.name)),
+        manifest,
+        interval_ms,
+        memory_bytes_max,
+        deadline_ms,
+        grants,
+        settings,
+        place,
+    })
+}
+
+/// It becomes a label, so it has a label's letters.
+fn instance_name(text: &str) -> Result<String, Mistake> {
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if (1..=40).contains(&text.len()) && text.bytes().all(fits) {
+        return Ok(text.to_owned());
+    }
+    Err(Mistake::new(format!("cannot be {text:?}"), "use a-z, 0-9 and -, 1 to 40 of them"))
+}
+
+fn find_plugin(
+    section: &Section<'_>,
+    used: &Spanned<String>,
+    base: &Path,
+    plugin_dir: &Path,
+    elsewhere: &mut Vec<Problem>,
+) -> Option<(PathBuf, Manifest)> {
+    let name = used.get_ref();
+    // A path names a folder of its own; a name is looked for where plugins are installed.
+    let folder = if name.contains('/') { base.join(name) } else { plugin_dir.join(name) };
+    if !folder.join("plugin.toml").is_file() {
+        let hint = not_found_hint(name, plugin_dir);
+        section.report(used.span(), format!("plugin {name:?} is not in {}", folder.parent().unwrap_or(plugin_dir).display()), hint);
+        return None;
+    }
+    let manifest = Manifest::load(&folder).map_err(|problems| elsewhere.extend(problems.0)).ok()?;
+    let wasm = folder.join(format!("{}.wasm", manifest.name));
+    if !wasm.is_file() {
+        section.report(used.span(), format!("{} is missing", wasm.display()), "build it with `tillwatch plugin build`, or install it again");
+        return None;
+    }
+    Some((folder, manifest))
+}
+
+fn not_found_hint(name: &str, plugin_dir: &Path) -> String {
+    let installed = installed(plugin_dir);
+    let installed: Vec<&str> = installed.iter().map(String::as_str).collect();
+    match closest(name, &installed) {
+        Some(closest) => format!("did you mean {closest:?}?"),
+        None if installed.is_empty() => "no plugin is installed there; correct `plugin_dir`".to_owned(),
+        None => format!("installed are: {}", installed.join(", ")),
+    }
+}
+
+/// The folders of `plugin_dir` that hold a plugin, by name.
+#[must_use]
+pub fn installed(plugin_dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(plugin_dir).into_iter().flatten().flatten();
+    let is_plugin = |entry: &std::fs::DirEntry| entry.path().join("plugin.toml").is_file();
+    let mut names: Vec<String> = entries.filter(is_plugin).filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort();
+    names
+}
+
+fn check_interval(section: &Section<'_>, interval_ms: u64, manifest: &Manifest) {
+    if interval_ms < u64::from(manifest.min_interval_ms) {
+        let place = section.value("interval").map_or(section.span(), Spanned::span);
+        let what = format!("plugin `{}` must not be asked so often", manifest.name);
+        section.report(place, what, format!("write at least \"{}ms\"", manifest.min_interval_ms));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,6 @@
+//! What only one operating system has: the identity of a file, reads at an offset, guarded opening.
+
+#[cfg(unix)]
+mod linux;
+#[cfg(unix)]
+pub use linux::{FileId, file_id, notify_service_manager, open_document, open_log, read_at};

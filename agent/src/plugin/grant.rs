@@ -1,0 +1,209 @@
+//! The plugin asks AND the operator grants: `[plugin.sources.*]` and `[plugin.settings]` against `plugin.toml`.
+//!
+//! In: a section of agent.toml and the plugin's manifest. Out: grants and settings, or the problems with their places.
+//! It opens nothing: a granted file may not be there yet.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use toml::Spanned;
+
+use super::manifest::{AskedSource, Manifest, Setting, SourceKind, to_json};
+use crate::config::units::{duration_ms, size_bytes};
+use crate::config::written::{Section, type_name, unknown_hint};
+use crate::source::documents::{DOCUMENT_BYTES_MAX, SETTLE_MS};
+use crate::source::tail::LINE_BYTES_MAX;
+
+/// The largest line or document that an operator may allow.
+const READ_BYTES_CEILING: u64 = 16 << 20;
+
+/// A source that the plugin asked for and the operator granted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Grant {
+    Lines { file: PathBuf, line_bytes_max: usize },
+    Documents { folder: PathBuf, pattern: String, settle_ms: u64, document_bytes_max: u64 },
+    Folder { folder: PathBuf, pattern: String },
+}
+
+/// Reads `[plugin.sources.*]`; a required source that is not granted is a problem.
+#[must_use]
+pub fn sources(plugin: &Section<'_>, manifest: &Manifest, base: &Path) -> BTreeMap<String, Grant> {
+    let mut grants = BTreeMap::new();
+    let sources = plugin.table("sources");
+    for name in sources.iter().flat_map(Section::names) {
+        let Some(asked) = manifest.source(name.get_ref()) else {
+            report_not_asked(plugin, &name, manifest);
+            continue;
+        };
+        let section = sources.as_ref().and_then(|sources| sources.table(name.get_ref()));
+        if let Some(grant) = section.and_then(|section| grant(section, asked, base)) {
+            grants.insert(name.into_inner(), grant);
+        }
+    }
+    let is_named = |asked: &AskedSource| sources.iter().flat_map(Section::names).any(|name| name.get_ref() == &asked.name);
+    for asked in manifest.sources.iter().filter(|asked| asked.required && !is_named(asked)) {
+        let what = format!("plugin `{}` needs source `{}`, which is not granted", manifest.name, asked.name);
+        plugin.report(plugin.span(), what, format!("add [plugin.sources.{}] with {}", asked.name, example(asked.kind)));
+    }
+    grants
+}
+
+fn report_not_asked(plugin: &Section<'_>, name: &Spanned<String>, manifest: &Manifest) {
+    let known = manifest.sources.iter().map(|source| source.name.as_str());
+    let what = format!("plugin `{}` does not ask for source `{}`", manifest.name, name.get_ref());
+    plugin.report(name.span(), what, unknown_hint(name.get_ref(), known));
+}
+
+fn grant(section: Section<'_>, asked: &AskedSource, base: &Path) -> Option<Grant> {
+    let grant = match asked.kind {
+        SourceKind::Lines => {
+            let line_bytes_max = size(&section, "line_max", LINE_BYTES_MAX as u64);
+            path(&section, "file", base, asked.kind).map(|file| Grant::Lines {
+                file,
+                line_bytes_max: usize::try_from(line_bytes_max).unwrap_or(LINE_BYTES_MAX),
+            })
+        }
+        SourceKind::Documents => {
+            let pattern = pattern(&section);
+            let settle_ms = section.read("settle", duration_ms).map_or(SETTLE_MS, Spanned::into_inner);
+            let document_bytes_max = size(&section, "document_max", DOCUMENT_BYTES_MAX);
+            path(&section, "folder", base, asked.kind)
+                .map(|folder| Grant::Documents { folder, pattern, settle_ms, document_bytes_max })
+        }
+        SourceKind::Folder => {
+            let pattern = pattern(&section);
+            path(&section, "folder", base, asked.kind).map(|folder| Grant::Folder { folder, pattern })
+        }
+    };
+    section.finish();
+    grant
+}
+
+fn path(section: &Section<'_>, key: &str, base: &Path, kind: SourceKind) -> Option<PathBuf> {
+    match section.string(key) {
+        Some(path) if path.get_ref().is_empty() => {
+            section.report(path.span(), format!("`{key}` is empty"), format!("write {}", example(kind)));
+            None
+        }
+        Some(path) => Some(base.join(path.get_ref())),
+        None => {
+            if section.value(key).is_none() {
+                section.report_missing(key, example(kind).split_once("= ").map_or("\"...\"", |(_key, value)| value));
+            }
+            None
+        }
+    }
+}
+
+fn pattern(section: &Section<'_>) -> String {
+    section.string("pattern").map_or_else(|| "*".to_owned(), Spanned::into_inner)
+}
+
+fn size(section: &Section<'_>, key: &str, default: u64) -> u64 {
+    let Some(size) = section.read(key, size_bytes) else { return default };
+    if (1..=READ_BYTES_CEILING).contains(size.get_ref()) {
+        return size.into_inner();
+    }
+    section.report(size.span(), format!("`{key}` is out of range"), "write at least 1B and at most 16MiB");
+    default
+}
+
+fn example(kind: SourceKind) -> &'static str {
+    match kind {
+        SourceKind::Lines => "file = \"/var/log/nginx/access.log\"",
+        SourceKind::Documents | SourceKind::Folder => "folder = \"/var/pos/out\"",
+    }
+}
+
+/// Reads `[plugin.settings]` and fills in the defaults of `plugin.toml`; the JSON object that `configure` gets.
+#[must_use]
+pub fn settings(plugin: &Section<'_>, manifest: &Manifest) -> Value {
+    let given = plugin.table("settings");
+    let mut settings = serde_json::Map::new();
+    for setting in &manifest.settings {
+        if let Some(value) = setting_value(plugin, given.as_ref(), setting, &manifest.name) {
+            settings.insert(setting.name.clone(), value);
+        }
+    }
+    if let Some(given) = given {
+        given.finish();
+    }
+    Value::Object(settings)
+}
+
+fn setting_value(plugin: &Section<'_>, given: Option<&Section<'_>>, setting: &Setting, manifest: &str) -> Option<Value> {
+    let Some((section, value)) = given.and_then(|given| Some((given, given.value(&setting.name)?))) else {
+        if setting.required && setting.default.is_none() {
+            let what = format!("plugin `{manifest}` needs setting `{}`", setting.name);
+            plugin.report(plugin.span(), what, format!("add it under [plugin.settings]: {}", setting.help));
+        }
+        return setting.default.clone();
+    };
+    if setting.kind.fits(value.get_ref()) {
+        return Some(to_json(value.get_ref()));
+    }
+    let what = format!("`{}` must be {}, not {}", setting.name, setting.kind.name(), type_name(value.get_ref()));
+    section.report(value.span(), what, setting.help.clone());
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::written::{Reporter, parse};
+    use crate::plugin::manifest::tests::GOOD;
+
+    fn check(text: &str) -> (BTreeMap<String, Grant>, Value, Vec<String>) {
+        let manifest = Manifest::parse(Path::new("plugin.toml"), GOOD).unwrap();
+        let reporter = Reporter::new(Path::new("agent.toml"), text);
+        let root = parse(text, &reporter);
+        let section = Section::root(&root, &reporter);
+        let grants = sources(&section, &manifest, Path::new("/base"));
+        let settings = settings(&section, &manifest);
+        drop(section);
+        (grants, settings, reporter.into_problems().0.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn what_is_asked_and_granted_is_granted_with_defaults_filled_in() {
+        let (grants, settings, problems) = check("[sources.events]\nfile = \"x.log\"\n[settings]\nlimit = 3\n");
+        assert_eq!(problems, Vec::<String>::new());
+        let expected = Grant::Lines { file: PathBuf::from("/base/x.log"), line_bytes_max: LINE_BYTES_MAX };
+        assert_eq!(grants, BTreeMap::from([("events".to_owned(), expected)]));
+        assert_eq!(settings, serde_json::json!({"format": "json", "limit": 3}));
+    }
+
+    #[test]
+    fn what_was_not_asked_for_is_refused_with_a_suggestion() {
+        let (grants, _settings, problems) = check("[sources.event]\nfile = \"x\"\n");
+        assert!(grants.is_empty());
+        assert_eq!(
+            problems,
+            [
+                "agent.toml:1:1: plugin `queue-depth` needs source `events`, which is not granted\n  hint: add [plugin.sources.events] with file = \"/var/log/nginx/access.log\"",
+                "agent.toml:1:10: plugin `queue-depth` does not ask for source `event`\n  hint: did you mean `events`?",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_wrong_setting_names_its_type_and_an_unknown_one_its_neighbor() {
+        let (_grants, _settings, problems) = check("[sources.events]\nfile = \"x\"\n[settings]\nlimit = \"3\"\nformatt = 1\n");
+        assert_eq!(
+            problems,
+            [
+                "agent.toml:4:9: `limit` must be a whole number, not a string\n  hint: A limit.",
+                "agent.toml:5:1: unknown key `formatt`\n  hint: did you mean `format`?",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_source_of_another_kind_is_missing_its_key() {
+        let (grants, _settings, problems) = check("[sources.events]\nfolder = \"x\"\n");
+        assert!(grants.is_empty());
+        assert!(problems.iter().any(|problem| problem.contains("`file` is missing")), "{problems:?}");
+        assert!(problems.iter().any(|problem| problem.contains("unknown key `folder`")), "{problems:?}");
+    }
+}

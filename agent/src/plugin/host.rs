@@ -1,0 +1,396 @@
+//! What a plugin gets when it asks: its granted sources, its state, the agent's clock, a bounded log.
+//!
+//! In: calls of the sandbox. Out: lines, documents and listings of granted sources and of nothing else.
+//! Reads and state writes are one transaction with the batch: `commit` after it was handed on, `rollback` after a trap.
+//! `progress` is what the checkpoint keeps: the position of each source and the plugin's state.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tillwatch_core::guard::Guard;
+use tillwatch_sandbox::{Document, Fault, Host, Level, Lines, Listing};
+use tracing::{debug, error, info, warn};
+
+use super::grant::Grant;
+use crate::clock::Clock;
+use crate::health::PluginHealth;
+use crate::source::documents::{Documents, DocumentsSettings};
+use crate::source::folder::{ENTRIES_MAX, Folder};
+use crate::source::progress::{ProgressError, Reader, Writer};
+use crate::source::tail::{Tail, TailSettings};
+use crate::source::{NamePattern, Start};
+
+/// Log lines of one plugin in a minute; the rest is counted.
+const LOG_LINES_PER_MINUTE_MAX: u32 = 20;
+
+/// How the sources of a plugin are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    pub start: Start,
+    /// A call gets at most so many bytes of lines, and so many documents: replays keep their steps small.
+    pub line_bytes_max: usize,
+    pub documents_max: u32,
+    /// What lies in a folder now says nothing about the past.
+    pub has_folders: bool,
+}
+
+impl Reading {
+    /// As it comes.
+    pub const LIVE: Self =
+        Self { start: Start::Live, line_bytes_max: usize::MAX, documents_max: u32::MAX, has_folders: true };
+    /// In small steps from the oldest rotated file on.
+    pub const BACKFILL: Self =
+        Self { start: Start::Oldest, line_bytes_max: 64 << 10, documents_max: 16, has_folders: false };
+    /// From now on, leaving what is there.
+    pub const TAP: Self = Self { start: Start::End, ..Self::LIVE };
+}
+
+/// A plugin's host; clones share everything, so that a new instance goes on where a trapped one was.
+#[derive(Clone)]
+pub struct GrantedHost(Arc<Mutex<Granted>>);
+
+struct Granted {
+    plugin: String,
+    sources: BTreeMap<String, Source>,
+    state: Vec<u8>,
+    state_committed: Vec<u8>,
+    reading: Reading,
+    documents_left: u32,
+    clock: Clock,
+    logs: LogLimit,
+    health: Arc<PluginHealth>,
+}
+
+enum Source {
+    Lines(Tail),
+    Documents(Documents),
+    Folder(Folder),
+}
+
+impl GrantedHost {
+    /// Opens the granted sources where `progress` says.
+    ///
+    /// # Errors
+    /// When the progress cannot be read.
+    pub fn new(
+        plugin: &str,
+        grants: &BTreeMap<String, Grant>,
+        progress: Option<&[u8]>,
+        reading: Reading,
+        clock: Clock,
+        health: Arc<PluginHealth>,
+    ) -> Result<Self, ProgressError> {
+        let progress = progress.filter(|progress| !progress.is_empty()).map(Progress::decode).transpose()?.unwrap_or_default();
+        let mut sources = BTreeMap::new();
+        for (name, grant) in grants {
+            let position = progress.sources.get(name.as_str()).copied().filter(|position| !position.is_empty());
+            sources.insert(name.clone(), Source::open(grant, position, reading)?);
+        }
+        let granted = Granted {
+            plugin: plugin.to_owned(),
+            sources,
+            state: progress.state.to_vec(),
+            state_committed: progress.state.to_vec(),
+            reading,
+            documents_left: reading.documents_max,
+            clock,
+            logs: LogLimit::default(),
+            health,
+        };
+        Ok(Self(Arc::new(Mutex::new(granted))))
+    }
+
+    /// What was read and kept since the last commit is used.
+    pub fn commit(&self) {
+        let mut granted = self.lock();
+        let state = granted.state.clone();
+        granted.state_committed = state;
+        granted.documents_left = granted.reading.documents_max;
+        granted.sources.values_mut().for_each(Source::commit);
+        granted.report();
+    }
+
+    /// What was read and kept since the last commit comes again.
+    pub fn rollback(&self) {
+        let mut granted = self.lock();
+        let state = granted.state_committed.clone();
+        granted.state = state;
+        granted.documents_left = granted.reading.documents_max;
+        granted.sources.values_mut().for_each(Source::rollback);
+        granted.report();
+    }
+
+    /// What a commit would make permanent.
+    #[must_use]
+    pub fn progress(&self) -> Vec<u8> {
+        let granted = self.lock();
+        let mut writer = Writer::default();
+        writer.bytes(&granted.state);
+        for (name, source) in &granted.sources {
+            writer.bytes(name.as_bytes()).bytes(&source.progress());
+        }
+        writer.finish()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Granted> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Host for GrantedHost {
+    fn log(&mut self, level: Level, message: &str) {
+        self.lock().log(level, message);
+    }
+
+    fn now_ms(&mut self) -> u64 {
+        self.lock().clock.now_ms()
+    }
+
+    fn state_get(&mut self) -> Vec<u8> {
+        self.lock().state.clone()
+    }
+
+    fn state_set(&mut self, value: Vec<u8>) -> Result<(), String> {
+        self.lock().state = value;
+        Ok(())
+    }
+
+    fn read_lines(&mut self, source: &str, bytes_max: u32) -> Result<Lines, Fault> {
+        let mut granted = self.lock();
+        let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX).min(granted.reading.line_bytes_max);
+        let Some(Source::Lines(tail)) = granted.sources.get_mut(source) else { return Err(Fault::Unknown) };
+        let lines = tail.read(bytes_max)?;
+        granted.health.on_read(lines.bytes.len() as u64, lines.skipped_bytes);
+        Ok(lines)
+    }
+
+    fn next_document(&mut self, source: &str) -> Result<Option<Document>, Fault> {
+        let mut granted = self.lock();
+        let is_enough = granted.documents_left == 0;
+        let Some(Source::Documents(documents)) = granted.sources.get_mut(source) else { return Err(Fault::Unknown) };
+        if is_enough {
+            return Ok(None);
+        }
+        let document = documents.read()?;
+        if let Some(document) = &document {
+            granted.documents_left -= 1;
+            granted.health.on_read(document.bytes.len() as u64, 0);
+        }
+        Ok(document)
+    }
+
+    fn list_folder(&mut self, source: &str) -> Result<Listing, Fault> {
+        let mut granted = self.lock();
+        let has_folders = granted.reading.has_folders;
+        match granted.sources.get_mut(source) {
+            Some(Source::Folder(folder)) if has_folders => folder.list(),
+            Some(Source::Folder(_)) => Err(Fault::Unavailable),
+            _ => Err(Fault::Unknown),
+        }
+    }
+}
+
+impl Granted {
+    fn log(&mut self, level: Level, message: &str) {
+        if !self.logs.admits(self.clock.now_ms()) {
+            self.health.on_log_dropped();
+            return;
+        }
+        let plugin = self.plugin.as_str();
+        let message = Guard.text(message);
+        match level {
+            Level::Debug => debug!(plugin, %message, "plugin"),
+            Level::Info => info!(plugin, %message, "plugin"),
+            Level::Warn => warn!(plugin, %message, "plugin"),
+            Level::Error => error!(plugin, %message, "plugin"),
+        }
+    }
+
+    fn report(&self) {
+        for (name, source) in &self.sources {
+            self.health.set_source(name, source.is_up());
+        }
+        self.health.set_lost(self.sources.values().map(Source::lost).sum());
+    }
+}
+
+/// At most so many lines in each minute of the agent's time.
+#[derive(Debug, Default)]
+struct LogLimit {
+    minute: u64,
+    lines: u32,
+}
+
+impl LogLimit {
+    fn admits(&mut self, now_ms: u64) -> bool {
+        let minute = now_ms / 60_000;
+        if minute != self.minute {
+            *self = Self { minute, lines: 0 };
+        }
+        self.lines += 1;
+        self.lines <= LOG_LINES_PER_MINUTE_MAX
+    }
+}
+
+impl Source {
+    fn open(grant: &Grant, progress: Option<&[u8]>, reading: Reading) -> Result<Self, ProgressError> {
+        Ok(match grant {
+            Grant::Lines { file, line_bytes_max } => {
+                let settings = TailSettings::new(file.clone());
+                let settings = TailSettings { line_bytes_max: *line_bytes_max, start: reading.start, ..settings };
+                Self::Lines(Tail::open(settings, progress)?)
+            }
+            Grant::Documents { folder, pattern, settle_ms, document_bytes_max } => {
+                let settings = DocumentsSettings {
+                    settle_ms: *settle_ms,
+                    document_bytes_max: *document_bytes_max,
+                    start: reading.start,
+                    ..DocumentsSettings::new(folder.clone(), NamePattern::new(pattern))
+                };
+                Self::Documents(Documents::open(settings, progress)?)
+            }
+            Grant::Folder { folder, pattern } => {
+                Self::Folder(Folder::new(folder.clone(), NamePattern::new(pattern), ENTRIES_MAX))
+            }
+        })
+    }
+
+    fn commit(&mut self) {
+        match self {
+            Self::Lines(tail) => tail.commit(),
+            Self::Documents(documents) => documents.commit(),
+            Self::Folder(_) => {}
+        }
+    }
+
+    fn rollback(&mut self) {
+        match self {
+            Self::Lines(tail) => tail.rollback(),
+            Self::Documents(documents) => documents.rollback(),
+            Self::Folder(_) => {}
+        }
+    }
+
+    fn progress(&self) -> Vec<u8> {
+        match self {
+            Self::Lines(tail) => tail.progress(),
+            Self::Documents(documents) => documents.progress(),
+            Self::Folder(_) => Vec::new(),
+        }
+    }
+
+    fn is_up(&self) -> bool {
+        match self {
+            Self::Lines(tail) => tail.is_up(),
+            Self::Documents(documents) => documents.is_up(),
+            Self::Folder(folder) => folder.is_up(),
+        }
+    }
+
+    fn lost(&self) -> u64 {
+        match self {
+            Self::Lines(tail) => tail.rotations_lost(),
+            Self::Documents(documents) => documents.refused(),
+            Self::Folder(_) => 0,
+        }
+    }
+}
+
+/// What the checkpoint kept: the plugin's state, then name and position of each source.
+#[derive(Default)]
+struct Progress<'a> {
+    state: &'a [u8],
+    sources: BTreeMap<&'a str, &'a [u8]>,
+}
+
+impl<'a> Progress<'a> {
+    fn decode(bytes: &'a [u8]) -> Result<Self, ProgressError> {
+        let mut reader = Reader::new(bytes)?;
+        let mut progress = Self { state: reader.bytes()?, sources: BTreeMap::new() };
+        while !reader.is_empty() {
+            let name = std::str::from_utf8(reader.bytes()?).map_err(|_not_utf8| ProgressError::Short)?;
+            progress.sources.insert(name, reader.bytes()?);
+        }
+        Ok(progress)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn open(folder: &Path, progress: Option<&[u8]>, reading: Reading) -> GrantedHost {
+        let grants = BTreeMap::from([
+            ("log".to_owned(), Grant::Lines { file: folder.join("x.log"), line_bytes_max: 1_000 }),
+            ("drop".to_owned(), Grant::Folder { folder: folder.to_owned(), pattern: "*".to_owned() }),
+            (
+                "docs".to_owned(),
+                Grant::Documents {
+                    folder: folder.to_owned(),
+                    pattern: "*.xml".to_owned(),
+                    settle_ms: 0,
+                    document_bytes_max: 1_000,
+                },
+            ),
+        ]);
+        GrantedHost::new("test", &grants, progress, reading, Clock::told(60_000), Arc::default()).unwrap()
+    }
+
+    #[test]
+    fn lines_documents_and_state_are_one_transaction_across_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("x.log"), "a\nb\n").unwrap();
+        std::fs::write(folder.path().join("1.xml"), "<a/>").unwrap();
+        let mut host = open(folder.path(), None, Reading::LIVE);
+        assert_eq!(host.read_lines("log", 2).unwrap().bytes, b"a\n");
+        host.state_set(vec![1]).unwrap();
+        let progress = host.progress();
+        host.commit();
+        assert_eq!(host.read_lines("log", 2).unwrap().bytes, b"b\n");
+        assert_eq!(host.next_document("docs").unwrap().unwrap().name, "1.xml");
+        host.state_set(vec![2]).unwrap();
+        host.rollback();
+        for host in [&mut host, &mut open(folder.path(), Some(&progress), Reading::LIVE)] {
+            assert_eq!(host.state_get(), [1]);
+            assert_eq!(host.read_lines("log", 2).unwrap().bytes, b"b\n");
+            assert_eq!(host.next_document("docs").unwrap().unwrap().name, "1.xml");
+            assert_eq!(host.next_document("docs").unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn what_was_not_granted_or_is_of_another_kind_is_unknown() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut host = open(folder.path(), None, Reading::LIVE);
+        assert_eq!(host.read_lines("other", 10).unwrap_err(), Fault::Unknown);
+        assert_eq!(host.read_lines("drop", 10).unwrap_err(), Fault::Unknown);
+        assert_eq!(host.next_document("log").unwrap_err(), Fault::Unknown);
+        assert_eq!(host.list_folder("log").unwrap_err(), Fault::Unknown);
+        assert_eq!(host.list_folder("drop").unwrap().count, 0);
+    }
+
+    #[test]
+    fn a_replay_takes_small_steps_and_sees_no_folder_of_today() {
+        let folder = tempfile::tempdir().unwrap();
+        for number in 0..20 {
+            std::fs::write(folder.path().join(format!("{number}.xml")), "<a/>").unwrap();
+        }
+        let mut host = open(folder.path(), None, Reading::BACKFILL);
+        assert_eq!(host.list_folder("drop").unwrap_err(), Fault::Unavailable);
+        let mut take = || {
+            let count = std::iter::from_fn(|| host.next_document("docs").unwrap()).count();
+            host.commit();
+            count
+        };
+        assert_eq!([take(), take(), take()], [16, 4, 0]);
+    }
+
+    #[test]
+    fn a_plugin_that_logs_too_much_is_cut_and_counted() {
+        let mut limit = LogLimit::default();
+        let admitted = (0..100).filter(|_| limit.admits(60_000)).count();
+        assert_eq!(admitted, LOG_LINES_PER_MINUTE_MAX as usize);
+        assert!(limit.admits(120_000));
+    }
+}

@@ -1,0 +1,7 @@
+//! Configured plugins: what they ask for, what they are granted, how they are compiled, called and kept in bounds.
+
+pub mod manifest;
+pub mod grant;
+pub mod compile;
+pub mod host;
+pub mod collector;

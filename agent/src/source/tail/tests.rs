@@ -1,0 +1,354 @@
+use super::*;
+use proptest::prelude::*;
+use std::collections::VecDeque;
+use std::io::Write;
+
+/// A log in a folder, written and rotated as servers do.
+struct Log {
+    folder: tempfile::TempDir,
+    lines_written: Vec<String>,
+}
+
+impl Log {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), lines_written: Vec::new() }
+    }
+
+    fn path(&self, ending: &str) -> PathBuf {
+        self.folder.path().join(format!("access.log{ending}"))
+    }
+
+    fn append(&mut self, line: &str) {
+        self.append_raw(&format!("{line}\n"));
+        self.lines_written.push(line.to_owned());
+    }
+
+    fn append_raw(&self, text: &str) {
+        let mut file = File::options().create(true).append(true).open(self.path("")).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+    }
+
+    /// Makes room for a new `.1`.
+    fn shift(&self) {
+        for number in (1..50).rev() {
+            let from = self.path(&format!(".{number}"));
+            if from.exists() {
+                std::fs::rename(from, self.path(&format!(".{}", number + 1))).unwrap();
+            }
+        }
+    }
+
+    fn rotate_by_rename(&self) {
+        if self.path("").exists() {
+            self.shift();
+            std::fs::rename(self.path(""), self.path(".1")).unwrap();
+        }
+    }
+
+    fn rotate_by_copy(&self) {
+        if self.path("").exists() {
+            self.shift();
+            std::fs::copy(self.path(""), self.path(".1")).unwrap();
+            File::options().write(true).open(self.path("")).unwrap().set_len(0).unwrap();
+        }
+    }
+
+    fn settings(&self) -> TailSettings {
+        TailSettings { rotation_settle_ms: 0, ..TailSettings::new(self.path("")) }
+    }
+
+    fn open(&self, progress: &[u8]) -> Tail {
+        Tail::open(self.settings(), Some(progress).filter(|progress| !progress.is_empty())).unwrap()
+    }
+}
+
+fn texts(lines: &Lines) -> Vec<String> {
+    let text = String::from_utf8(lines.bytes.clone()).unwrap();
+    assert!(text.is_empty() || text.ends_with('\n'));
+    text.lines().map(str::to_owned).collect()
+}
+
+/// Reads until nothing comes any more, committing each time.
+fn read_all(tail: &mut Tail, bytes_max: usize) -> Vec<String> {
+    let mut found = Vec::new();
+    loop {
+        let Ok(lines) = tail.read(bytes_max) else { return found };
+        tail.commit();
+        if lines.bytes.is_empty() {
+            return found;
+        }
+        found.extend(texts(&lines));
+    }
+}
+
+#[test]
+fn a_missing_file_is_a_state_and_is_read_from_its_start_once_it_appears() {
+    let mut log = Log::new();
+    let mut tail = log.open(&[]);
+    assert_eq!(tail.read(1000).unwrap_err(), Fault::Unavailable);
+    assert!(!tail.is_up());
+    log.append("first");
+    assert_eq!(read_all(&mut tail, 1000), ["first"]);
+    assert!(tail.is_up());
+}
+
+#[test]
+fn a_line_without_its_end_waits_for_it() {
+    let log = Log::new();
+    let mut tail = log.open(&[]);
+    log.append_raw("whole\nhal");
+    assert_eq!(read_all(&mut tail, 1000), ["whole"]);
+    log.append_raw("f\n");
+    assert_eq!(read_all(&mut tail, 1000), ["half"]);
+}
+
+#[test]
+fn after_a_rename_the_old_file_is_finished_first_even_by_a_new_process() {
+    let mut log = Log::new();
+    log.append("a");
+    let mut tail = log.open(&[]);
+    assert_eq!(read_all(&mut tail, 1000), ["a"]);
+    let progress = tail.progress();
+    log.append("b");
+    log.rotate_by_rename();
+    log.append("c");
+    log.rotate_by_rename();
+    log.append("d");
+    assert_eq!(read_all(&mut log.open(&progress), 1000), ["b", "c", "d"]);
+    assert_eq!(read_all(&mut tail, 1000), ["b", "c", "d"]);
+    assert_eq!(tail.rotations_lost(), 0);
+}
+
+#[test]
+fn after_copy_and_truncate_the_copy_is_finished_first() {
+    let mut log = Log::new();
+    log.append("the first line");
+    let mut tail = log.open(&[]);
+    read_all(&mut tail, 1000);
+    let progress = tail.progress();
+    log.append("second");
+    log.rotate_by_copy();
+    log.append("third, longer than before, so that the size alone shows nothing");
+    let expected = ["second", "third, longer than before, so that the size alone shows nothing"];
+    assert_eq!(read_all(&mut log.open(&progress), 1000), expected);
+    assert_eq!(read_all(&mut tail, 1000), expected);
+}
+
+#[test]
+fn a_file_that_was_deleted_after_rotation_is_still_finished_through_the_open_handle() {
+    let mut log = Log::new();
+    log.append("a");
+    let mut tail = log.open(&[]);
+    read_all(&mut tail, 1000);
+    log.append("b");
+    std::fs::remove_file(log.path("")).unwrap();
+    log.append("c");
+    assert_eq!(read_all(&mut tail, 1000), ["b", "c"]);
+    assert_eq!(tail.rotations_lost(), 0);
+}
+
+#[test]
+fn what_was_deleted_unread_is_counted_and_the_new_file_is_read() {
+    let mut log = Log::new();
+    log.append("a");
+    let progress = {
+        let mut tail = log.open(&[]);
+        read_all(&mut tail, 1000);
+        tail.progress()
+    };
+    std::fs::remove_file(log.path("")).unwrap();
+    log.append("b is another file");
+    let mut tail = log.open(&progress);
+    assert_eq!(read_all(&mut tail, 1000), ["b is another file"]);
+    assert_eq!(tail.rotations_lost(), 1);
+}
+
+#[test]
+fn a_rotated_file_that_may_still_be_written_is_waited_for() {
+    let mut log = Log::new();
+    log.append("a");
+    let settings = TailSettings { rotation_settle_ms: 3_600_000, ..log.settings() };
+    let mut tail = Tail::open(settings, None).unwrap();
+    read_all(&mut tail, 1000);
+    log.rotate_by_rename();
+    log.append("b");
+    assert!(read_all(&mut tail, 1000).is_empty());
+    let an_age_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(7_200);
+    File::options().write(true).open(log.path(".1")).unwrap().set_modified(an_age_ago).unwrap();
+    assert_eq!(read_all(&mut tail, 1000), ["b"]);
+}
+
+#[test]
+fn a_line_that_is_too_long_is_skipped_and_counted_with_any_file_around_it() {
+    let log = Log::new();
+    let long = "x".repeat(1000);
+    log.append_raw(&format!("a\n{long}\nb\n{}\n{}\n", "y".repeat(99), "z".repeat(100)));
+    let mut tail = Tail::open(TailSettings { line_bytes_max: 100, ..log.settings() }, None).unwrap();
+    let (mut found, mut skipped) = (Vec::new(), 0);
+    loop {
+        let lines = tail.read(150).unwrap();
+        skipped += lines.skipped_bytes;
+        found.extend(texts(&lines));
+        if !lines.more {
+            break;
+        }
+    }
+    assert_eq!(found, ["a".to_owned(), "b".to_owned(), "y".repeat(99)]);
+    assert_eq!(skipped, 1001 + 101);
+}
+
+#[test]
+fn a_call_returns_about_as_much_as_asked_and_says_that_there_is_more() {
+    let log = Log::new();
+    log.append_raw("aaaa\nbbbb\ncccc\n");
+    let mut tail = log.open(&[]);
+    let lines = tail.read(11).unwrap();
+    assert_eq!((texts(&lines), lines.more), (vec!["aaaa".to_owned(), "bbbb".to_owned()], true));
+    let lines = tail.read(1).unwrap();
+    assert_eq!((texts(&lines), lines.more), (vec!["cccc".to_owned()], false));
+}
+
+#[test]
+fn after_a_rollback_the_same_lines_come_again_across_a_rotation() {
+    let mut log = Log::new();
+    log.append("a");
+    let mut tail = log.open(&[]);
+    read_all(&mut tail, 1000);
+    log.append("b");
+    log.rotate_by_rename();
+    log.append("c");
+    assert_eq!(texts(&tail.read(1000).unwrap()), ["b", "c"]);
+    tail.rollback();
+    assert_eq!(texts(&tail.read(1000).unwrap()), ["b", "c"]);
+}
+
+#[test]
+fn backfill_begins_with_the_oldest_file_and_the_end_with_the_next_line() {
+    let mut log = Log::new();
+    for line in ["a", "b", "c"] {
+        log.append(line);
+        log.rotate_by_rename();
+    }
+    log.append("d");
+    std::fs::write(log.path(".9.gz"), "not read\n").unwrap();
+    std::fs::write(log.folder.path().join("other.log"), "not read\n").unwrap();
+    let mut oldest = Tail::open(TailSettings { start: Start::Oldest, ..log.settings() }, None).unwrap();
+    assert_eq!(read_all(&mut oldest, 1000), ["a", "b", "c", "d"]);
+    let mut end = Tail::open(TailSettings { start: Start::End, ..log.settings() }, None).unwrap();
+    assert!(read_all(&mut end, 1000).is_empty());
+    log.append("e");
+    assert_eq!(read_all(&mut end, 1000), ["e"]);
+}
+
+#[test]
+fn damaged_progress_is_an_error_and_never_a_panic() {
+    let mut log = Log::new();
+    log.append("a");
+    let mut tail = log.open(&[]);
+    read_all(&mut tail, 1000);
+    let progress = tail.progress();
+    for length in 1..progress.len() {
+        assert!(Tail::open(log.settings(), Some(&progress[..length])).is_err());
+    }
+}
+
+/// What a server and an operator do to a log, and what the reader does.
+#[derive(Clone, Debug)]
+enum Step {
+    Write { length: usize },
+    Rename,
+    CopyAndTruncate,
+    Read { bytes_max: usize },
+    ReadAndFail { bytes_max: usize },
+    Restart,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        6 => (0usize..80).prop_map(|length| Step::Write { length }),
+        2 => Just(Step::Rename),
+        1 => Just(Step::CopyAndTruncate),
+        4 => (1usize..300).prop_map(|bytes_max| Step::Read { bytes_max }),
+        2 => (1usize..300).prop_map(|bytes_max| Step::ReadAndFail { bytes_max }),
+        2 => Just(Step::Restart),
+    ];
+    prop::collection::vec(step, 1..60)
+}
+
+fn check(steps: &[Step]) {
+    let mut log = Log::new();
+    let mut tail = log.open(&[]);
+    let mut progress = Vec::new();
+    let mut found: VecDeque<String> = VecDeque::new();
+    let read = |tail: &mut Tail, bytes_max: usize, found: &mut VecDeque<String>| {
+        if let Ok(lines) = tail.read(bytes_max) {
+            found.extend(texts(&lines));
+        }
+        let progress = tail.progress();
+        tail.commit();
+        progress
+    };
+    for (number, step) in steps.iter().enumerate() {
+        match step {
+            Step::Write { length } => log.append(&format!("line {number} {}", "x".repeat(*length))),
+            Step::Rename => {
+                // At the first start older files are left alone, so the reader has begun before.
+                progress = read(&mut tail, 1, &mut found);
+                log.rotate_by_rename();
+            }
+            Step::CopyAndTruncate => {
+                // The documented limit: the copy of a file of which nothing was read cannot be told from others.
+                log.append(&format!("line {number} that is read"));
+                for line in read_all(&mut tail, 1_000) {
+                    found.push_back(line);
+                }
+                progress = tail.progress();
+                log.append(&format!("line {number} before the copy"));
+                log.rotate_by_copy();
+            }
+            Step::Read { bytes_max } => progress = read(&mut tail, *bytes_max, &mut found),
+            Step::ReadAndFail { bytes_max } => {
+                drop(tail.read(*bytes_max));
+                tail.rollback();
+            }
+            Step::Restart => tail = log.open(&progress),
+        }
+    }
+    for line in read_all(&mut tail, 1_000) {
+        found.push_back(line);
+    }
+    assert_eq!(Vec::from(found), log.lines_written);
+    assert_eq!(tail.rotations_lost(), 0);
+}
+
+proptest! {
+    #[test]
+    fn no_line_is_lost_or_doubled_by_rotations_restarts_and_failures(steps in steps()) {
+        check(&steps);
+    }
+
+    /// Restart after every read, with every chunk size, across one rotation of each kind.
+    #[test]
+    fn a_restart_at_every_offset_loses_and_doubles_nothing(bytes_max in 1usize..200, is_copy in any::<bool>()) {
+        let mut log = Log::new();
+        for number in 0..30 {
+            log.append(&format!("line {number}"));
+        }
+        let mut found = Vec::new();
+        let mut progress = Vec::new();
+        for round in 0..400 {
+            let mut tail = log.open(&progress);
+            if let Ok(lines) = tail.read(bytes_max) {
+                found.extend(texts(&lines));
+            }
+            progress = tail.progress();
+            if round == 3 {
+                if is_copy { log.rotate_by_copy() } else { log.rotate_by_rename() }
+                for number in 30..50 {
+                    log.append(&format!("line {number} of the new file"));
+                }
+            }
+        }
+        prop_assert_eq!(found, log.lines_written);
+    }
+}
