@@ -4,7 +4,7 @@
 //! It never sees anything but roles that start with `sales.`, and never divides: an interval counts where it starts.
 
 use crate::decode::{Observation, SeriesInfo};
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::Arc;
 use tillwatch_feed::topic::SiteId;
 
@@ -30,7 +30,7 @@ pub struct Rollup {
 /// Additions that no transaction holds yet.
 #[derive(Debug, Default)]
 pub struct Rollups {
-    sums: BTreeMap<(SiteId, Arc<SeriesInfo>, u64), Rollup>,
+    sums: HashMap<(SiteId, Arc<SeriesInfo>, u64), Rollup>,
 }
 
 impl Rollups {
@@ -50,8 +50,50 @@ impl Rollups {
         entry.sum = entry.sum.saturating_add(summary.sum);
     }
 
-    /// What was added since the last time, ordered by site, series and slot.
+    /// What was added since the last time, in no order.
     pub fn take(&mut self) -> Vec<Rollup> {
         std::mem::take(&mut self.sums).into_values().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tillwatch_feed::message::Kind;
+    use tillwatch_feed::summary::Summary;
+
+    fn observation(role: &str, start_ms: u64, sum: i64) -> Observation {
+        let series = SeriesInfo {
+            metric: "sales.amount".into(),
+            unit: "1".into(),
+            kind: Kind::Sum,
+            role: role.into(),
+            decimals: 2,
+            currency: Some("EUR".into()),
+            plugin: "sales".into(),
+            labels: Vec::new(),
+        };
+        let summary = Summary { count: 2, sum, min: 0, max: sum, histogram: None };
+        let site = "store-1".parse().unwrap();
+        Observation { site, series: Arc::new(series), start_ms, length_ms: 60_000, summary, score: None }
+    }
+
+    #[test]
+    fn intervals_add_up_in_the_quarter_hour_in_which_they_start() {
+        let mut rollups = Rollups::default();
+        for (start_ms, sum) in [(SLOT_MS, 500), (2 * SLOT_MS - 60_000, 20), (2 * SLOT_MS, 1)] {
+            rollups.add(&observation("sales.amount", start_ms, sum));
+        }
+        let mut taken: Vec<_> = rollups.take().iter().map(|r| (r.slot_ms, r.covered_ms, r.count, r.sum)).collect();
+        taken.sort_unstable();
+        assert_eq!(taken, [(SLOT_MS, 120_000, 4, 520), (2 * SLOT_MS, 60_000, 2, 1)]);
+        assert!(rollups.take().is_empty());
+    }
+
+    #[test]
+    fn only_sales_are_rolled_up() {
+        let mut rollups = Rollups::default();
+        rollups.add(&observation("latency", 0, 1));
+        assert!(rollups.take().is_empty());
     }
 }

@@ -1,0 +1,307 @@
+//! Writing: one connection, one transaction for a batch.
+
+use super::schema::{LAYOUT, PRAGMAS, TABLES, bits, failed, ranges_text, series_text, value};
+use super::{
+    ArchiveError, Batch, GENERATIONS_PER_SITE_MAX, Payload, Retention, SeriesCache, UNDECODED_PER_SITE_MAX, Undecoded,
+};
+use crate::cursor::Mark;
+use crate::rollup::{Rollup, SLOT_MS};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, params};
+use std::collections::HashMap;
+use std::path::Path;
+use tillwatch_feed::topic::{ArchiveId, SiteId};
+
+/// Prepared statements kept; more than there are kinds of statements here.
+const STATEMENTS_MAX: usize = 64;
+
+/// The archive in one SQLite file, in write-ahead mode.
+#[derive(Debug)]
+pub struct Sqlite {
+    pub(super) connection: Connection,
+    ids: Ids,
+}
+
+/// Row numbers of sites and series, so that they are looked up once.
+#[derive(Debug, Default)]
+struct Ids {
+    sites: HashMap<SiteId, i64>,
+    series: SeriesCache,
+}
+
+impl Sqlite {
+    pub(super) fn open(path: &Path, id: &ArchiveId) -> Result<Self, ArchiveError> {
+        let opened = Connection::open(path);
+        let archive = Self::prepared(opened, path)?;
+        archive.connection.execute_batch(PRAGMAS).map_err(failed)?;
+        archive.make_tables(path)?;
+        archive.check_identity(path, id)?;
+        Ok(archive)
+    }
+
+    pub(super) fn open_to_read(path: &Path) -> Result<Self, ArchiveError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let archive = Self::prepared(Connection::open_with_flags(path, flags), path)?;
+        let found = archive.layout().map_err(failed)?;
+        archive.connection.execute_batch("PRAGMA busy_timeout = 10000; PRAGMA query_only = 1;").map_err(failed)?;
+        if found == LAYOUT {
+            return Ok(archive);
+        }
+        Err(ArchiveError::Layout { path: path.display().to_string(), found, known: LAYOUT })
+    }
+
+    fn prepared(opened: rusqlite::Result<Connection>, path: &Path) -> Result<Self, ArchiveError> {
+        let failed = |source| ArchiveError::Open { path: path.display().to_string(), source };
+        let connection = opened.map_err(failed)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+        Ok(Self { connection, ids: Ids::default() })
+    }
+
+    fn layout(&self) -> rusqlite::Result<i64> {
+        self.connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+    }
+
+    fn make_tables(&self, path: &Path) -> Result<(), ArchiveError> {
+        match self.layout().map_err(failed)? {
+            LAYOUT => Ok(()),
+            0 => {
+                let script = format!("BEGIN; {TABLES} PRAGMA user_version = {LAYOUT}; COMMIT;");
+                self.connection.execute_batch(&script).map_err(failed)
+            }
+            found => Err(ArchiveError::Layout { path: path.display().to_string(), found, known: LAYOUT }),
+        }
+    }
+
+    fn check_identity(&self, path: &Path, id: &ArchiveId) -> Result<(), ArchiveError> {
+        self.connection
+            .execute("INSERT OR IGNORE INTO meta (key, value) VALUES ('archive', ?)", [id.as_str()])
+            .map_err(failed)?;
+        let found: String = self
+            .connection
+            .query_row("SELECT value FROM meta WHERE key = 'archive'", [], |row| row.get(0))
+            .map_err(failed)?;
+        if found == id.as_str() {
+            return Ok(());
+        }
+        Err(ArchiveError::Identity { path: path.display().to_string(), found, wanted: id.to_string() })
+    }
+
+    pub(super) fn write(&mut self, batch: &Batch) -> Result<(), ArchiveError> {
+        let written = write_batch(&mut self.connection, &mut self.ids, batch);
+        if written.is_err() {
+            // Ids given inside a transaction that was rolled back do not exist.
+            self.ids = Ids::default();
+        }
+        written.map_err(failed)
+    }
+
+    pub(super) fn remove_old(
+        &mut self,
+        watermark_ms: u64,
+        retention: Retention,
+        rows_max: u32,
+    ) -> Result<usize, ArchiveError> {
+        let payloads_before = value(watermark_ms.saturating_sub(retention.payloads_ms));
+        let slots_before = value(watermark_ms.saturating_sub(retention.rollups_ms) / SLOT_MS);
+        let days_before = value(watermark_ms.saturating_sub(retention.rollups_ms) / DAY_MS);
+        let run = |sql: &str, before: i64| {
+            self.connection.prepare_cached(sql).and_then(|mut purge| purge.execute(params![before, rows_max]))
+        };
+        let payloads = run(
+            "DELETE FROM payloads WHERE id IN (SELECT id FROM payloads WHERE end_ms < ? LIMIT ?)",
+            payloads_before,
+        );
+        let rollups = run(
+            "DELETE FROM rollups WHERE (site, series, slot) IN
+               (SELECT site, series, slot FROM rollups WHERE slot < ? LIMIT ?)",
+            slots_before,
+        );
+        let tallies =
+            run("DELETE FROM tallies WHERE (site, day) IN (SELECT site, day FROM tallies WHERE day < ? LIMIT ?)", days_before);
+        Ok(payloads.map_err(failed)? + rollups.map_err(failed)? + tallies.map_err(failed)?)
+    }
+}
+
+pub(super) const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
+
+fn write_batch(connection: &mut Connection, ids: &mut Ids, batch: &Batch) -> rusqlite::Result<()> {
+    let transaction = connection.transaction()?;
+    let writer = &mut Writer { transaction: &transaction, ids };
+    batch.payloads.iter().try_for_each(|payload| writer.payload(payload))?;
+    batch.read_late.iter().try_for_each(|id| writer.read_late(*id))?;
+    batch.births.iter().try_for_each(|(site, schema, bytes)| writer.birth(site, *schema, bytes))?;
+    batch.undecoded.iter().try_for_each(|undecoded| writer.undecoded(undecoded))?;
+    for lost in &batch.lost {
+        let site = writer.site(&lost.site)?;
+        writer.run(
+            "INSERT INTO lost (site, generation, seq_first, seq_last, reason) VALUES (?, ?, ?, ?, ?)",
+            params![site, bits(lost.generation), value(lost.seq_first), value(lost.seq_last), lost.reason],
+        )?;
+    }
+    for tally in &batch.tallies {
+        let site = writer.site(&tally.site)?;
+        writer.run(
+            "INSERT INTO tallies (site, day, received, accounted) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE
+             SET received = received + excluded.received, accounted = accounted + excluded.accounted",
+            params![site, tally.day, value(tally.received), value(tally.accounted)],
+        )?;
+    }
+    batch.marks.iter().try_for_each(|mark| writer.mark(mark))?;
+    batch.rollups.iter().try_for_each(|rollup| writer.rollup(rollup))?;
+    for state in &batch.states {
+        let site = writer.site(&state.site)?;
+        writer.run("UPDATE sites SET state = ? WHERE id = ?", params![state.bytes, site])?;
+    }
+    for incident in &batch.incidents {
+        writer.run(
+            "INSERT INTO incidents (id, json) VALUES (?, ?) ON CONFLICT DO UPDATE SET json = excluded.json",
+            params![incident.id, incident.json],
+        )?;
+    }
+    if let Some(watermark_ms) = batch.watermark_ms {
+        writer.run("INSERT OR REPLACE INTO meta (key, value) VALUES ('watermark_ms', ?)", params![value(watermark_ms)])?;
+    }
+    transaction.commit()
+}
+
+struct Writer<'a> {
+    transaction: &'a Transaction<'a>,
+    ids: &'a mut Ids,
+}
+
+impl Writer<'_> {
+    fn run(&self, sql: &str, values: impl rusqlite::Params) -> rusqlite::Result<usize> {
+        self.transaction.prepare_cached(sql)?.execute(values)
+    }
+
+    fn site(&mut self, site: &SiteId) -> rusqlite::Result<i64> {
+        if let Some(id) = self.ids.sites.get(site) {
+            return Ok(*id);
+        }
+        self.run("INSERT OR IGNORE INTO sites (name) VALUES (?)", [site.as_str()])?;
+        let mut query = self.transaction.prepare_cached("SELECT id FROM sites WHERE name = ?")?;
+        let id = query.query_row([site.as_str()], |row| row.get(0))?;
+        self.ids.sites.insert(site.clone(), id);
+        Ok(id)
+    }
+
+    fn series(&mut self, rollup: &Rollup) -> rusqlite::Result<i64> {
+        if let Some(id) = self.ids.series.get(&rollup.series) {
+            return Ok(*id);
+        }
+        let text = series_text(&rollup.series);
+        self.run("INSERT OR IGNORE INTO series (info) VALUES (?)", [&text])?;
+        let mut query = self.transaction.prepare_cached("SELECT id FROM series WHERE info = ?")?;
+        let id = query.query_row([&text], |row| row.get(0))?;
+        self.ids.series.insert(rollup.series.clone(), id);
+        Ok(id)
+    }
+
+    fn payload(&mut self, payload: &Payload) -> rusqlite::Result<()> {
+        let site = self.site(&payload.site)?;
+        self.run(
+            "INSERT INTO payloads (site, generation, seq_first, seq_last, fresh, start_ms, end_ms, waits_for, bytes)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            params![
+                site,
+                bits(payload.generation),
+                value(payload.seq_first),
+                value(payload.seq_last),
+                ranges_text(payload.fresh.iter().copied()),
+                value(payload.start_ms),
+                value(payload.end_ms),
+                payload.waits_for.map(bits),
+                payload.bytes
+            ],
+        )?;
+        Ok(())
+    }
+
+    fn read_late(&mut self, id: i64) -> rusqlite::Result<()> {
+        self.run("UPDATE payloads SET waits_for = NULL WHERE id = ?", [id])?;
+        Ok(())
+    }
+
+    fn birth(&mut self, site: &SiteId, schema: u64, bytes: &[u8]) -> rusqlite::Result<()> {
+        let site = self.site(site)?;
+        self.run("INSERT OR IGNORE INTO births (site, schema, bytes) VALUES (?, ?, ?)", params![site, bits(schema), bytes])?;
+        Ok(())
+    }
+
+    fn undecoded(&mut self, undecoded: &Undecoded) -> rusqlite::Result<()> {
+        let Undecoded { site, leaf, reason, bytes } = undecoded;
+        let site = self.site(site)?;
+        self.run(
+            "INSERT INTO undecoded (site, leaf, reason, bytes) VALUES (?, ?, ?, ?)",
+            params![site, leaf, reason, bytes],
+        )?;
+        self.run(
+            "DELETE FROM undecoded WHERE site = ?1 AND id <=
+               (SELECT id FROM undecoded WHERE site = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+            params![site, UNDECODED_PER_SITE_MAX],
+        )?;
+        Ok(())
+    }
+
+    fn mark(&mut self, mark: &Mark) -> rusqlite::Result<()> {
+        let site = self.site(&mark.site)?;
+        let is_new = self.run(
+            "UPDATE cursors SET shard = ?3, settled = ?4, received = ?5, accounted = ?6, heard = ?7
+             WHERE site = ?1 AND generation = ?2",
+            rusqlite::params_from_iter(mark_params(site, mark)),
+        )? == 0;
+        if !is_new {
+            return Ok(());
+        }
+        self.run(
+            "INSERT INTO cursors (site, generation, shard, settled, received, accounted, heard)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            rusqlite::params_from_iter(mark_params(site, mark)),
+        )?;
+        self.run(
+            "DELETE FROM cursors WHERE site = ?1 AND heard <=
+               (SELECT heard FROM cursors WHERE site = ?1 ORDER BY heard DESC LIMIT 1 OFFSET ?2)",
+            params![site, GENERATIONS_PER_SITE_MAX],
+        )?;
+        Ok(())
+    }
+
+    /// Adds; a sum that leaves 64 bits would turn into a real number, so that it is cut instead.
+    fn rollup(&mut self, rollup: &Rollup) -> rusqlite::Result<()> {
+        let site = self.site(&rollup.site)?;
+        let series = self.series(rollup)?;
+        self.run(
+            "INSERT INTO rollups (site, series, slot, covered_ms, count, sum) VALUES (?, ?, ?, ?, ?, ?)
+             ON CONFLICT DO UPDATE SET
+               covered_ms = min(covered_ms + excluded.covered_ms, 1 << 62),
+               count = min(count + excluded.count, 1 << 62),
+               sum = CASE WHEN typeof(sum + excluded.sum) = 'integer' THEN sum + excluded.sum
+                          WHEN excluded.sum < 0 THEN -9223372036854775807 ELSE 9223372036854775807 END",
+            params![
+                site,
+                series,
+                value(rollup.slot_ms / SLOT_MS),
+                value(rollup.covered_ms).min(1 << 62),
+                value(rollup.count).min(1 << 62),
+                rollup.sum
+            ],
+        )?;
+        Ok(())
+    }
+}
+
+fn mark_params(site: i64, mark: &Mark) -> [Box<dyn rusqlite::ToSql>; 7] {
+    [
+        Box::new(site),
+        Box::new(bits(mark.generation)),
+        Box::new(mark.shard.to_string()),
+        Box::new(ranges_text(mark.settled.iter())),
+        Box::new(value(mark.received)),
+        Box::new(value(mark.accounted)),
+        Box::new(value(mark.heard)),
+    ]
+}
+
+pub(super) fn site_row(connection: &Connection, site: &SiteId) -> rusqlite::Result<Option<i64>> {
+    let mut query = connection.prepare_cached("SELECT id FROM sites WHERE name = ?")?;
+    query.query_row([site.as_str()], |row| row.get(0)).optional()
+}

@@ -1,0 +1,172 @@
+//! The commands of `tillwatch-central` and what they print.
+//!
+//! In: arguments. Out: text for people, JSON for programs, and an exit code.
+//! It never prints a control character that came from outside.
+
+use crate::archive::{self, Archive};
+use crate::config::Config;
+use crate::model::Model;
+use crate::{json, run, tls};
+use anyhow::{Context, bail};
+use clap::{Args, Parser, Subcommand};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+const CONFIG_DEFAULT: &str = "/etc/tillwatch-central/central.toml";
+
+/// Receives the feeds of stores, prices incidents and ranks them.
+#[derive(Debug, Parser)]
+#[command(name = "tillwatch-central", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Receive, keep, reckon, and show the page.
+    Serve(Serve),
+    /// Say everything that is wrong with the settings and the model, and do nothing.
+    Check(Settings),
+    /// Show a payload of the feed as JSON.
+    Decode(Decode),
+    /// List the incidents in the archive.
+    Incidents(Incidents),
+    /// Show what each site sent and lost, by day.
+    Reconcile(Reconcile),
+}
+
+#[derive(Debug, Args)]
+struct Settings {
+    /// The settings file.
+    #[arg(long, default_value = CONFIG_DEFAULT)]
+    config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct Serve {
+    #[command(flatten)]
+    settings: Settings,
+    /// Be the broker too, as [embedded_broker] says, and connect to no other.
+    #[arg(long)]
+    embedded_broker: bool,
+}
+
+#[derive(Debug, Args)]
+struct Decode {
+    /// The payload; `-` reads it from the input.
+    file: PathBuf,
+    /// What it is, when its topic is known: message, state, ack or cfg.
+    #[arg(long, default_value = "message")]
+    kind: json::PayloadKind,
+}
+
+#[derive(Debug, Args)]
+struct Incidents {
+    #[command(flatten)]
+    settings: Settings,
+    /// One JSON list.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct Reconcile {
+    #[command(flatten)]
+    settings: Settings,
+    /// Days since 1970-01-01 to begin with.
+    #[arg(long, default_value_t = 0)]
+    from_day: u32,
+}
+
+/// Does what the arguments say.
+///
+/// # Errors
+/// Whatever a person must be told; the caller prints it.
+pub fn run(cli: &Cli) -> anyhow::Result<()> {
+    match &cli.command {
+        Command::Serve(serve) => {
+            let (config, model) = read_settings(&serve.settings.config)?;
+            run::serve(&config, model, serve.embedded_broker)
+        }
+        Command::Check(settings) => check(settings),
+        Command::Decode(decode) => print(&json::decode(&read_input(&decode.file)?, decode.kind)?),
+        Command::Incidents(incidents) => list_incidents(incidents),
+        Command::Reconcile(reconcile) => list_tallies(reconcile),
+    }
+}
+
+/// Both files are read before either is complained about.
+fn read_settings(path: &Path) -> anyhow::Result<(Config, Model)> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    let config = Config::parse(&path.display().to_string(), &text)?;
+    let model_text = std::fs::read_to_string(&config.model_path);
+    let model_text = model_text.with_context(|| format!("reading {}", config.model_path.display()))?;
+    let model = Model::parse(&config.model_path.display().to_string(), &model_text)?;
+    Ok((config, model))
+}
+
+fn check(settings: &Settings) -> anyhow::Result<()> {
+    let (config, model) = read_settings(&settings.config)?;
+    let mut faults = Vec::new();
+    if let Some(files) = config.broker.iter().find_map(|broker| broker.tls.as_ref())
+        && let Err(error) = tls::client(files)
+    {
+        faults.push(format!("[broker] {:#}", anyhow::Error::from(error)));
+    }
+    if let Some((_, files)) = config.embedded_broker.iter().find_map(|broker| broker.listen.as_ref())
+        && let Err(error) = tls::server(files)
+    {
+        faults.push(format!("[embedded_broker] {:#}", anyhow::Error::from(error)));
+    }
+    if !faults.is_empty() {
+        bail!("{}", faults.join("\n"));
+    }
+    let (regions, sites, services) = (model.regions.len(), model.sites.len(), model.services.len());
+    print(&format!("settings and model are good: {regions} regions, {sites} sites, {services} services"))
+}
+
+fn read_input(path: &Path) -> anyhow::Result<Vec<u8>> {
+    if path != Path::new("-") {
+        return std::fs::read(path).with_context(|| format!("reading {}", path.display()));
+    }
+    let mut bytes = Vec::new();
+    std::io::stdin().lock().read_to_end(&mut bytes).context("reading the input")?;
+    Ok(bytes)
+}
+
+fn list_incidents(incidents: &Incidents) -> anyhow::Result<()> {
+    let (config, _) = read_settings(&incidents.settings.config)?;
+    let rows = archive::open_to_read(&config.storage.path)?.incidents()?;
+    let parsed: Result<Vec<serde_json::Value>, _> = rows.iter().map(|row| serde_json::from_str(&row.json)).collect();
+    let mut parsed = parsed.context("an incident in the archive is no JSON")?;
+    parsed.sort_by_key(|incident| incident["rank"].as_u64().unwrap_or(u64::MAX));
+    if incidents.json {
+        return print(&serde_json::to_string_pretty(&parsed)?);
+    }
+    parsed.iter().try_for_each(|incident| print(&json::incident_line(incident)))
+}
+
+fn list_tallies(reconcile: &Reconcile) -> anyhow::Result<()> {
+    let (config, _) = read_settings(&reconcile.settings.config)?;
+    let archive = archive::open_to_read(&config.storage.path)?;
+    print("site\tday\treceived\taccounted for as lost")?;
+    for tally in archive.tallies(reconcile.from_day)? {
+        print(&format!("{}\t{}\t{}\t{}", tally.site, tally.day, tally.received, tally.accounted))?;
+    }
+    print("site\tgeneration\tproduced\treceived\taccounted\tmissing")?;
+    for mark in archive.marks(archive::GENERATIONS_PER_SITE_MAX)? {
+        let missing = mark.produced().saturating_sub(mark.received).saturating_sub(mark.accounted);
+        let (produced, received, accounted) = (mark.produced(), mark.received, mark.accounted);
+        print(&format!("{}\t{:016x}\t{produced}\t{received}\t{accounted}\t{missing}", mark.site, mark.generation))?;
+    }
+    Ok(())
+}
+
+/// One line to the output; a reader that closed it is no error.
+fn print(line: &str) -> anyhow::Result<()> {
+    match writeln!(std::io::stdout().lock(), "{line}") {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("writing the output"),
+    }
+}

@@ -1,0 +1,327 @@
+//! `central.toml`: everything an operator decides, checked as a whole.
+//!
+//! In: the text of the file. Out: [`Config`], or every fault at once with file, line, column and what to do.
+//! It never opens the files that it names; `check` and `serve` do.
+//!
+//! ```toml
+//! archive = "main"
+//!
+//! [broker]
+//! url = "mqtts://broker.example.com:8883"     # mqtt:// only to this machine
+//! ca = "/etc/tillwatch-central/ca.pem"
+//! certificate = "/etc/tillwatch-central/central.pem"
+//! key = "/etc/tillwatch-central/central.key"
+//!
+//! [embedded_broker]                           # used by `serve --embedded-broker`, instead of [broker]
+//! listen = "0.0.0.0:8883"
+//! client_ca = "/etc/tillwatch-central/ca.pem"
+//! certificate = "/etc/tillwatch-central/broker.pem"
+//! key = "/etc/tillwatch-central/broker.key"
+//! archives = ["warehouse"]                    # certificates that may read every store and acknowledge
+//!
+//! [storage]
+//! path = "/var/lib/tillwatch-central/archive.sqlite"
+//! payloads = "8d"
+//! rollups = "400d"
+//!
+//! [model]
+//! path = "/etc/tillwatch-central/model.toml"
+//!
+//! [http]
+//! listen = "127.0.0.1:8480"
+//! ```
+
+mod section;
+
+use crate::archive::Retention;
+use section::{Section, Sections};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use tillwatch_feed::topic::ArchiveId;
+
+pub use section::{ConfigError, ConfigErrors};
+
+/// Payloads younger than this must stay, since a start reads them again.
+const PAYLOADS_MS_MIN: u64 = 2 * 24 * 60 * 60 * 1_000;
+const PAYLOADS_DEFAULT: &str = "8d";
+const ROLLUPS_DEFAULT: &str = "400d";
+const HTTP_DEFAULT: &str = "127.0.0.1:8480";
+const CONNECTIONS_MAX_DEFAULT: usize = 10_000;
+
+/// All settings of central.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    pub archive: ArchiveId,
+    /// The broker to connect to; `None` when only the embedded one is configured.
+    pub broker: Option<BrokerConfig>,
+    pub embedded_broker: Option<EmbeddedBrokerConfig>,
+    pub storage: StorageConfig,
+    pub model_path: PathBuf,
+    pub http_listen: SocketAddr,
+}
+
+/// Where the feed comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokerConfig {
+    pub host: String,
+    pub port: u16,
+    /// Equal to the certificate's CN where the broker asks for that; the archive id when not set.
+    pub client_id: String,
+    /// `None` on loopback without TLS.
+    pub tls: Option<TlsFiles>,
+}
+
+/// Paths of PEM files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Who signed the other side's certificate.
+    pub ca: PathBuf,
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+/// The broker inside central.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EmbeddedBrokerConfig {
+    /// For stores, with TLS and client certificates.
+    pub listen: Option<(SocketAddr, TlsFiles)>,
+    /// Without TLS, only on loopback; the client id is believed.
+    pub listen_plain: Option<SocketAddr>,
+    /// CNs of other archives: these read every store and write acknowledgements under their own name.
+    pub archives: Vec<ArchiveId>,
+    pub connections_max: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StorageConfig {
+    pub path: PathBuf,
+    pub payloads_ms: u64,
+    pub rollups_ms: u64,
+}
+
+impl StorageConfig {
+    pub fn retention(&self) -> Retention {
+        Retention { payloads_ms: self.payloads_ms, rollups_ms: self.rollups_ms }
+    }
+}
+
+impl Config {
+    /// Reads and checks the whole text; `file` is only named in messages.
+    ///
+    /// # Errors
+    /// All faults at once.
+    pub fn parse(file: &str, text: &str) -> Result<Self, ConfigErrors> {
+        let sections = Sections::new(file, text);
+        let root = sections.root(&["archive", "broker", "embedded_broker", "storage", "model", "http"]);
+        let config = Self::read(&root);
+        let errors = sections.into_errors();
+        match config {
+            Some(config) if errors.0.is_empty() => Ok(config),
+            _ => Err(errors),
+        }
+    }
+
+    fn read(root: &Section<'_>) -> Option<Self> {
+        // All parts are read before any is missed, so that every fault is found.
+        let archive = root.parsed("archive", "\"main\"", |text| text.parse().map_err(|e| format!("{e}")));
+        let broker = root.table("broker", &["url", "ca", "certificate", "key", "client_id"]);
+        let broker = broker.map(|section| read_broker(&section, archive.as_ref()));
+        let keys = ["listen", "client_ca", "certificate", "key", "listen_plain", "archives", "connections_max"];
+        let embedded_broker = root.table("embedded_broker", &keys).map(|section| read_embedded(&section));
+        if broker.is_none() && embedded_broker.is_none() {
+            root.fault("broker", "neither [broker] nor [embedded_broker] is set", "add [broker] with url = \"mqtts://...\"");
+        }
+        let storage = root.table("storage", &["path", "payloads", "rollups"]);
+        let storage = root.required(storage, "storage", "[storage] with path = \"...\"").and_then(|s| read_storage(&s));
+        let model = root.table("model", &["path"]);
+        let model_path = root.required(model, "model", "[model] with path = \"...\"").and_then(|s| s.path("path"));
+        let http = root.table("http", &["listen"]);
+        let http_listen = http.and_then(|section| section.optional("listen", address));
+        Some(Self {
+            archive: archive?,
+            broker: transpose(broker)?,
+            embedded_broker: transpose(embedded_broker)?,
+            storage: storage?,
+            model_path: model_path?,
+            http_listen: http_listen.or_else(|| HTTP_DEFAULT.parse().ok())?,
+        })
+    }
+}
+
+/// An absent part is fine, a faulty one is not.
+fn transpose<T>(part: Option<Option<T>>) -> Option<Option<T>> {
+    match part {
+        None => Some(None),
+        Some(None) => None,
+        Some(Some(part)) => Some(Some(part)),
+    }
+}
+
+fn read_broker(section: &Section<'_>, archive: Option<&ArchiveId>) -> Option<BrokerConfig> {
+    let url = section.parsed("url", "\"mqtts://broker.example.com:8883\"", Url::parse);
+    let client_id = section.optional("client_id", |text| Ok(text.to_owned()));
+    let is_plain = url.as_ref().is_some_and(|url| !url.is_tls);
+    let tls = (!is_plain).then(|| read_tls(section, "ca"));
+    let url = url?;
+    Some(BrokerConfig {
+        host: url.host,
+        port: url.port,
+        client_id: client_id.or_else(|| archive.map(ToString::to_string))?,
+        tls: transpose(tls)?,
+    })
+}
+
+fn read_embedded(section: &Section<'_>) -> Option<EmbeddedBrokerConfig> {
+    let listen = section.optional("listen", address);
+    let tls = listen.is_some().then(|| read_tls(section, "client_ca"));
+    let listen_plain = section.optional("listen_plain", |text| match address(text)? {
+        open if !open.ip().is_loopback() => Err(format!("{open} can be reached from outside and has no TLS")),
+        loopback => Ok(loopback),
+    });
+    if !section.has("listen") && !section.has("listen_plain") {
+        section.fault("listen", "[embedded_broker] listens nowhere", "add: listen = \"0.0.0.0:8883\"");
+    }
+    let archives = section.texts("archives", |text| text.parse().map_err(|e| format!("{e}")));
+    let connections_max = section.number("connections_max", 1, 1_000_000).unwrap_or(CONNECTIONS_MAX_DEFAULT);
+    let listen = match (listen, transpose(tls)?) {
+        (Some(listen), Some(tls)) => Some((listen, tls)),
+        _ => None,
+    };
+    Some(EmbeddedBrokerConfig { listen, listen_plain, archives, connections_max })
+}
+
+fn read_tls(section: &Section<'_>, ca: &str) -> Option<TlsFiles> {
+    let (ca, certificate, key) = (section.path(ca), section.path("certificate"), section.path("key"));
+    Some(TlsFiles { ca: ca?, certificate: certificate?, key: key? })
+}
+
+fn read_storage(section: &Section<'_>) -> Option<StorageConfig> {
+    let payloads = |text: &str| match duration_ms(text)? {
+        short if short < PAYLOADS_MS_MIN => Err("payloads must be kept for at least 2d, since a start reads them".into()),
+        enough => Ok(enough),
+    };
+    let path = section.path("path");
+    let payloads_ms = section.optional("payloads", payloads).or_else(|| duration_ms(PAYLOADS_DEFAULT).ok());
+    let rollups_ms = section.optional("rollups", duration_ms).or_else(|| duration_ms(ROLLUPS_DEFAULT).ok());
+    Some(StorageConfig { path: path?, payloads_ms: payloads_ms?, rollups_ms: rollups_ms? })
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|error| format!("{text:?} is no address with port ({error}), such as \"127.0.0.1:8480\""))
+}
+
+/// `90s`, `15m`, `26h`, `8d`.
+fn duration_ms(text: &str) -> Result<u64, String> {
+    let wrong = || format!("{text:?} is no duration such as \"90s\", \"15m\", \"26h\" or \"8d\"");
+    let unit = text.strip_suffix(|c: char| c.is_ascii_alphabetic()).ok_or_else(wrong)?;
+    let factor = match &text[unit.len()..] {
+        "s" => 1_000,
+        "m" => 60 * 1_000,
+        "h" => 60 * 60 * 1_000,
+        "d" => 24 * 60 * 60 * 1_000,
+        _ => return Err(wrong()),
+    };
+    let number: Option<u64> = unit.parse().ok();
+    number.and_then(|number| number.checked_mul(factor)).ok_or_else(wrong)
+}
+
+struct Url {
+    is_tls: bool,
+    host: String,
+    port: u16,
+}
+
+impl Url {
+    fn parse(text: &str) -> Result<Self, String> {
+        let (is_tls, rest) = match (text.strip_prefix("mqtts://"), text.strip_prefix("mqtt://")) {
+            (Some(rest), _) => (true, rest),
+            (None, Some(rest)) => (false, rest),
+            (None, None) => return Err(format!("{text:?} does not start with mqtts:// (or mqtt:// on this machine)")),
+        };
+        let (host, port) = match rest.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+            _ => (rest, None),
+        };
+        let port = port.map_or(Ok(if is_tls { 8883 } else { 1883 }), str::parse);
+        let port = port.map_err(|error| format!("{text:?} has no valid port: {error}"))?;
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let is_loopback = host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
+        if host.is_empty() || host.contains(['/', '@', ' ']) {
+            return Err(format!("{text:?} names no host"));
+        }
+        if !is_tls && !is_loopback {
+            return Err(format!("{text:?} would send the feed unencrypted over the network; use mqtts://"));
+        }
+        Ok(Self { is_tls, host, port })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+archive = "main"
+[broker]
+url = "mqtts://broker.example.com:8884"
+ca = "ca.pem"
+certificate = "central.pem"
+key = "central.key"
+[embedded_broker]
+listen = "0.0.0.0:8883"
+client_ca = "ca.pem"
+certificate = "broker.pem"
+key = "broker.key"
+archives = ["warehouse"]
+[storage]
+path = "archive.sqlite"
+payloads = "3d"
+[model]
+path = "model.toml"
+"#;
+
+    #[test]
+    fn a_whole_file_is_read() {
+        let config = Config::parse("central.toml", GOOD).unwrap();
+        let broker = config.broker.unwrap();
+        assert_eq!((broker.host.as_str(), broker.port, broker.client_id.as_str()), ("broker.example.com", 8884, "main"));
+        assert_eq!(broker.tls.unwrap().key, PathBuf::from("central.key"));
+        assert_eq!(config.embedded_broker.unwrap().archives.len(), 1);
+        assert_eq!(config.storage.payloads_ms, 3 * 24 * 3_600_000);
+        assert_eq!(config.http_listen.port(), 8480);
+    }
+
+    #[test]
+    fn every_fault_is_told_at_once_with_its_place() {
+        let text = "archive = \"Main!\"\nbrokr = 1\n[broker]\nurl = \"http://x\"\nca = 5\n[storage]\npayloads = \"1h\"\n";
+        let errors = Config::parse("central.toml", text).unwrap_err();
+        let told: Vec<_> = errors.0.iter().map(|e| (e.line, e.column)).collect();
+        assert_eq!(told, [(1, 1), (1, 11), (2, 1), (3, 1), (3, 1), (4, 7), (5, 6), (6, 1), (7, 12)], "{errors}");
+        let text = errors.to_string();
+        assert!(text.contains("central.toml:4:7: "), "{text}");
+        assert!(text.contains("hint: "), "{text}");
+    }
+
+    #[test]
+    fn the_feed_never_goes_unencrypted_over_the_network() {
+        for (url, is_good) in [
+            ("mqtt://127.0.0.1:1883", true),
+            ("mqtt://[::1]:1883", true),
+            ("mqtt://localhost", true),
+            ("mqtt://10.0.0.1:1883", false),
+            ("mqtts://10.0.0.1", true),
+            ("mqtts://", false),
+            ("mqtts://h:99999", false),
+        ] {
+            assert_eq!(Url::parse(url).is_ok(), is_good, "{url}");
+        }
+        let text = GOOD.replace("0.0.0.0:8883\"", "0.0.0.0:8883\"\nlisten_plain = \"0.0.0.0:1883\"");
+        assert!(Config::parse("central.toml", &text).unwrap_err().to_string().contains("no TLS"));
+    }
+
+    #[test]
+    fn broken_toml_is_told_with_its_place() {
+        let errors = Config::parse("central.toml", "archive = \n").unwrap_err();
+        assert_eq!(errors.0[0].line, 1, "{errors}");
+    }
+}

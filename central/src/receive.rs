@@ -1,0 +1,554 @@
+//! What happens to a message between its arrival and its acknowledgement, on one thread.
+//!
+//! In: messages as they came. Out: one durable commit for a batch of them, then what they say to whoever reckons with
+//! it, then acknowledgements.
+//! It never acknowledges before the commit, never counts a record twice, and never lets one bad payload stop its store.
+//!
+//! ```text
+//!  arrived ─► cursor: fresh? ─► decode ─► batch ═commit═► reckoner (observations, findings, central's time)
+//!                                            │      └───► acknowledgements, at most one per site and second
+//!                       birth missing: stored as it came, asked for, read when the birth is there
+//! ```
+
+use crate::archive::{Archive, ArchiveError, Batch, IncidentRow, Lost, Payload, Retention, SiteState, Tally, Undecoded};
+use crate::cursor::{Arrival, Brings, Cursor, CursorLimits, Numbers};
+use crate::decode::{self, Dictionaries, Dictionary, Observation, Unreadable};
+use crate::rollup::{Rollup, Rollups, SLOT_MS};
+use crate::watermark::Watermark;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tillwatch_feed::codec;
+use tillwatch_feed::message::{Body, Finding, GapReason, Message};
+use tillwatch_feed::ranges::RangeSet;
+use tillwatch_feed::topic::{ArchiveId, Leaf, Shard, SiteId, topic};
+use tracing::{debug, info, warn};
+
+/// Messages in one commit at most.
+pub const BATCH_MESSAGES_MAX: usize = 256;
+/// Payload bytes in one commit at most (one message more may come on top).
+pub const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Payloads that are read in one commit when their birth came late.
+pub const LATE_PAYLOADS_MAX: u32 = 256;
+/// Acknowledgements handed out at a time.
+pub const ACKS_PER_TURN_MAX: usize = 512;
+/// Event time that is read again at a start.
+pub const REPLAY_MS: u64 = 26 * 60 * 60 * 1_000;
+/// Rows removed at a time when they are older than the retention.
+pub const PURGE_ROWS_MAX: u32 = 4_096;
+/// Event time between two removals.
+pub const PURGE_EVERY_MS: u64 = 10 * 60 * 1_000;
+const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
+
+/// What comes from the broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Arrived {
+    /// Subscribed anew: what was sent in between may be lost, so agents are told a new start number.
+    Connected {
+        start: u64,
+    },
+    Message {
+        shard: Shard,
+        site: SiteId,
+        leaf: Leaf,
+        payload: Vec<u8>,
+    },
+}
+
+/// An acknowledgement on its way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutgoingAck {
+    pub site: SiteId,
+    pub topic: String,
+    pub payload: Vec<u8>,
+}
+
+/// Whoever makes incidents of observations; what it is told is durable.
+pub trait Reckoner: Send {
+    /// Quarter-hour sums of everything before the time from which observations are replayed, and the incidents last told.
+    fn restore(&mut self, rollups: &[Rollup], incidents: &[IncidentRow]);
+    fn on_observations(&mut self, observations: &[Observation]);
+    fn on_finding(&mut self, site: &SiteId, finding: &Finding);
+    /// Central's time moved on.
+    fn on_clock(&mut self, watermark_ms: u64);
+    /// Incidents that changed since the last call.
+    fn changed_incidents(&mut self) -> Vec<IncidentRow>;
+}
+
+/// What was seen; each limit that was hit has its own number.
+#[derive(Debug, Default)]
+pub struct Counters {
+    pub messages: AtomicU64,
+    pub records_fresh: AtomicU64,
+    pub messages_duplicate: AtomicU64,
+    pub messages_refused: AtomicU64,
+    pub messages_undecoded: AtomicU64,
+    pub messages_waiting_for_birth: AtomicU64,
+    pub records_lost: AtomicU64,
+    pub commits: AtomicU64,
+    pub acks: AtomicU64,
+    pub acks_held_back: AtomicU64,
+}
+
+impl Counters {
+    fn add(number: &AtomicU64, by: u64) {
+        number.fetch_add(by, Ordering::Relaxed);
+    }
+}
+
+/// The thread's state.
+pub struct Receiver {
+    id: ArchiveId,
+    archive: Box<dyn Archive>,
+    reckoner: Box<dyn Reckoner>,
+    retention: Retention,
+    cursor: Cursor,
+    dictionaries: Dictionaries,
+    /// Births that stored payloads wait for.
+    missing: BTreeSet<(SiteId, u64)>,
+    /// Births that came since the last commit and for which payloads wait.
+    came: Vec<(SiteId, u64)>,
+    watermark: Watermark,
+    purged_ms: u64,
+    batch: Batch,
+    batch_messages: usize,
+    batch_bytes: usize,
+    rollups: Rollups,
+    news: Vec<News>,
+    pub counters: Arc<Counters>,
+}
+
+/// What the reckoner is told after the commit, in the order of arrival.
+enum News {
+    Observations { site: SiteId, end_ms: u64, observations: Vec<Observation> },
+    Finding { site: SiteId, finding: Finding },
+}
+
+impl Receiver {
+    pub fn new(
+        id: ArchiveId,
+        start: u64,
+        archive: Box<dyn Archive>,
+        reckoner: Box<dyn Reckoner>,
+        retention: Retention,
+    ) -> Self {
+        Self {
+            cursor: Cursor::new(id.clone(), start, CursorLimits::default()),
+            id,
+            archive,
+            reckoner,
+            retention,
+            dictionaries: Dictionaries::default(),
+            missing: BTreeSet::new(),
+            came: Vec::new(),
+            watermark: Watermark::default(),
+            purged_ms: 0,
+            batch: Batch::default(),
+            batch_messages: 0,
+            batch_bytes: 0,
+            rollups: Rollups::default(),
+            news: Vec::new(),
+            counters: Arc::new(Counters::default()),
+        }
+    }
+
+    /// Takes up where the archive stands: cursors, sums, and the last [`REPLAY_MS`] of payloads.
+    ///
+    /// # Errors
+    /// When the archive cannot be read.
+    pub fn restore(&mut self) -> Result<(), ArchiveError> {
+        let per_site_max = u32::try_from(CursorLimits::default().generations_max).unwrap_or(u32::MAX);
+        for mark in self.archive.marks(per_site_max)? {
+            self.cursor.load(mark);
+        }
+        for (site, schema) in self.archive.births_missing()? {
+            self.cursor.want_birth(&site, schema);
+            self.missing.insert((site, schema));
+        }
+        let from_ms = self.archive.watermark_ms()?.unwrap_or(0).saturating_sub(REPLAY_MS);
+        let from_ms = from_ms - from_ms % SLOT_MS;
+        self.reckoner.restore(&self.archive.rollups(from_ms)?, &self.archive.incidents()?);
+        self.replay(from_ms)?;
+        info!(sites = self.cursor.sites(), now_ms = self.watermark.now_ms(), "archive read");
+        self.read_births_that_are_there()
+    }
+
+    /// Takes one arrival into the batch.
+    ///
+    /// # Errors
+    /// When the archive cannot be read.
+    pub fn take(&mut self, arrived: Arrived) -> Result<(), ArchiveError> {
+        match arrived {
+            Arrived::Connected { start } => {
+                self.cursor.restarted(start);
+                Ok(())
+            }
+            Arrived::Message { shard, site, leaf, payload } => {
+                Counters::add(&self.counters.messages, 1);
+                self.batch_messages += 1;
+                self.batch_bytes += payload.len();
+                match leaf {
+                    Leaf::State => self.take_state(site, payload),
+                    _ => self.take_payload(&shard, site, &leaf, payload)?,
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Must the batch be committed before the next message?
+    pub fn is_full(&self) -> bool {
+        self.batch_messages >= BATCH_MESSAGES_MAX || self.batch_bytes >= BATCH_BYTES_MAX
+    }
+
+    /// Makes the batch durable, then says what is in it.
+    ///
+    /// # Errors
+    /// When the archive failed. The batch is still there: the caller may try again, and nothing is acknowledged until then.
+    pub fn commit(&mut self) -> Result<(), ArchiveError> {
+        self.write()?;
+        while let Some((site, schema)) = self.came.last().cloned() {
+            self.read_waiting(&site, schema)?;
+            self.came.pop();
+        }
+        self.purge()
+    }
+
+    /// The acknowledgements that may go now.
+    pub fn acks(&mut self, now_ms: u64) -> Vec<OutgoingAck> {
+        let id = &self.id;
+        let due = self.cursor.acks_due(now_ms, ACKS_PER_TURN_MAX);
+        Counters::add(&self.counters.acks, u64::try_from(due.len()).unwrap_or(0));
+        due.into_iter()
+            .map(|(shard, site, ack)| {
+                let topic = topic(&shard, &site, &Leaf::Ack(id.clone()));
+                OutgoingAck { site, topic, payload: codec::encode_ack(&ack) }
+            })
+            .collect()
+    }
+
+    /// The way out was full: the site's acknowledgement is due again.
+    pub fn ack_not_sent(&mut self, ack: &OutgoingAck) {
+        Counters::add(&self.counters.acks_held_back, 1);
+        self.cursor.ack_not_sent(&ack.site);
+    }
+
+    /// Central's time.
+    pub fn now_ms(&self) -> u64 {
+        self.watermark.now_ms()
+    }
+
+    fn take_state(&mut self, site: SiteId, bytes: Vec<u8>) {
+        if bytes.is_empty() {
+            return; // a retained state that was cleared
+        }
+        if let Err(error) = codec::decode_state(&bytes) {
+            return self.undecoded(site, &Leaf::State, error.to_string(), bytes);
+        }
+        self.batch.states.retain(|state| state.site != site);
+        self.batch.states.push(SiteState { site, bytes });
+    }
+
+    fn take_payload(&mut self, shard: &Shard, site: SiteId, leaf: &Leaf, bytes: Vec<u8>) -> Result<(), ArchiveError> {
+        let message = match codec::decode(&bytes) {
+            Ok(message) => message,
+            Err(error) => {
+                self.undecoded(site, leaf, error.to_string(), bytes);
+                return Ok(());
+            }
+        };
+        let Some(arrival) = self.settle(shard, &site, &message)? else { return Ok(()) };
+        self.count(&site, &message, &arrival);
+        match &message.body {
+            Body::Birth(birth) => {
+                if let Err(reason) = self.dictionaries.learn(&site, birth) {
+                    self.undecoded(site, leaf, reason.to_string(), bytes);
+                } else {
+                    self.take_birth(site, birth.schema, bytes);
+                }
+            }
+            Body::Gap(_) => {}
+            _ if arrival.fresh.is_empty() => {}
+            Body::Finding(finding) => {
+                let finding = finding.clone();
+                self.store(&site, &message, arrival, None, bytes);
+                self.news.push(News::Finding { site, finding });
+            }
+            Body::Block(block) => match self.dictionary(&site, block.schema)? {
+                Some(dictionary) => self.take_block(site, &message, arrival, &dictionary, bytes),
+                None => self.keep_for_later(&site, &message, arrival, block.schema, bytes),
+            },
+        }
+        Ok(())
+    }
+
+    /// What the message brings, or `None` when a limit refused it; it will come again then.
+    fn settle(
+        &mut self,
+        shard: &Shard,
+        site: &SiteId,
+        message: &Message,
+    ) -> Result<Option<Arrival>, ArchiveError> {
+        let Message { generation, seq_first, seq_last, oldest_seq_held, .. } = *message;
+        if !self.cursor.knows(site, generation)
+            && let Some(mark) = self.archive.mark(site, generation)?
+        {
+            self.cursor.load(mark);
+        }
+        let numbers = Numbers { generation, seq_first, seq_last, oldest_seq_held };
+        let brings = if matches!(message.body, Body::Gap(_)) { Brings::Gap } else { Brings::Records };
+        match self.cursor.arrived(shard, site, numbers, brings) {
+            Ok(arrival) => Ok(Some(arrival)),
+            Err(refusal) => {
+                Counters::add(&self.counters.messages_refused, 1);
+                warn!(%site, %refusal, "message refused");
+                Ok(None)
+            }
+        }
+    }
+
+    /// Writes down what is fresh and what is lost, so that received + accounted for = produced can be checked by day.
+    fn count(&mut self, site: &SiteId, message: &Message, arrival: &Arrival) {
+        let day = u32::try_from(decode::covers(message).1 / DAY_MS).unwrap_or(u32::MAX);
+        let mut tally = Tally { site: site.clone(), day, received: 0, accounted: total(&arrival.lost) };
+        self.lose(site, message.generation, &arrival.lost, "lost at the centre");
+        if let Body::Gap(reason) = message.body {
+            tally.accounted = tally.accounted.saturating_add(total(&arrival.fresh));
+            self.lose(site, message.generation, &arrival.fresh, gap_text(reason));
+        } else {
+            tally.received = total(&arrival.fresh);
+            Counters::add(&self.counters.records_fresh, tally.received);
+        }
+        if arrival.fresh.is_empty() {
+            Counters::add(&self.counters.messages_duplicate, 1);
+        }
+        if tally.received > 0 || tally.accounted > 0 {
+            self.batch.tallies.push(tally);
+        }
+    }
+
+    fn lose(&mut self, site: &SiteId, generation: u64, ranges: &[(u64, u64)], reason: &str) {
+        for &(seq_first, seq_last) in ranges {
+            warn!(%site, generation, seq_first, seq_last, reason, "records lost");
+            let reason = reason.to_owned();
+            self.batch.lost.push(Lost { site: site.clone(), generation, seq_first, seq_last, reason });
+        }
+        Counters::add(&self.counters.records_lost, total(ranges));
+    }
+
+    fn take_birth(&mut self, site: SiteId, schema: u64, bytes: Vec<u8>) {
+        self.cursor.birth_came(&site, schema);
+        if self.missing.remove(&(site.clone(), schema)) {
+            self.came.push((site.clone(), schema));
+        }
+        // The next of those that did not fit into the last acknowledgement.
+        let next = self.missing.range((site.clone(), 0)..).take_while(|(other, _)| *other == site);
+        for (_, schema) in next {
+            if !self.cursor.want_birth(&site, *schema) {
+                break;
+            }
+        }
+        self.batch.births.push((site, schema, bytes));
+    }
+
+    fn take_block(
+        &mut self,
+        site: SiteId,
+        message: &Message,
+        arrival: Arrival,
+        dictionary: &Dictionary,
+        bytes: Vec<u8>,
+    ) {
+        match read(&site, message, dictionary, &arrival.fresh) {
+            Ok(observations) => {
+                observations.iter().for_each(|observation| self.rollups.add(observation));
+                let end_ms = decode::covers(message).1;
+                self.store(&site, message, arrival, None, bytes);
+                self.news.push(News::Observations { site, end_ms, observations });
+            }
+            Err(reason) => self.undecoded(site, &Leaf::Sum, reason.to_string(), bytes),
+        }
+    }
+
+    fn keep_for_later(&mut self, site: &SiteId, message: &Message, arrival: Arrival, schema: u64, bytes: Vec<u8>) {
+        Counters::add(&self.counters.messages_waiting_for_birth, 1);
+        debug!(%site, schema, "block waits for its birth");
+        self.store(site, message, arrival, Some(schema), bytes);
+        self.cursor.want_birth(site, schema);
+        self.missing.insert((site.clone(), schema));
+    }
+
+    fn store(&mut self, site: &SiteId, message: &Message, arrival: Arrival, waits_for: Option<u64>, bytes: Vec<u8>) {
+        let (start_ms, end_ms) = decode::covers(message);
+        let Message { generation, seq_first, seq_last, .. } = *message;
+        let (site, fresh) = (site.clone(), arrival.fresh);
+        self.batch.payloads.push(Payload { site, generation, seq_first, seq_last, fresh, start_ms, end_ms, waits_for, bytes });
+    }
+
+    fn undecoded(&mut self, site: SiteId, leaf: &Leaf, reason: String, bytes: Vec<u8>) {
+        Counters::add(&self.counters.messages_undecoded, 1);
+        warn!(%site, %leaf, reason, bytes = bytes.len(), "payload cannot be read, kept as it came");
+        self.batch.undecoded.push(Undecoded { site, leaf: leaf.to_string(), reason, bytes });
+    }
+
+    /// From memory, else from the archive.
+    fn dictionary(&mut self, site: &SiteId, schema: u64) -> Result<Option<Arc<Dictionary>>, ArchiveError> {
+        dictionary(&mut self.dictionaries, &*self.archive, site, schema)
+    }
+
+    fn write(&mut self) -> Result<(), ArchiveError> {
+        self.batch.marks = self.cursor.changed();
+        self.batch.rollups.extend(self.rollups.take());
+        self.batch.incidents.extend(self.reckoner.changed_incidents());
+        if !self.batch.is_empty() {
+            self.batch.watermark_ms = Some(self.watermark.now_ms()).filter(|now_ms| *now_ms > 0);
+            self.archive.commit(&self.batch)?;
+            Counters::add(&self.counters.commits, 1);
+        }
+        self.cursor.committed();
+        self.batch = Batch::default();
+        self.batch_messages = 0;
+        self.batch_bytes = 0;
+        for news in std::mem::take(&mut self.news) {
+            tell(&mut *self.reckoner, &mut self.watermark, news);
+        }
+        Ok(())
+    }
+
+    /// Reads the payloads that waited for a birth which is in the archive now.
+    fn read_waiting(&mut self, site: &SiteId, schema: u64) -> Result<(), ArchiveError> {
+        let Some(dictionary) = self.dictionary(site, schema)? else { return Ok(()) };
+        loop {
+            let waiting = self.archive.waiting(site, schema, LATE_PAYLOADS_MAX)?;
+            if waiting.is_empty() {
+                return Ok(());
+            }
+            for stored in waiting {
+                self.batch.read_late.push(stored.id);
+                self.read_late(site, stored.payload, &dictionary);
+            }
+            self.write()?;
+        }
+    }
+
+    fn read_late(&mut self, site: &SiteId, payload: Payload, dictionary: &Dictionary) {
+        let Ok(message) = codec::decode(&payload.bytes) else { return }; // it was readable when it came
+        match read(site, &message, dictionary, &payload.fresh) {
+            Ok(observations) => {
+                observations.iter().for_each(|observation| self.rollups.add(observation));
+                self.news.push(News::Observations { site: site.clone(), end_ms: payload.end_ms, observations });
+            }
+            Err(reason) => self.undecoded(site.clone(), &Leaf::Sum, reason.to_string(), payload.bytes),
+        }
+    }
+
+    /// After a kill between a birth's commit and the reading of what waited for it.
+    fn read_births_that_are_there(&mut self) -> Result<(), ArchiveError> {
+        for (site, schema) in self.missing.clone() {
+            if self.dictionary(&site, schema)?.is_some() {
+                self.missing.remove(&(site.clone(), schema));
+                self.cursor.birth_came(&site, schema);
+                self.read_waiting(&site, schema)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn replay(&mut self, from_ms: u64) -> Result<(), ArchiveError> {
+        let Self { archive, reckoner, dictionaries, watermark, .. } = self;
+        let mut failed = None;
+        archive.payloads_since(from_ms, &mut |stored| {
+            match news_again(dictionaries, &**archive, from_ms, stored.payload) {
+                Ok(Some(news)) => tell(&mut **reckoner, watermark, news),
+                Ok(None) => {}
+                Err(error) => failed = Some(error),
+            }
+        })?;
+        failed.map_or(Ok(()), Err)
+    }
+
+    fn purge(&mut self) -> Result<(), ArchiveError> {
+        let now_ms = self.watermark.now_ms();
+        if now_ms < self.purged_ms + PURGE_EVERY_MS {
+            return Ok(());
+        }
+        let removed = self.archive.purge(now_ms, self.retention, PURGE_ROWS_MAX)?;
+        // As long as there is more to remove, the next commit goes on.
+        if removed < usize::try_from(PURGE_ROWS_MAX).unwrap_or(usize::MAX) {
+            self.purged_ms = now_ms;
+        }
+        Ok(())
+    }
+}
+
+fn dictionary(
+    dictionaries: &mut Dictionaries,
+    archive: &dyn Archive,
+    site: &SiteId,
+    schema: u64,
+) -> Result<Option<Arc<Dictionary>>, ArchiveError> {
+    if let Some(known) = dictionaries.get(site, schema) {
+        return Ok(Some(known));
+    }
+    let Some(bytes) = archive.birth(site, schema)? else { return Ok(None) };
+    let Ok(Message { body: Body::Birth(birth), .. }) = codec::decode(&bytes) else { return Ok(None) };
+    Ok(dictionaries.learn(site, &birth).ok())
+}
+
+fn read(
+    site: &SiteId,
+    message: &Message,
+    dictionary: &Dictionary,
+    fresh: &[(u64, u64)],
+) -> Result<Vec<Observation>, Unreadable> {
+    let Body::Block(block) = &message.body else { return Ok(Vec::new()) };
+    let fresh: RangeSet = fresh.iter().copied().collect();
+    decode::observations(site, dictionary, block, (message.seq_first, message.seq_last), &fresh)
+}
+
+/// What a stored payload said; of a block only what the sums before `from_ms` do not hold already.
+fn news_again(
+    dictionaries: &mut Dictionaries,
+    archive: &dyn Archive,
+    from_ms: u64,
+    payload: Payload,
+) -> Result<Option<News>, ArchiveError> {
+    let Payload { site, fresh, end_ms, bytes, .. } = payload;
+    let Ok(message) = codec::decode(&bytes) else { return Ok(None) };
+    match &message.body {
+        Body::Finding(finding) => Ok(Some(News::Finding { site, finding: finding.clone() })),
+        Body::Block(block) => {
+            let Some(dictionary) = dictionary(dictionaries, archive, &site, block.schema)? else { return Ok(None) };
+            let Ok(mut observations) = read(&site, &message, &dictionary, &fresh) else { return Ok(None) };
+            observations.retain(|observation| observation.start_ms >= from_ms);
+            Ok(Some(News::Observations { site, end_ms, observations }))
+        }
+        Body::Birth(_) | Body::Gap(_) => Ok(None),
+    }
+}
+
+fn tell(reckoner: &mut dyn Reckoner, watermark: &mut Watermark, news: News) {
+    match news {
+        News::Finding { site, finding } => reckoner.on_finding(&site, &finding),
+        News::Observations { site, end_ms, observations } => {
+            reckoner.on_observations(&observations);
+            if let Some(now_ms) = watermark.heard(&site, end_ms) {
+                reckoner.on_clock(now_ms);
+            }
+        }
+    }
+}
+
+fn total(ranges: &[(u64, u64)]) -> u64 {
+    ranges.iter().fold(0, |sum, (first, last)| sum.saturating_add(last - first + 1))
+}
+
+fn gap_text(reason: GapReason) -> &'static str {
+    match reason {
+        GapReason::QuotaBytes => "spool full",
+        GapReason::QuotaAge => "older than the spool keeps",
+        GapReason::Corrupt => "corrupt in the spool",
+        GapReason::Refused => "refused by the broker",
+        GapReason::Unknown => "for a reason of a later version",
+    }
+}
