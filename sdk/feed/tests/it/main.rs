@@ -1,6 +1,10 @@
 //! The feed's contract held against its files: generated code, golden payloads, FORMAT.md, and properties.
+#![expect(clippy::disallowed_methods, reason = "the crate opens no file, its tests do")]
+#![expect(clippy::cast_precision_loss, reason = "test values are small")]
 
 mod generated;
+mod arbitrary;
+mod properties;
 
 /// Shall files be written instead of compared?
 fn update() -> bool {
