@@ -41,7 +41,10 @@ impl Score {
     /// Not-a-number becomes 0, and a detector that is warming up has no numbers at all.
     pub fn quantized(self) -> Score {
         if self.state == ScoreState::Warming {
-            return Score { alarm: self.alarm, ..Score::default() };
+            return Score {
+                alarm: self.alarm,
+                ..Score::default()
+            };
         }
         Score {
             log10_p: log10_p(tenths_of_p(self.log10_p)),
@@ -102,8 +105,20 @@ mod tests {
 
     #[test]
     fn a_warming_detector_has_no_numbers() {
-        let score = Score { log10_p: -3.0, effect: 2.0, missing: 7, alarm: true, ..Score::default() };
-        assert_eq!(score.quantized(), Score { alarm: true, ..Score::default() });
+        let score = Score {
+            log10_p: -3.0,
+            effect: 2.0,
+            missing: 7,
+            alarm: true,
+            ..Score::default()
+        };
+        assert_eq!(
+            score.quantized(),
+            Score {
+                alarm: true,
+                ..Score::default()
+            }
+        );
     }
 
     #[test]

@@ -20,19 +20,33 @@ pub(super) fn encode_birth(birth: &Birth) -> proto::Birth {
         previous_seq_last: birth.previous.map_or(0, |previous| previous.seq),
         metrics: birth.metrics.iter().map(encode_metric).collect(),
         series: birth.series.iter().map(encode_series).collect(),
-        plugins: plugins.map(|p| proto::Plugin { name: p.name.clone(), version: p.version.clone() }).collect(),
+        plugins: plugins
+            .map(|p| proto::Plugin {
+                name: p.name.clone(),
+                version: p.version.clone(),
+            })
+            .collect(),
         window_ms: birth.window_ms,
     }
 }
 
 pub(super) fn decode_birth(birth: proto::Birth) -> Result<Birth, DecodeError> {
     let plugins: Vec<Plugin> = birth.plugins.into_iter().map(decode_plugin).collect::<Result<_, _>>()?;
-    let metrics: Vec<Metric> =
-        birth.metrics.into_iter().map(|metric| decode_metric(metric, plugins.len())).collect::<Result<_, _>>()?;
-    let series: Vec<Series> =
-        birth.series.into_iter().map(|series| decode_series(series, &metrics)).collect::<Result<_, _>>()?;
+    let metrics: Vec<Metric> = birth
+        .metrics
+        .into_iter()
+        .map(|metric| decode_metric(metric, plugins.len()))
+        .collect::<Result<_, _>>()?;
+    let series: Vec<Series> = birth
+        .series
+        .into_iter()
+        .map(|series| decode_series(series, &metrics))
+        .collect::<Result<_, _>>()?;
     check_ids(&series)?;
-    let previous = RecordId { generation: birth.previous_generation, seq: birth.previous_seq_last };
+    let previous = RecordId {
+        generation: birth.previous_generation,
+        seq: birth.previous_seq_last,
+    };
     Ok(Birth {
         schema: birth.schema,
         agent_version: text("agent_version", birth.agent_version)?,
@@ -54,7 +68,12 @@ pub(super) fn encode_finding(finding: &Finding) -> proto::Finding {
         role: finding.role.clone(),
         decimals: u32::from(finding.decimals),
         plugin: finding.plugin.clone(),
-        labels: labels.map(|(key, value)| proto::Label { key: key.clone(), value: value.clone() }).collect(),
+        labels: labels
+            .map(|(key, value)| proto::Label {
+                key: key.clone(),
+                value: value.clone(),
+            })
+            .collect(),
         start_ms: finding.start_ms,
         peak_ms: finding.peak_ms,
         end_ms: finding.end_ms.unwrap_or(0),
@@ -97,7 +116,11 @@ pub(super) fn text(what: &'static str, text: String) -> Result<String, DecodeErr
 }
 
 fn named(what: &'static str, name: String) -> Result<String, DecodeError> {
-    if name.is_empty() { Err(DecodeError::Missing(what)) } else { text(what, name) }
+    if name.is_empty() {
+        Err(DecodeError::Missing(what))
+    } else {
+        text(what, name)
+    }
 }
 
 fn encode_metric(metric: &Metric) -> proto::Metric {
@@ -125,7 +148,10 @@ fn decode_metric(metric: proto::Metric, plugins: usize) -> Result<Metric, Decode
         Ok(proto::Kind::Sum) => Kind::Sum,
         Ok(proto::Kind::Distribution) => Kind::Distribution,
         Ok(proto::Kind::Unspecified) | Err(_) => {
-            return Err(DecodeError::Unknown { what: "kind", value: i64::from(metric.kind) });
+            return Err(DecodeError::Unknown {
+                what: "kind",
+                value: i64::from(metric.kind),
+            });
         }
     };
     exists("plugin", metric.plugin, plugins)?;
@@ -137,12 +163,20 @@ fn decode_metric(metric: proto::Metric, plugins: usize) -> Result<Metric, Decode
         decimals: decimals(metric.decimals)?,
         currency: currency(metric.currency)?,
         plugin: metric.plugin,
-        label_keys: metric.label_keys.into_iter().map(|key| named("label key", key)).collect::<Result<_, _>>()?,
+        label_keys: metric
+            .label_keys
+            .into_iter()
+            .map(|key| named("label key", key))
+            .collect::<Result<_, _>>()?,
     })
 }
 
 fn encode_series(series: &Series) -> proto::Series {
-    proto::Series { id: series.id, metric: series.metric, label_values: series.label_values.clone() }
+    proto::Series {
+        id: series.id,
+        metric: series.metric,
+        label_values: series.label_values.clone(),
+    }
 }
 
 fn decode_series(series: proto::Series, metrics: &[Metric]) -> Result<Series, DecodeError> {
@@ -152,11 +186,18 @@ fn decode_series(series: proto::Series, metrics: &[Metric]) -> Result<Series, De
         return Err(DecodeError::Column("label_values"));
     }
     let label_values = series.label_values.into_iter().map(|value| text("label value", value));
-    Ok(Series { id: series.id, metric: series.metric, label_values: label_values.collect::<Result<_, _>>()? })
+    Ok(Series {
+        id: series.id,
+        metric: series.metric,
+        label_values: label_values.collect::<Result<_, _>>()?,
+    })
 }
 
 fn decode_plugin(plugin: proto::Plugin) -> Result<Plugin, DecodeError> {
-    Ok(Plugin { name: named("plugin", plugin.name)?, version: text("plugin version", plugin.version)? })
+    Ok(Plugin {
+        name: named("plugin", plugin.name)?,
+        version: text("plugin version", plugin.version)?,
+    })
 }
 
 fn decode_label(label: proto::Label) -> Result<(String, String), DecodeError> {
@@ -166,19 +207,29 @@ fn decode_label(label: proto::Label) -> Result<(String, String), DecodeError> {
 fn check_ids(series: &[Series]) -> Result<(), DecodeError> {
     let mut seen = BTreeSet::new();
     match series.iter().find(|series| !seen.insert(series.id)) {
-        Some(twice) => Err(DecodeError::Twice { what: "series", value: u64::from(twice.id) }),
+        Some(twice) => Err(DecodeError::Twice {
+            what: "series",
+            value: u64::from(twice.id),
+        }),
         None => Ok(()),
     }
 }
 
 fn exists(what: &'static str, index: u32, length: usize) -> Result<(), DecodeError> {
     let inside = usize::try_from(index).is_ok_and(|index| index < length);
-    if inside { Ok(()) } else { Err(DecodeError::Index { what, index }) }
+    if inside {
+        Ok(())
+    } else {
+        Err(DecodeError::Index { what, index })
+    }
 }
 
 fn decimals(decimals: u32) -> Result<u8, DecodeError> {
     let checked = u8::try_from(decimals).ok().filter(|decimals| *decimals <= DECIMALS_MAX);
-    checked.ok_or(DecodeError::OutOfRange { what: "decimals", value: u64::from(decimals) })
+    checked.ok_or(DecodeError::OutOfRange {
+        what: "decimals",
+        value: u64::from(decimals),
+    })
 }
 
 fn currency(currency: String) -> Result<Option<String>, DecodeError> {
@@ -187,5 +238,9 @@ fn currency(currency: String) -> Result<Option<String>, DecodeError> {
 }
 
 fn time(what: &'static str, time_ms: u64) -> Result<u64, DecodeError> {
-    if time_ms > TIME_MS_MAX { Err(DecodeError::OutOfRange { what, value: time_ms }) } else { Ok(time_ms) }
+    if time_ms > TIME_MS_MAX {
+        Err(DecodeError::OutOfRange { what, value: time_ms })
+    } else {
+        Ok(time_ms)
+    }
 }

@@ -24,13 +24,25 @@ struct Column<T> {
 impl<T: Copy> Column<T> {
     /// One value for each row.
     fn each(name: &'static str, values: Vec<T>) -> Column<T> {
-        Column { name, values: values.into_iter(), all: None }
+        Column {
+            name,
+            values: values.into_iter(),
+            all: None,
+        }
     }
 
     /// One value for each row, or one for all.
     fn alike(name: &'static str, values: Vec<T>) -> Column<T> {
-        let all = if values.len() == 1 { values.first().copied() } else { None };
-        Column { name, values: values.into_iter(), all }
+        let all = if values.len() == 1 {
+            values.first().copied()
+        } else {
+            None
+        };
+        Column {
+            name,
+            values: values.into_iter(),
+            all,
+        }
     }
 
     /// Every row has `value` when the column is empty.
@@ -40,11 +52,17 @@ impl<T: Copy> Column<T> {
     }
 
     fn next(&mut self) -> Result<T, DecodeError> {
-        self.all.or_else(|| self.values.next()).ok_or(DecodeError::Column(self.name))
+        self.all
+            .or_else(|| self.values.next())
+            .ok_or(DecodeError::Column(self.name))
     }
 
     fn end(self) -> Result<(), DecodeError> {
-        if self.all.is_none() && self.values.len() > 0 { Err(DecodeError::Column(self.name)) } else { Ok(()) }
+        if self.all.is_none() && self.values.len() > 0 {
+            Err(DecodeError::Column(self.name))
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -87,7 +105,11 @@ pub(super) fn decode(block: proto::Block) -> Result<Block, DecodeError> {
         decoded.push(interval(&mut columns, start_ms)?);
     }
     columns.end()?;
-    Ok(Block { schema, records, intervals: decoded })
+    Ok(Block {
+        schema,
+        records,
+        intervals: decoded,
+    })
 }
 
 fn records(per_record: &[u32], intervals: usize) -> Result<Vec<u32>, DecodeError> {
@@ -103,11 +125,17 @@ fn records(per_record: &[u32], intervals: usize) -> Result<Vec<u32>, DecodeError
 
 fn interval(columns: &mut Columns, start_ms: u64) -> Result<Interval, DecodeError> {
     if start_ms > TIME_MS_MAX {
-        return Err(DecodeError::OutOfRange { what: "start_ms", value: start_ms });
+        return Err(DecodeError::OutOfRange {
+            what: "start_ms",
+            value: start_ms,
+        });
     }
     let length_ms = columns.length_ms.next()?;
     if length_ms == 0 {
-        return Err(DecodeError::OutOfRange { what: "length_ms", value: 0 });
+        return Err(DecodeError::OutOfRange {
+            what: "length_ms",
+            value: 0,
+        });
     }
     let rows = usize::try_from(columns.rows.next()?).unwrap_or(usize::MAX);
     // Each row takes a value of this column, so that a number alone cannot ask for memory.
@@ -116,11 +144,17 @@ fn interval(columns: &mut Columns, start_ms: u64) -> Result<Interval, DecodeErro
     let mut next_series = Some(0_u32);
     for _ in 0..rows {
         let step = columns.series.next()?;
-        let series = next_series.and_then(|next| next.checked_add(step)).ok_or(DecodeError::Column("series"))?;
+        let series = next_series
+            .and_then(|next| next.checked_add(step))
+            .ok_or(DecodeError::Column("series"))?;
         next_series = series.checked_add(1);
         decoded.push(row(columns, series)?);
     }
-    Ok(Interval { start_ms, length_ms, rows: decoded })
+    Ok(Interval {
+        start_ms,
+        length_ms,
+        rows: decoded,
+    })
 }
 
 fn row(columns: &mut Columns, series: u32) -> Result<Row, DecodeError> {
@@ -133,12 +167,25 @@ fn row(columns: &mut Columns, series: u32) -> Result<Row, DecodeError> {
     };
     let count = count.wrapping_add(histogram.as_ref().map_or(0, Histogram::count));
     if i64::try_from(count).is_err() {
-        return Err(DecodeError::OutOfRange { what: "count", value: count });
+        return Err(DecodeError::OutOfRange {
+            what: "count",
+            value: count,
+        });
     }
     let prediction = histogram.as_ref().map(|histogram| Prediction::of(histogram, exponent));
     let (min, max, sum) = numbers(columns, count, prediction)?;
     let score = score(columns)?;
-    Ok(Row { series, summary: Summary { count, sum, min, max, histogram }, score })
+    Ok(Row {
+        series,
+        summary: Summary {
+            count,
+            sum,
+            min,
+            max,
+            histogram,
+        },
+        score,
+    })
 }
 
 fn histogram(columns: &mut Columns, series: u32) -> Result<Histogram, DecodeError> {
@@ -153,27 +200,36 @@ fn histogram(columns: &mut Columns, series: u32) -> Result<Histogram, DecodeErro
 fn exponent(columns: &mut Columns) -> Result<u32, DecodeError> {
     let exponent = columns.exponent.next()?;
     if exponent > EXPONENT_MAX {
-        return Err(DecodeError::OutOfRange { what: "exponent", value: u64::from(exponent) });
+        return Err(DecodeError::OutOfRange {
+            what: "exponent",
+            value: u64::from(exponent),
+        });
     }
     Ok(exponent)
 }
 
 /// Minimum, maximum and sum.
-fn numbers(
-    columns: &mut Columns,
-    count: u64,
-    prediction: Option<Prediction>,
-) -> Result<(i64, i64, i64), DecodeError> {
+fn numbers(columns: &mut Columns, count: u64, prediction: Option<Prediction>) -> Result<(i64, i64, i64), DecodeError> {
     if count == 0 {
         return Ok((0, 0, 0));
     }
-    let min = columns.min.next()?.wrapping_add(prediction.map_or(0, |prediction| prediction.min));
+    let min = columns
+        .min
+        .next()?
+        .wrapping_add(prediction.map_or(0, |prediction| prediction.min));
     if count == 1 {
         return Ok((min, min, min));
     }
-    let max = columns.max.next()?.wrapping_add(prediction.map_or(min, |prediction| prediction.max));
+    let max = columns
+        .max
+        .next()?
+        .wrapping_add(prediction.map_or(min, |prediction| prediction.max));
     if max < min {
-        return Err(DecodeError::Order { what: "values", first: min.cast_unsigned(), last: max.cast_unsigned() });
+        return Err(DecodeError::Order {
+            what: "values",
+            first: min.cast_unsigned(),
+            last: max.cast_unsigned(),
+        });
     }
     if max == min {
         return Ok((min, max, equal_sum(count, min)));
@@ -192,27 +248,48 @@ fn score(columns: &mut Columns) -> Result<Option<Score>, DecodeError> {
         1 => ScoreState::Warming,
         2 => ScoreState::Ok,
         3 => ScoreState::Stale,
-        _ => return Err(DecodeError::Unknown { what: "score_flags", value: i64::from(flags) }),
+        _ => {
+            return Err(DecodeError::Unknown {
+                what: "score_flags",
+                value: i64::from(flags),
+            });
+        }
     };
     let alarm = flags & FLAG_ALARM != 0;
     if state == ScoreState::Warming {
-        return Ok(Some(Score { state, alarm, ..Score::default() }));
+        return Ok(Some(Score {
+            state,
+            alarm,
+            ..Score::default()
+        }));
     }
     let log10_p = log10_p(tenths_p(columns.score_p.next()?)?);
     let effect = effect(tenths_effect(columns.score_effect.next()?)?);
     let missing = columns.score_missing.next()?;
-    Ok(Some(Score { state, alarm, log10_p, effect, missing }))
+    Ok(Some(Score {
+        state,
+        alarm,
+        log10_p,
+        effect,
+        missing,
+    }))
 }
 
 /// A p-value as it travels.
 pub(super) fn tenths_p(value: u32) -> Result<u8, DecodeError> {
-    u8::try_from(value).or(Err(DecodeError::OutOfRange { what: "p", value: u64::from(value) }))
+    u8::try_from(value).or(Err(DecodeError::OutOfRange {
+        what: "p",
+        value: u64::from(value),
+    }))
 }
 
 /// An effect as it travels.
 pub(super) fn tenths_effect(value: i32) -> Result<i16, DecodeError> {
     let value_u64 = u64::from(value.unsigned_abs());
-    i16::try_from(value).or(Err(DecodeError::OutOfRange { what: "effect", value: value_u64 }))
+    i16::try_from(value).or(Err(DecodeError::OutOfRange {
+        what: "effect",
+        value: value_u64,
+    }))
 }
 
 /// Why buckets cannot be taken off their columns.

@@ -13,13 +13,20 @@ use crate::summary::Summary;
 pub(super) const FLAG_ALARM: u32 = 4;
 
 pub(super) fn encode(block: &Block) -> proto::Block {
-    let mut columns = proto::Block { schema: block.schema, ..Default::default() };
+    let mut columns = proto::Block {
+        schema: block.schema,
+        ..Default::default()
+    };
     let mut previous_start = 0;
     for interval in &block.intervals {
-        columns.start_ms.push(interval.start_ms.wrapping_sub(previous_start).cast_signed());
+        columns
+            .start_ms
+            .push(interval.start_ms.wrapping_sub(previous_start).cast_signed());
         previous_start = interval.start_ms;
         columns.length_ms.push(interval.length_ms);
-        columns.rows.push(u32::try_from(interval.rows.len()).unwrap_or(u32::MAX));
+        columns
+            .rows
+            .push(u32::try_from(interval.rows.len()).unwrap_or(u32::MAX));
         let mut next_series = 0_u32;
         for row in &interval.rows {
             columns.series.push(row.series.wrapping_sub(next_series));
@@ -39,7 +46,10 @@ fn push_row(columns: &mut proto::Block, row: &Row) {
     columns.has_histogram.push(summary.histogram.is_some());
     let counted = summary.histogram.as_ref().map_or(0, Histogram::count);
     columns.count.push(summary.count.wrapping_sub(counted).cast_signed());
-    let prediction = summary.histogram.as_ref().map(|histogram| push_histogram(columns, histogram, summary));
+    let prediction = summary
+        .histogram
+        .as_ref()
+        .map(|histogram| push_histogram(columns, histogram, summary));
     push_numbers(columns, summary, prediction);
     push_score(columns, row.score);
 }
@@ -60,12 +70,18 @@ fn push_histogram(columns: &mut proto::Block, histogram: &Histogram, summary: &S
 }
 
 fn push_numbers(columns: &mut proto::Block, summary: &Summary, prediction: Option<Prediction>) {
-    let Summary { count, sum, min, max, .. } = *summary;
+    let Summary {
+        count, sum, min, max, ..
+    } = *summary;
     if count >= 1 {
-        columns.min.push(min.wrapping_sub(prediction.map_or(0, |prediction| prediction.min)));
+        columns
+            .min
+            .push(min.wrapping_sub(prediction.map_or(0, |prediction| prediction.min)));
     }
     if count >= 2 {
-        columns.max.push(max.wrapping_sub(prediction.map_or(min, |prediction| prediction.max)));
+        columns
+            .max
+            .push(max.wrapping_sub(prediction.map_or(min, |prediction| prediction.max)));
     }
     if count >= 3 && min < max {
         let predicted = prediction.map_or_else(|| plain_sum(count, min, max), |prediction| prediction.sum(min, max));

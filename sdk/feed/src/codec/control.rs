@@ -10,7 +10,11 @@ use crate::message::{Ack, ClockReading, Config, GenerationAck, State};
 use crate::proto;
 
 pub(super) fn encode_clock(clock: ClockReading) -> proto::ClockReading {
-    proto::ClockReading { wall_ms: clock.wall_ms, monotonic_ms: clock.monotonic_ms, boot_id: clock.boot_id }
+    proto::ClockReading {
+        wall_ms: clock.wall_ms,
+        monotonic_ms: clock.monotonic_ms,
+        boot_id: clock.boot_id,
+    }
 }
 
 pub(super) fn decode_clock(clock: Option<proto::ClockReading>) -> ClockReading {
@@ -51,7 +55,12 @@ pub(super) fn encode_ack(ack: &Ack) -> proto::Ack {
     proto::Ack {
         archive: ack.archive.to_string(),
         start: ack.start,
-        generations: ack.generations.iter().take(ACK_GENERATIONS_MAX).map(encode_generation).collect(),
+        generations: ack
+            .generations
+            .iter()
+            .take(ACK_GENERATIONS_MAX)
+            .map(encode_generation)
+            .collect(),
         births_wanted: ack.births_wanted.iter().take(ACK_BIRTHS_MAX).copied().collect(),
     }
 }
@@ -62,17 +71,25 @@ pub(super) fn decode_ack(ack: proto::Ack) -> Result<Ack, DecodeError> {
     Ok(Ack {
         archive: ack.archive.parse().map_err(DecodeError::Archive)?,
         start: ack.start,
-        generations: ack.generations.into_iter().map(decode_generation).collect::<Result<_, _>>()?,
+        generations: ack
+            .generations
+            .into_iter()
+            .map(decode_generation)
+            .collect::<Result<_, _>>()?,
         births_wanted: ack.births_wanted,
     })
 }
 
 pub(super) fn encode_config(config: &Config) -> proto::Config {
-    proto::Config { spread_window_s: config.spread_window_s }
+    proto::Config {
+        spread_window_s: config.spread_window_s,
+    }
 }
 
 pub(super) fn decode_config(config: &proto::Config) -> Config {
-    Config { spread_window_s: config.spread_window_s }
+    Config {
+        spread_window_s: config.spread_window_s,
+    }
 }
 
 fn encode_generation(ack: &GenerationAck) -> proto::GenerationAck {
@@ -80,7 +97,12 @@ fn encode_generation(ack: &GenerationAck) -> proto::GenerationAck {
     proto::GenerationAck {
         generation: ack.generation,
         through_seq: ack.through_seq,
-        ranges: ranges.map(|(first, last)| proto::Range { first: *first, last: *last }).collect(),
+        ranges: ranges
+            .map(|(first, last)| proto::Range {
+                first: *first,
+                last: *last,
+            })
+            .collect(),
     }
 }
 
@@ -90,10 +112,18 @@ fn decode_generation(ack: proto::GenerationAck) -> Result<GenerationAck, DecodeE
     let mut ranges = Vec::with_capacity(ack.ranges.len());
     for proto::Range { first, last } in ack.ranges {
         if first <= before || last < first {
-            return Err(DecodeError::Order { what: "acknowledged records", first, last });
+            return Err(DecodeError::Order {
+                what: "acknowledged records",
+                first,
+                last,
+            });
         }
         before = last;
         ranges.push((first, last));
     }
-    Ok(GenerationAck { generation: ack.generation, through_seq: ack.through_seq, ranges })
+    Ok(GenerationAck {
+        generation: ack.generation,
+        through_seq: ack.through_seq,
+        ranges,
+    })
 }

@@ -21,7 +21,9 @@ const ZSTD_LEVEL: i32 = 3;
 /// Body to payload; compressed when that is smaller.
 pub(super) fn seal(body: &[u8]) -> Vec<u8> {
     // Compression into memory fails only for want of memory; the body as it is says the same.
-    let compressed = zstd::bulk::compress(body, ZSTD_LEVEL).ok().filter(|compressed| compressed.len() < body.len());
+    let compressed = zstd::bulk::compress(body, ZSTD_LEVEL)
+        .ok()
+        .filter(|compressed| compressed.len() < body.len());
     let (flags, body) = match &compressed {
         Some(compressed) => (FLAG_ZSTD, compressed.as_slice()),
         None => (0, body),
@@ -58,7 +60,11 @@ pub(super) fn open(payload: &[u8], bytes_max: usize) -> Result<Cow<'_, [u8]>, De
 
 /// An error when `found` is more than `max`.
 pub(super) fn limit(what: &'static str, found: usize, max: usize) -> Result<(), DecodeError> {
-    if found > max { Err(DecodeError::Limit { what, found, max }) } else { Ok(()) }
+    if found > max {
+        Err(DecodeError::Limit { what, found, max })
+    } else {
+        Ok(())
+    }
 }
 
 fn inflate(body: &[u8], bytes_max: usize) -> Result<Vec<u8>, DecodeError> {
@@ -94,9 +100,16 @@ mod tests {
     #[test]
     fn a_bomb_is_refused_before_it_grows() {
         let bomb = seal(&vec![0; 100_000]);
-        let refused = Err(DecodeError::Limit { what: "body bytes", found: 100_000, max: 99_999 });
+        let refused = Err(DecodeError::Limit {
+            what: "body bytes",
+            found: 100_000,
+            max: 99_999,
+        });
         assert_eq!(open(&bomb, 99_999), refused);
-        assert!(matches!(open(&vec![1; PAYLOAD_BYTES_MAX + 1], 9), Err(DecodeError::Limit { .. })));
+        assert!(matches!(
+            open(&vec![1; PAYLOAD_BYTES_MAX + 1], 9),
+            Err(DecodeError::Limit { .. })
+        ));
     }
 
     #[test]

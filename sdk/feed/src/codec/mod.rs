@@ -24,7 +24,11 @@ use crate::proto::message::Body as ProtoBody;
 
 /// The content of a record as the spool keeps it: protobuf without header, uncompressed.
 pub fn encode_body(body: &Body) -> Vec<u8> {
-    proto::Message { body: Some(to_proto(body)), ..Default::default() }.encode_to_vec()
+    proto::Message {
+        body: Some(to_proto(body)),
+        ..Default::default()
+    }
+    .encode_to_vec()
 }
 
 /// Reads what [`encode_body`] wrote.
@@ -128,7 +132,9 @@ fn to_proto(body: &Body) -> ProtoBody {
     match body {
         Body::Birth(birth) => ProtoBody::Birth(birth::encode_birth(birth)),
         Body::Block(block) => ProtoBody::Block(block_encode::encode(block)),
-        Body::Gap(reason) => ProtoBody::Gap(proto::Gap { reason: i32::from(gap_to_proto(*reason)) }),
+        Body::Gap(reason) => ProtoBody::Gap(proto::Gap {
+            reason: i32::from(gap_to_proto(*reason)),
+        }),
         Body::Finding(finding) => ProtoBody::Finding(birth::encode_finding(finding)),
     }
 }
@@ -164,8 +170,14 @@ fn gap_from_proto(reason: i32) -> GapReason {
 
 /// Do the numbers of the records fit what is in the message?
 fn check_seqs(message: &Message) -> Result<(), DecodeError> {
-    let Message { seq_first, seq_last, .. } = *message;
-    let wrong = DecodeError::Order { what: "records", first: seq_first, last: seq_last };
+    let Message {
+        seq_first, seq_last, ..
+    } = *message;
+    let wrong = DecodeError::Order {
+        what: "records",
+        first: seq_first,
+        last: seq_last,
+    };
     if seq_first == 0 || seq_last < seq_first {
         return Err(wrong);
     }

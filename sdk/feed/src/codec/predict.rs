@@ -23,7 +23,11 @@ pub(super) struct Prediction {
 
 impl Prediction {
     pub(super) fn of(histogram: &Histogram, exponent: u32) -> Prediction {
-        let power = usize::try_from(exponent).ok().and_then(|at| POWERS.get(at)).copied().unwrap_or(1.0);
+        let power = usize::try_from(exponent)
+            .ok()
+            .and_then(|at| POWERS.get(at))
+            .copied()
+            .unwrap_or(1.0);
         let (low, high) = (lowest(histogram), highest(histogram));
         let scale = histogram.scale();
         let sum = sum_of_middles(histogram.positive(), scale) - sum_of_middles(histogram.negative(), scale);
@@ -61,7 +65,9 @@ pub(super) fn exponent_of(histogram: &Histogram, min: i64, max: i64) -> u32 {
     }
     #[expect(clippy::cast_precision_loss, reason = "only the order of magnitude is used")]
     let decimals = libm::round(libm::log10(whole as f64 / real));
-    (0..=EXPONENT_MAX).find(|exponent| f64::from(*exponent) >= decimals).unwrap_or(EXPONENT_MAX)
+    (0..=EXPONENT_MAX)
+        .find(|exponent| f64::from(*exponent) >= decimals)
+        .unwrap_or(EXPONENT_MAX)
 }
 
 /// Both edges of the bucket with the lowest values, ascending.
@@ -73,7 +79,11 @@ fn lowest(histogram: &Histogram) -> (f64, f64) {
     if histogram.zero_count() > 0 {
         return (0.0, 0.0);
     }
-    histogram.positive().iter().next().map_or((0.0, 0.0), |(index, _)| edges(index, histogram.scale()))
+    histogram
+        .positive()
+        .iter()
+        .next()
+        .map_or((0.0, 0.0), |(index, _)| edges(index, histogram.scale()))
 }
 
 /// Both edges of the bucket with the highest values, ascending.
@@ -102,7 +112,10 @@ fn edges(index: i32, scale: i32) -> (f64, f64) {
     (lower_bound(index, scale), lower_bound(index.saturating_add(1), scale))
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the cast saturates and gives 0 for what is no number")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the cast saturates and gives 0 for what is no number"
+)]
 fn whole(real: f64) -> i64 {
     real as i64
 }

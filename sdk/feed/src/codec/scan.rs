@@ -23,15 +23,30 @@ enum Inner {
 }
 
 const fn numbers(field: u32, what: &'static str, max: usize) -> Rule {
-    Rule { field, what, max, inner: Inner::Numbers }
+    Rule {
+        field,
+        what,
+        max,
+        inner: Inner::Numbers,
+    }
 }
 
 const fn messages(field: u32, what: &'static str, max: usize, rules: &'static [Rule]) -> Rule {
-    Rule { field, what, max, inner: Inner::Message(rules) }
+    Rule {
+        field,
+        what,
+        max,
+        inner: Inner::Message(rules),
+    }
 }
 
 const fn texts(field: u32, what: &'static str, max: usize) -> Rule {
-    Rule { field, what, max, inner: Inner::Nothing }
+    Rule {
+        field,
+        what,
+        max,
+        inner: Inner::Nothing,
+    }
 }
 
 /// The rules of `Message` in feed.proto.
@@ -86,7 +101,11 @@ fn check(body: &[u8], rules: &'static [Rule]) -> Result<(), DecodeError> {
     let mut rest = body;
     while !rest.is_empty() {
         let field = next_field(&mut rest).ok_or(DecodeError::Truncated)?;
-        let Some((rule, count)) = rules.iter().zip(&mut counts).find(|(rule, _)| rule.field == field.number) else {
+        let Some((rule, count)) = rules
+            .iter()
+            .zip(&mut counts)
+            .find(|(rule, _)| rule.field == field.number)
+        else {
             continue;
         };
         let values = match (&rule.inner, field.bytes) {
@@ -158,25 +177,50 @@ mod tests {
         // A block (field 2) whose field 3 holds one packed number too many.
         let mut block = vec![0x1a];
         let values = INTERVALS_MAX + 1;
-        block.extend([u8::try_from(values & 0x7f).unwrap() | 0x80, u8::try_from(values >> 7).unwrap()]);
+        block.extend([
+            u8::try_from(values & 0x7f).unwrap() | 0x80,
+            u8::try_from(values >> 7).unwrap(),
+        ]);
         block.extend(vec![0; values]);
         let length = block.len();
-        let mut body = vec![0x12, u8::try_from(length & 0x7f).unwrap() | 0x80, u8::try_from(length >> 7).unwrap()];
+        let mut body = vec![
+            0x12,
+            u8::try_from(length & 0x7f).unwrap() | 0x80,
+            u8::try_from(length >> 7).unwrap(),
+        ];
         body.extend(block);
-        let limit = DecodeError::Limit { what: "intervals", found: values, max: INTERVALS_MAX };
+        let limit = DecodeError::Limit {
+            what: "intervals",
+            found: values,
+            max: INTERVALS_MAX,
+        };
         assert_eq!(message(&body), Err(limit));
     }
 
     #[test]
     fn a_message_has_one_body_of_a_kind() {
         let twice = [0x1a, 0, 0x1a, 0];
-        assert_eq!(message(&twice), Err(DecodeError::Limit { what: "gaps", found: 2, max: 1 }));
+        assert_eq!(
+            message(&twice),
+            Err(DecodeError::Limit {
+                what: "gaps",
+                found: 2,
+                max: 1
+            })
+        );
     }
 
     #[test]
     fn unknown_fields_are_passed_over_and_cut_ones_refused() {
         assert_eq!(message(&[0xf8, 0x3f, 1, 0xfa, 0x3f, 2, 9, 9]), Ok(()));
-        for cut in [&[0x12_u8][..], &[0x12, 5, 0], &[0x80], &[0x29, 1, 2], &[0x0b], &[0xff; 12]] {
+        for cut in [
+            &[0x12_u8][..],
+            &[0x12, 5, 0],
+            &[0x80],
+            &[0x29, 1, 2],
+            &[0x0b],
+            &[0xff; 12],
+        ] {
             assert_eq!(message(cut), Err(DecodeError::Truncated), "{cut:?}");
         }
     }

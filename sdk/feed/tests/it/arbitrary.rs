@@ -24,7 +24,14 @@ pub(crate) fn message() -> impl Strategy<Value = Message> {
                 Body::Gap(_) => lost,
                 Body::Birth(_) | Body::Finding(_) => 0,
             };
-            Message { generation, seq_first, seq_last: seq_first + more, oldest_seq_held, clock, body }
+            Message {
+                generation,
+                seq_first,
+                seq_last: seq_first + more,
+                oldest_seq_held,
+                clock,
+                body,
+            }
         },
     )
 }
@@ -42,20 +49,33 @@ fn body() -> impl Strategy<Value = Body> {
 pub(crate) fn block() -> impl Strategy<Value = Block> {
     vec(vec(interval(), 0..3), 1..4).prop_map(|records| Block {
         schema: SCHEMA,
-        records: records.iter().map(|intervals| u32::try_from(intervals.len()).unwrap()).collect(),
+        records: records
+            .iter()
+            .map(|intervals| u32::try_from(intervals.len()).unwrap())
+            .collect(),
         intervals: records.concat(),
     })
 }
 
 fn interval() -> impl Strategy<Value = Interval> {
     let length = prop_oneof![Just(60_000_u32), 1..=u32::MAX];
-    (0..20_000 * DAY_MS, length, btree_set(0..50_u32, 0..6), vec((summary(), option::of(score())), 6)).prop_map(
-        |(start_ms, length_ms, ids, rows)| {
-            let rows = ids.into_iter().zip(rows);
-            let rows = rows.map(|(series, (summary, score))| Row { series, summary, score }).collect();
-            Interval { start_ms, length_ms, rows }
-        },
+    (
+        0..20_000 * DAY_MS,
+        length,
+        btree_set(0..50_u32, 0..6),
+        vec((summary(), option::of(score())), 6),
     )
+        .prop_map(|(start_ms, length_ms, ids, rows)| {
+            let rows = ids.into_iter().zip(rows);
+            let rows = rows
+                .map(|(series, (summary, score))| Row { series, summary, score })
+                .collect();
+            Interval {
+                start_ms,
+                length_ms,
+                rows,
+            }
+        })
 }
 
 fn summary() -> impl Strategy<Value = Summary> {
@@ -66,7 +86,11 @@ fn summary() -> impl Strategy<Value = Summary> {
         1 => any::<i64>(),
     ];
     (any::<bool>(), 0..=9_i32, vec(value, 0..20)).prop_map(|(distribution, decimals, values)| {
-        let mut summary = if distribution { Summary::with_histogram() } else { Summary::default() };
+        let mut summary = if distribution {
+            Summary::with_histogram()
+        } else {
+            Summary::default()
+        };
         for value in values {
             summary.record(value, value as f64 / 10_f64.powi(decimals));
         }
@@ -77,7 +101,16 @@ fn summary() -> impl Strategy<Value = Summary> {
 fn score() -> impl Strategy<Value = Score> {
     let state = prop_oneof![Just(ScoreState::Warming), Just(ScoreState::Ok), Just(ScoreState::Stale)];
     (state, any::<bool>(), -30.0..=0.0_f32, -4000.0..4000.0_f32, any::<i64>()).prop_map(
-        |(state, alarm, log10_p, effect, missing)| Score { state, alarm, log10_p, effect, missing }.quantized(),
+        |(state, alarm, log10_p, effect, missing)| {
+            Score {
+                state,
+                alarm,
+                log10_p,
+                effect,
+                missing,
+            }
+            .quantized()
+        },
     )
 }
 
@@ -86,25 +119,60 @@ fn text() -> impl Strategy<Value = String> {
 }
 
 fn birth() -> impl Strategy<Value = Birth> {
-    let plugins = vec((text(), text()).prop_map(|(name, version)| Plugin { name, version }), 1..4);
-    (plugins, vec(metric(), 1..5), btree_set(any::<u32>(), 0..20), text(), option::of(record()), 1..100_000_u32)
+    let plugins = vec(
+        (text(), text()).prop_map(|(name, version)| Plugin { name, version }),
+        1..4,
+    );
+    (
+        plugins,
+        vec(metric(), 1..5),
+        btree_set(any::<u32>(), 0..20),
+        text(),
+        option::of(record()),
+        1..100_000_u32,
+    )
         .prop_map(|(plugins, metrics, ids, agent_version, previous, window_ms)| {
             let series: Vec<Series> = ids.into_iter().map(|id| series(id, &metrics)).collect();
             let schema = Birth::schema_hash(window_ms, &plugins, &metrics, &series);
-            Birth { schema, agent_version, previous, metrics, series, plugins, window_ms }
+            Birth {
+                schema,
+                agent_version,
+                previous,
+                metrics,
+                series,
+                plugins,
+                window_ms,
+            }
         })
 }
 
 fn series(id: u32, metrics: &[Metric]) -> Series {
     let metric = id % u32::try_from(metrics.len()).unwrap();
     let keys = &metrics[usize::try_from(metric).unwrap()].label_keys;
-    Series { id, metric, label_values: keys.iter().map(|key| format!("{key}-{id}")).collect() }
+    Series {
+        id,
+        metric,
+        label_values: keys.iter().map(|key| format!("{key}-{id}")).collect(),
+    }
 }
 
 fn metric() -> impl Strategy<Value = Metric> {
-    let kind = prop_oneof![Just(Kind::Gauge), Just(Kind::Counter), Just(Kind::Sum), Just(Kind::Distribution)];
-    (text(), "[{}a-zA-Z/]{0,10}", kind, "[a-z.]{0,12}", 0..=9_u8, option::of("[A-Z]{3}"), vec(text(), 0..4)).prop_map(
-        |(name, unit, kind, role, decimals, currency, label_keys)| Metric {
+    let kind = prop_oneof![
+        Just(Kind::Gauge),
+        Just(Kind::Counter),
+        Just(Kind::Sum),
+        Just(Kind::Distribution)
+    ];
+    (
+        text(),
+        "[{}a-zA-Z/]{0,10}",
+        kind,
+        "[a-z.]{0,12}",
+        0..=9_u8,
+        option::of("[A-Z]{3}"),
+        vec(text(), 0..4),
+    )
+        .prop_map(|(name, unit, kind, role, decimals, currency, label_keys)| Metric {
             name,
             unit,
             kind,
@@ -113,12 +181,18 @@ fn metric() -> impl Strategy<Value = Metric> {
             currency,
             plugin: 0,
             label_keys,
-        },
-    )
+        })
 }
 
 fn finding() -> impl Strategy<Value = Finding> {
-    let what = (text(), text(), text(), text(), option::of("[A-Z]{3}"), vec((text(), text()), 0..5));
+    let what = (
+        text(),
+        text(),
+        text(),
+        text(),
+        option::of("[A-Z]{3}"),
+        vec((text(), text()), 0..5),
+    );
     let when = (0..20_000 * DAY_MS, 0..DAY_MS, option::of(1..DAY_MS), 1..100_000_u32);
     (any::<(u64, u32, i64, i64)>(), what, when, 0..=9_u8, score()).prop_map(
         |((id, revision, expected, actual), what, (start_ms, peak, end, window_ms), decimals, score)| Finding {
@@ -154,7 +228,11 @@ fn gap_reason() -> impl Strategy<Value = GapReason> {
 }
 
 fn clock() -> impl Strategy<Value = ClockReading> {
-    any::<(u64, u64, u64)>().prop_map(|(wall_ms, monotonic_ms, boot_id)| ClockReading { wall_ms, monotonic_ms, boot_id })
+    any::<(u64, u64, u64)>().prop_map(|(wall_ms, monotonic_ms, boot_id)| ClockReading {
+        wall_ms,
+        monotonic_ms,
+        boot_id,
+    })
 }
 
 fn record() -> impl Strategy<Value = RecordId> {
@@ -164,26 +242,45 @@ fn record() -> impl Strategy<Value = RecordId> {
 pub(crate) fn state() -> impl Strategy<Value = State> {
     (any::<bool>(), any::<[u64; 5]>(), text(), clock()).prop_map(|(online, numbers, agent_version, clock)| {
         let [generation, birth_number, spool_records, spool_bytes, refused] = numbers;
-        State { online, generation, birth_number, agent_version, clock, spool_records, spool_bytes, refused }
+        State {
+            online,
+            generation,
+            birth_number,
+            agent_version,
+            clock,
+            spool_records,
+            spool_bytes,
+            refused,
+        }
     })
 }
 
 pub(crate) fn ack() -> impl Strategy<Value = Ack> {
-    ("[a-z0-9-]{1,64}", any::<u64>(), vec(generation_ack(), 0..5), vec(any::<u64>(), 0..5)).prop_map(
-        |(archive, start, generations, births_wanted)| Ack {
+    (
+        "[a-z0-9-]{1,64}",
+        any::<u64>(),
+        vec(generation_ack(), 0..5),
+        vec(any::<u64>(), 0..5),
+    )
+        .prop_map(|(archive, start, generations, births_wanted)| Ack {
             archive: archive.parse().unwrap(),
             start,
             generations,
             births_wanted,
-        },
-    )
+        })
 }
 
 fn generation_ack() -> impl Strategy<Value = GenerationAck> {
     (any::<u64>(), 0..1000_u64, vec((2..1000_u64, 0..20_u64), 0..16)).prop_map(|(generation, through_seq, beyond)| {
-        let ranges: RangeSet =
-            beyond.iter().map(|(first, length)| (through_seq + first, through_seq + first + length)).collect();
-        GenerationAck { generation, through_seq, ranges: ranges.iter().collect() }
+        let ranges: RangeSet = beyond
+            .iter()
+            .map(|(first, length)| (through_seq + first, through_seq + first + length))
+            .collect();
+        GenerationAck {
+            generation,
+            through_seq,
+            ranges: ranges.iter().collect(),
+        }
     })
 }
 

@@ -5,6 +5,11 @@
 mod generated;
 mod arbitrary;
 mod properties;
+mod cases;
+mod json;
+mod golden;
+mod foreign;
+mod size;
 
 /// Shall files be written instead of compared?
 fn update() -> bool {
