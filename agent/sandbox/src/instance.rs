@@ -1,0 +1,167 @@
+//! One configured plugin: its memory, its host, its counters.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tillwatch_core::sample::{Batch, Descriptor};
+use wasmtime::{Store, Trap};
+
+use crate::contract::{Collector, CollectorPre, tillwatch::collector::types};
+use crate::convert;
+use crate::imports::{Guest, MemoryRefused};
+use crate::ticker::Ticker;
+use crate::{CallError, Counters, Host, Limits};
+
+/// A plugin with its own memory, called by one thread at a time, never by one that must not wait.
+pub struct Instance {
+    store: Store<Guest>,
+    collector: Collector,
+    ticker: Arc<Ticker>,
+    /// A call ended in the middle: the memory may be in any state.
+    spent: bool,
+}
+
+impl Instance {
+    pub(crate) fn new(pre: &CollectorPre<Guest>, ticker: Arc<Ticker>, guest: Guest) -> Result<Self, CallError> {
+        let limits = guest.limits;
+        let mut store = Store::new(pre.engine(), guest);
+        store.limiter(|guest| guest);
+        store.set_hostcall_fuel(limits.output_bytes_max);
+        store.set_epoch_deadline(Ticker::epochs(limits.call_ms_max));
+        let running = ticker.run();
+        let collector = pre
+            .instantiate(&mut store)
+            .map_err(|error| call_error(&error, &limits))?;
+        drop(running);
+        Ok(Self {
+            store,
+            collector,
+            ticker,
+            spent: false,
+        })
+    }
+
+    /// What the plugin may report; after `configure` by its settings.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub fn describe(&mut self) -> Result<Descriptor, CallError> {
+        let descriptor = self.call(|collector, store| collector.call_describe(store))?;
+        let result = convert::descriptor(descriptor, self.limits());
+        self.count(result)
+    }
+
+    /// Gives the settings, a JSON object, once before the first `collect`.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub fn configure(&mut self, settings: &str) -> Result<(), CallError> {
+        let result = self.call(|collector, store| collector.call_configure(store, settings))?;
+        self.plugin_result(result)
+    }
+
+    /// Lets the plugin read and report.
+    ///
+    /// # Errors
+    /// See [`CallError`]; what the call read and kept must be rolled back.
+    pub fn collect(&mut self) -> Result<Batch, CallError> {
+        let result = self.call(|collector, store| collector.call_collect(store))?;
+        let batch = self.plugin_result(result)?;
+        let result = convert::batch(batch, self.limits());
+        self.count(result)
+    }
+
+    /// The host that this instance was made with.
+    pub fn host_mut(&mut self) -> &mut dyn Host {
+        &mut *self.store.data_mut().host
+    }
+
+    /// The host as the type that it was made as.
+    pub fn host_as<H: Host>(&mut self) -> Option<&mut H> {
+        let host: &mut dyn Any = self.host_mut();
+        host.downcast_mut()
+    }
+
+    /// What this instance did so far.
+    pub fn counters(&self) -> Counters {
+        self.store.data().counters
+    }
+
+    /// Whether a call ended in the middle, so that another instance must be made.
+    pub fn is_spent(&self) -> bool {
+        self.spent
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.store.data().limits
+    }
+
+    /// One call under the limits. An error of the engine spends the instance.
+    fn call<T>(
+        &mut self,
+        function: impl FnOnce(&Collector, &mut Store<Guest>) -> wasmtime::Result<T>,
+    ) -> Result<T, CallError> {
+        if self.spent {
+            return Err(CallError::Spent);
+        }
+        self.store.data_mut().begin_call();
+        let epochs = Ticker::epochs(self.limits().call_ms_max);
+        self.store.set_epoch_deadline(epochs);
+        let begin = Instant::now();
+        let running = self.ticker.run();
+        let result = function(&self.collector, &mut self.store);
+        drop(running);
+        let busy_us = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.store.data_mut().counters.busy_us += busy_us;
+        self.spent = result.is_err();
+        let result = result.map_err(|error| call_error(&error, self.limits()));
+        self.count(result)
+    }
+
+    fn plugin_result<T>(&mut self, result: Result<T, types::Error>) -> Result<T, CallError> {
+        let limit = self.limits().text_bytes_max;
+        self.count(result.map_err(|error| CallError::Plugin(convert::error(error, limit))))
+    }
+
+    fn count<T>(&mut self, result: Result<T, CallError>) -> Result<T, CallError> {
+        let counters = &mut self.store.data_mut().counters;
+        match &result {
+            Ok(_) | Err(CallError::Spent) => {}
+            Err(CallError::Trap { .. } | CallError::Stack) => counters.traps += 1,
+            Err(CallError::Deadline { .. }) => counters.deadlines += 1,
+            Err(CallError::Memory { .. }) => counters.memory_refused += 1,
+            Err(CallError::OutputBytes { .. } | CallError::Oversized { .. }) => counters.oversized += 1,
+            Err(CallError::Malformed { .. }) => counters.malformed += 1,
+            Err(CallError::Plugin(_)) => counters.failed += 1,
+        }
+        result
+    }
+}
+
+/// Tells apart what the engine reports in one type.
+fn call_error(error: &wasmtime::Error, limits: &Limits) -> CallError {
+    if let Some(refused) = error.downcast_ref::<MemoryRefused>() {
+        let Limits { memory_bytes_max, .. } = *limits;
+        return CallError::Memory {
+            wanted: refused.wanted,
+            memory_bytes_max,
+        };
+    }
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::Interrupt) => CallError::Deadline {
+            call_ms_max: limits.call_ms_max,
+        },
+        Some(Trap::StackOverflow) => CallError::Stack,
+        Some(trap) => CallError::Trap {
+            reason: trap.to_string(),
+        },
+        // The engine's type for this is private; a test notices when the text changes.
+        None if error.to_string().contains("fuel allocated for hostcalls") => CallError::OutputBytes {
+            output_bytes_max: limits.output_bytes_max,
+        },
+        None => CallError::Trap {
+            reason: error.root_cause().to_string(),
+        },
+    }
+}
