@@ -1,0 +1,507 @@
+//! The keeper's loop: one event at a time, each handled to its end.
+//!
+//! In: the channels. Out: the same. Nothing here waits for the uplink while the uplink could wait for it: payloads are
+//! handed over only when there is room.
+
+use std::time::Duration;
+
+use tillwatch_core::delivery::{AckProblem, Refusal, Send as ToSend};
+use tillwatch_core::{NewRecord, RecordKind, Run};
+use tillwatch_feed::message::{Ack, RecordId, State};
+use tokio::sync::mpsc;
+use tracing::{error, info, warn};
+
+use super::wire::{WireError, monotonic_ms};
+use super::{FromSource, Keeper, Observation, Status, describe, open_spool, report_notes, snapshot};
+use crate::spool::SpoolError;
+use crate::uplink::{self, FromUplink, Publish, ToUplink};
+
+/// Between attempts to write to a disk that refuses.
+const RETRY_WRITE_MS: u64 = 5_000;
+/// The retained state is sent again so often.
+const STATE_INTERVAL_MS: u64 = 300_000;
+/// An orderly stop waits no longer for the uplink's goodbye.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+const TO_UPLINK_MAX: usize = 8;
+const FROM_UPLINK_MAX: usize = 64;
+
+/// Both ends towards the uplink; without an uplink they never move.
+struct Wires {
+    to_uplink: mpsc::Sender<ToUplink>,
+    reports: mpsc::Receiver<FromUplink>,
+    other_end: OtherEnd,
+}
+
+enum OtherEnd {
+    Uplink(tokio::task::JoinHandle<()>),
+    /// Kept, so that the channels stay open.
+    Nobody {
+        _requests: mpsc::Receiver<ToUplink>,
+        _sender: mpsc::Sender<FromUplink>,
+    },
+}
+
+/// What the loop woke up for.
+enum Event {
+    Source(Option<FromSource>),
+    Report(Option<FromUplink>),
+    Room,
+    Tick,
+    Time,
+}
+
+impl Keeper {
+    /// Runs until all senders of `from_sources` are gone, then keeps what has closed, and the detectors' memory, says
+    /// goodbye to the broker, and returns how it stands.
+    pub async fn run(mut self, mut from_sources: mpsc::Receiver<FromSource>) -> Status {
+        let mut wires = self.wires();
+        let mut staged: Option<ToUplink> = None;
+        loop {
+            if staged.is_none() {
+                staged = self.next_to_send();
+            }
+            let real_wait = self.real_wait();
+            let is_ending = from_sources.is_closed();
+            if is_ending && self.retry_write_ms.is_some() {
+                // What is left in the channel was never counted: its sources tell it again after the restart.
+                break;
+            }
+            let takes_input = self.takes_input(is_ending);
+            let event = tokio::select! {
+                report = wires.reports.recv() => Event::Report(report),
+                permit = wires.to_uplink.reserve(), if staged.is_some() => {
+                    if let (Ok(permit), Some(staged)) = (permit, staged.take()) {
+                        permit.send(staged);
+                    }
+                    Event::Room
+                }
+                message = from_sources.recv(), if takes_input => Event::Source(message),
+                () = self.clock.sleep_until(self.core.next_wake()), if takes_input => Event::Tick,
+                () = tokio::time::sleep(real_wait) => Event::Time,
+            };
+            match event {
+                Event::Source(Some(message)) => self.on_source(message),
+                Event::Source(None) => break,
+                Event::Report(Some(report)) => {
+                    if matches!(report, FromUplink::Connected | FromUplink::Disconnected) {
+                        staged = None;
+                    }
+                    self.on_report(report);
+                }
+                // The uplink ends before its keeper only when it broke: what is kept goes out after a restart.
+                Event::Report(None) => {
+                    error!("the uplink ended, a new one starts");
+                    staged = None;
+                    self.on_report(FromUplink::Disconnected);
+                    wires = self.wires();
+                }
+                Event::Room => {}
+                Event::Tick => self.tick(),
+                Event::Time => self.on_time(),
+            }
+            self.report_status();
+        }
+        self.stop(wires).await
+    }
+
+    fn wires(&self) -> Wires {
+        let (to_uplink, requests) = mpsc::channel(TO_UPLINK_MAX);
+        let (sender, reports) = mpsc::channel(FROM_UPLINK_MAX);
+        let Some(settings) = self.settings.uplink.clone() else {
+            return Wires {
+                to_uplink,
+                reports,
+                other_end: OtherEnd::Nobody {
+                    _requests: requests,
+                    _sender: sender,
+                },
+            };
+        };
+        let uplink = uplink::start(settings, self.state.subscribe(), requests, sender);
+        Wires {
+            to_uplink,
+            reports,
+            other_end: OtherEnd::Uplink(uplink),
+        }
+    }
+
+    async fn stop(mut self, wires: Wires) -> Status {
+        self.core.on_tick(self.clock.now_ms());
+        self.unsaved.extend(self.core.take_records());
+        // Also without records: the checkpoint has the open windows.
+        self.keep_unsaved();
+        self.write_snapshot();
+        self.refresh_state();
+        let Wires {
+            to_uplink,
+            mut reports,
+            other_end,
+        } = wires;
+        drop(to_uplink);
+        if let OtherEnd::Uplink(uplink) = other_end {
+            // Acknowledgements that still come are not heeded: the next start hears them again.
+            let ended = async { while reports.recv().await.is_some() {} };
+            if tokio::time::timeout(STOP_TIMEOUT, ended).await.is_err() {
+                uplink.abort();
+            }
+        }
+        self.report_status();
+        self.status.borrow().clone()
+    }
+
+    /// While the disk refuses, nothing new may count: its source would go on and it could be lost.
+    fn takes_input(&self, is_ending: bool) -> bool {
+        let has_room = self
+            .settings
+            .wait_at_records
+            .is_none_or(|most| self.spool.records() < most);
+        self.retry_write_ms.is_none() && (has_room || is_ending)
+    }
+
+    fn real_now_ms(&self) -> u64 {
+        monotonic_ms(self.started)
+    }
+
+    fn real_wait(&self) -> Duration {
+        let now = self.real_now_ms();
+        let wake = self
+            .delivery
+            .next_wake(now)
+            .min(self.retry_write_ms.unwrap_or(u64::MAX))
+            .min(self.next_state_ms);
+        Duration::from_millis(wake.saturating_sub(now).min(STATE_INTERVAL_MS))
+    }
+
+    fn on_source(&mut self, message: FromSource) {
+        match message {
+            FromSource::Batch {
+                source,
+                batch,
+                progress,
+            } => {
+                let seen = self.observer.is_some().then(|| batch.clone());
+                let accepted = self.core.on_batch(self.clock.now_ms(), source, batch, progress);
+                self.status.send_modify(|status| {
+                    status.samples += accepted.samples;
+                    status.samples_refused += accepted.refused;
+                });
+                if let Some(batch) = &seen {
+                    self.show(&Observation::Accepted {
+                        source,
+                        batch,
+                        accepted,
+                    });
+                }
+                self.take_records();
+            }
+            FromSource::Tick { now_ms } => {
+                self.clock.tell(now_ms);
+                self.tick();
+            }
+            FromSource::Clock(clock) => {
+                self.clock = clock;
+                self.tick();
+            }
+            FromSource::Flush(done) => {
+                self.tick();
+                // Whoever asked may have stopped waiting.
+                done.send(self.retry_write_ms.is_none()).unwrap_or_default();
+            }
+        }
+    }
+
+    fn on_time(&mut self) {
+        let now = self.real_now_ms();
+        if self.retry_write_ms.is_some_and(|at| at <= now) {
+            self.keep_unsaved();
+        }
+        if self.next_state_ms <= now {
+            self.next_state_ms = now.saturating_add(STATE_INTERVAL_MS);
+            self.refresh_state();
+        }
+    }
+
+    fn tick(&mut self) {
+        let now_ms = self.clock.now_ms();
+        self.core.on_tick(now_ms);
+        self.take_records();
+        if now_ms >= self.next_snapshot_ms {
+            self.next_snapshot_ms = now_ms.saturating_add(snapshot::INTERVAL_MS);
+            self.write_snapshot();
+        }
+    }
+
+    fn take_records(&mut self) {
+        self.unsaved.extend(self.core.take_records());
+        if !self.unsaved.is_empty() {
+            self.keep_unsaved();
+        }
+    }
+
+    /// Everything unsaved and the checkpoint, in one frame.
+    fn keep_unsaved(&mut self) {
+        if self.spool.has_failed() && !self.reopen() {
+            return;
+        }
+        let records = std::mem::take(&mut self.unsaved);
+        let checkpoint = self.core.checkpoint();
+        let appended = self
+            .put_births(&records)
+            .and_then(|()| self.spool.append(&records, &checkpoint, self.clock.now_ms()));
+        for gap in self.spool.take_dropped() {
+            warn!(?gap, "the spool is full or too old, the oldest records are dropped");
+            self.delivery.on_gap(gap);
+        }
+        match appended {
+            Ok(ids) => self.on_kept(&ids, &records),
+            Err(SpoolError::TooLarge { bytes }) => {
+                error!(
+                    bytes,
+                    records = records.len(),
+                    "records are too large for the spool and lost"
+                );
+                let lost = records.len() as u64;
+                self.status
+                    .send_modify(|status| status.counters.records_too_large += lost);
+            }
+            Err(error) => {
+                self.unsaved = records;
+                self.on_write_failed(&error);
+            }
+        }
+    }
+
+    /// Beside the log and before it, so that no block is ever held without its dictionary.
+    fn put_births(&mut self, records: &[NewRecord]) -> Result<(), SpoolError> {
+        let first = self.spool.next_id();
+        for (index, record) in (0u64..)
+            .zip(records)
+            .filter(|(_, record)| record.kind == RecordKind::Birth)
+        {
+            let id = RecordId {
+                generation: first.generation,
+                seq: first.seq + index,
+            };
+            self.spool.put_birth(record.schema, id, &record.payload)?;
+        }
+        Ok(())
+    }
+
+    fn on_kept(&mut self, ids: &[RecordId], records: &[NewRecord]) {
+        for (id, record) in ids.iter().zip(records) {
+            let RecordId { generation, seq } = *id;
+            let run = Run {
+                generation,
+                seq_first: seq,
+                seq_last: seq,
+                kind: record.kind,
+                schema: record.schema,
+            };
+            self.delivery.on_held(run);
+        }
+        if self.retry_write_ms.take().is_some() {
+            info!("the spool is written to again");
+        }
+        let now_ms = self.clock.now_ms();
+        self.status.send_modify(|status| {
+            status.records_kept += ids.len() as u64;
+            status.kept_ms = now_ms;
+            status.storage_fault = status.storage_fault.take().filter(|_| self.retry_write_ms.is_some());
+        });
+        self.show(&Observation::Kept { ids, records });
+    }
+
+    fn on_write_failed(&mut self, error: &SpoolError) {
+        let fault = describe(error);
+        if self.retry_write_ms.is_none() {
+            error!(error = fault, "the spool is not written to, sources wait");
+        }
+        self.retry_write_ms = Some(self.real_now_ms().saturating_add(RETRY_WRITE_MS));
+        self.status.send_modify(|status| status.storage_fault = Some(fault));
+    }
+
+    /// After a failed sync nobody knows what is on disk: what is there is read again, and goes on under a new name.
+    fn reopen(&mut self) -> bool {
+        let opened = match open_spool(self.spool.disk(), &self.settings.spool, self.clock.now_ms()) {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.on_write_failed(&SpoolError::NotWritten(error));
+                return false;
+            }
+        };
+        report_notes(&opened.recovery.notes);
+        for gap in opened.recovery.gaps {
+            self.delivery.on_gap(gap);
+        }
+        self.spool = opened.spool;
+        self.generation = opened.generation;
+        self.core.begin_generation(opened.generation, opened.recovery.previous);
+        // The new generation begins with its birth; what could not be kept before follows it.
+        let before = std::mem::replace(&mut self.unsaved, self.core.take_records());
+        self.unsaved.extend(before);
+        self.status.send_modify(|status| {
+            status.generation = opened.generation;
+            status.counters.spool_reopened += 1;
+        });
+        self.refresh_state();
+        true
+    }
+
+    /// The next payload that delivery wants to send. What cannot be sent is counted and told, and the next one tried.
+    fn next_to_send(&mut self) -> Option<ToUplink> {
+        let now = self.real_now_ms();
+        if std::mem::take(&mut self.is_state_due) && self.status.borrow().connected {
+            return Some(ToUplink::StateChanged);
+        }
+        while let Some(what) = self.delivery.poll(now) {
+            match self.payload(&what) {
+                Ok(payload) => {
+                    let token = self.next_token;
+                    self.next_token += 1;
+                    self.show(&Observation::Sent {
+                        bytes: payload.bytes.len(),
+                        what: &what,
+                    });
+                    self.on_uplink.insert(token, what);
+                    self.status.send_modify(|status| {
+                        status.counters.published += 1;
+                        status.counters.published_bytes += payload.bytes.len() as u64;
+                    });
+                    return Some(ToUplink::Publish(Publish {
+                        token,
+                        leaf: payload.leaf,
+                        payload: payload.bytes,
+                    }));
+                }
+                Err(error) => self.on_unsendable(now, &what, &error),
+            }
+        }
+        None
+    }
+
+    /// As with a payload that is too large for the broker: less at once, and then not on this connection.
+    fn on_unsendable(&mut self, now: u64, what: &ToSend, error: &WireError) {
+        let fault = describe(error);
+        match error {
+            WireError::Lost { gap } => {
+                error!(?gap, "records of the spool cannot be read back");
+                self.delivery.on_gap(*gap);
+                let lost = gap.seq_last - gap.seq_first + 1;
+                self.status
+                    .send_modify(|status| status.counters.records_unreadable += lost);
+            }
+            WireError::TooLarge { .. } => self.delivery.on_refused(now, what, Refusal::TooLarge),
+            WireError::NoBirth { .. } => {
+                warn!(error = fault, "a dictionary cannot be read back");
+                self.delivery.on_refused(now, what, Refusal::TooLarge);
+                self.status.send_modify(|status| status.counters.births_unreadable += 1);
+            }
+            _ => {
+                error!(error = fault, ?what, "records of the spool are not understood");
+                self.delivery.on_refused(now, what, Refusal::TooLarge);
+                self.status
+                    .send_modify(|status| status.counters.records_unreadable += 1);
+            }
+        }
+    }
+
+    fn on_report(&mut self, report: FromUplink) {
+        let now = self.real_now_ms();
+        match report {
+            FromUplink::Connected => {
+                self.on_uplink.clear();
+                self.delivery.on_connected(now);
+                self.set_connected(true);
+            }
+            FromUplink::Disconnected => {
+                self.on_uplink.clear();
+                self.delivery.on_disconnected();
+                self.set_connected(false);
+            }
+            FromUplink::Published { token } => {
+                self.on_uplink.remove(&token);
+            }
+            FromUplink::Refused { token, refusal } => {
+                if let Some(what) = self.on_uplink.remove(&token) {
+                    self.delivery.on_refused(now, &what, refusal);
+                    self.status.send_modify(|status| status.counters.refused += 1);
+                }
+            }
+            FromUplink::Acked(ack) => self.on_ack(now, &ack),
+            FromUplink::Configured(config) => info!(?config, "settings from the centre"),
+        }
+    }
+
+    fn set_connected(&mut self, connected: bool) {
+        self.status.send_modify(|status| status.connected = connected);
+        self.show(&Observation::Connected(connected));
+    }
+
+    fn on_ack(&mut self, now: u64, ack: &Ack) {
+        let outcome = self.delivery.on_ack(now, ack);
+        if let Some(through) = outcome.release {
+            self.spool.release(through);
+        }
+        let now_ms = self.clock.now_ms();
+        self.status.send_modify(|status| {
+            status.acked_ms = now_ms;
+            for problem in &outcome.problems {
+                match problem {
+                    AckProblem::UnknownArchive { .. } => status.counters.acks_unknown += 1,
+                    AckProblem::SpoolRewound { .. } => status.counters.spool_rewound += 1,
+                    AckProblem::Restarted { .. } => status.counters.archive_restarts += 1,
+                }
+            }
+        });
+        for problem in &outcome.problems {
+            warn!(?problem, "an acknowledgement is not as expected");
+        }
+        self.show(&Observation::Acked(ack));
+    }
+
+    /// What the retained state says; the uplink fills in whether we are there.
+    fn refresh_state(&mut self) {
+        let state = State {
+            online: true,
+            generation: self.generation,
+            birth_number: 0,
+            agent_version: self.settings.core.agent_version.clone(),
+            clock: self.clock_reading(),
+            spool_records: self.spool.records(),
+            spool_bytes: self.spool.bytes(),
+            refused: self.status.borrow().counters.refused,
+        };
+        self.state.send_replace(state);
+        self.is_state_due = true;
+    }
+
+    fn report_status(&mut self) {
+        let (held, bytes, counters) = (self.spool.records(), self.spool.bytes(), self.spool.counters());
+        let (in_flight, parked) = (self.delivery.in_flight(), self.delivery.parked());
+        self.status.send_if_modified(|status| {
+            let before = (status.records_held, status.spool_bytes, status.in_flight, status.parked);
+            status.records_held = held;
+            status.spool_bytes = bytes;
+            status.spool = counters;
+            status.in_flight = in_flight;
+            status.parked = parked;
+            before != (held, bytes, in_flight, parked)
+        });
+    }
+
+    fn write_snapshot(&mut self) {
+        let Some(file) = &self.settings.detectors_file else {
+            return;
+        };
+        if let Err(error) = snapshot::write(file, &self.core.detectors()) {
+            warn!(file = %file.display(), %error, "the detectors' memory is not written");
+            self.status.send_modify(|status| status.counters.snapshots_failed += 1);
+        }
+    }
+
+    fn show(&mut self, observation: &Observation<'_>) {
+        if let Some(observer) = &mut self.observer {
+            observer(observation);
+        }
+    }
+}

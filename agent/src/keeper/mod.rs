@@ -1,0 +1,330 @@
+//! The keeper of one site: the only owner of its state machine, its spool and its delivery.
+//!
+//! In: batches of the sources with how far each has come, reports of the uplink, time. Out: records on disk, payloads
+//! to the uplink, and what an observer wants to see. It never reads a source and never opens a socket.
+//!
+//! ```text
+//!  sources ──Batch──► ┌ core ─records + checkpoint─► spool ┐
+//!                     │                                runs│       ┌────────┐
+//!  clock ───tick────► │         delivery ◄─────────────────┘  ───► │ uplink │ ══► broker
+//!                     └ acknowledgement ─► delivery ─► spool  ◄─── └────────┘
+//! ```
+//! A batch counts once: its values and how far its source has come are in the same checkpoint, and that is written in
+//! one frame with the records that came of it. While the disk refuses to write, nothing is taken from the sources.
+
+mod flow;
+mod snapshot;
+mod wire;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use tillwatch_core::delivery::{Delivery, DeliverySettings, Send as ToSend};
+use tillwatch_core::sample::{Batch, Metric};
+use tillwatch_core::{Accepted, Core, DeclareError, LabelPolicy, NewRecord, SourceKey};
+use tillwatch_feed::message::{Ack, RecordId, State};
+use tokio::sync::{oneshot, watch};
+use tracing::{error, warn};
+
+use crate::clock::Clock;
+use crate::spool::{Disk, FileDisk, MemoryDisk, Note, Recovery, Spool, SpoolCounters, SpoolError, SpoolSettings};
+use crate::uplink::UplinkSettings;
+
+/// What the keeper is made of.
+#[derive(Clone, Debug)]
+pub struct KeeperSettings {
+    pub core: tillwatch_core::Settings,
+    pub spool: SpoolSettings,
+    pub delivery: DeliverySettings,
+    /// Without one everything stays in the spool.
+    pub uplink: Option<UplinkSettings>,
+    /// Where the detectors' memory is kept across restarts.
+    pub detectors_file: Option<PathBuf>,
+    /// With so many records held, nothing more is taken from the sources until the centre has acknowledged some: for
+    /// history that can wait. Without it the spool's own bounds drop the oldest.
+    pub wait_at_records: Option<u64>,
+}
+
+/// What a source, or the driver of a replay, has to say. The channel's end is an orderly stop.
+#[derive(Debug)]
+pub enum FromSource {
+    /// Values, and how far the source has come with them.
+    Batch {
+        source: SourceKey,
+        batch: Batch,
+        progress: Vec<u8>,
+    },
+    /// For a told clock: it is now so late. Everything that has closed by then becomes one frame.
+    Tick { now_ms: u64 },
+    /// History is over: go on with this clock.
+    Clock(Clock),
+    /// Answered once everything before it was taken: whether what has closed is on disk.
+    Flush(oneshot::Sender<bool>),
+}
+
+/// What an observer sees.
+#[derive(Debug)]
+pub enum Observation<'a> {
+    Accepted {
+        source: SourceKey,
+        batch: &'a Batch,
+        accepted: Accepted,
+    },
+    /// Records that are now on disk.
+    Kept {
+        ids: &'a [RecordId],
+        records: &'a [NewRecord],
+    },
+    Connected(bool),
+    Sent {
+        bytes: usize,
+        what: &'a ToSend,
+    },
+    Acked(&'a Ack),
+}
+
+/// Sees everything as it happens, on the keeper's own task: it must be quick.
+pub type Observer = Box<dyn FnMut(&Observation<'_>) + std::marker::Send>;
+
+/// How it stands, for the health file, the service manager and tests.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    pub generation: u64,
+    pub connected: bool,
+    /// When an archive last acknowledged something, by the clock; 0 for never.
+    pub acked_ms: u64,
+    /// By the clock; 0 for never.
+    pub kept_ms: u64,
+    pub samples: u64,
+    pub samples_refused: u64,
+    pub records_kept: u64,
+    pub records_held: u64,
+    pub spool_bytes: u64,
+    pub in_flight: u64,
+    pub parked: u64,
+    pub counters: Counters,
+    pub spool: SpoolCounters,
+    /// Why nothing is written to disk, or only to memory.
+    pub storage_fault: Option<String>,
+}
+
+/// What the keeper counts from its start on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    pub published: u64,
+    pub published_bytes: u64,
+    /// Payloads that the broker refused; each is sent again later.
+    pub refused: u64,
+    /// Records of one frame that was too large to be kept.
+    pub records_too_large: u64,
+    /// Records that could not be read back from disk, or not be understood.
+    pub records_unreadable: u64,
+    /// Dictionaries that could not be read back.
+    pub births_unreadable: u64,
+    /// Times that an archive acknowledged what this spool never wrote.
+    pub spool_rewound: u64,
+    /// Acknowledgements of archives that are not in the settings.
+    pub acks_unknown: u64,
+    /// Times that an archive was restored and everything it lost is sent again.
+    pub archive_restarts: u64,
+    /// Times that the spool was opened again after a failed sync.
+    pub spool_reopened: u64,
+    /// Checkpoints that could not be used: the sources start again where they decide.
+    pub checkpoints_unusable: u64,
+    pub snapshots_failed: u64,
+}
+
+/// See the module.
+pub struct Keeper {
+    settings: KeeperSettings,
+    clock: Clock,
+    core: Core,
+    spool: Spool,
+    delivery: Delivery,
+    generation: u64,
+    /// Taken from the core and not yet on disk.
+    unsaved: Vec<NewRecord>,
+    /// When writing is tried again, on real time; none while writing works.
+    retry_write_ms: Option<u64>,
+    next_snapshot_ms: u64,
+    next_state_ms: u64,
+    is_state_due: bool,
+    /// What each token on the uplink stands for.
+    on_uplink: BTreeMap<u64, ToSend>,
+    next_token: u64,
+    started: Instant,
+    boot_id: u64,
+    observer: Option<Observer>,
+    status: watch::Sender<Status>,
+    state: watch::Sender<State>,
+}
+
+impl Keeper {
+    /// Opens what the folder holds and goes on from its newest checkpoint. A folder that cannot be used is no reason to
+    /// see nothing: the spool is then in memory, and `Status::storage_fault` says why.
+    ///
+    /// # Errors
+    /// `SpoolError::Locked` when another agent runs with this folder; nothing else.
+    pub fn open(settings: KeeperSettings, dir: &Path, clock: Clock) -> Result<Self, SpoolError> {
+        let fault = match FileDisk::open(dir) {
+            Ok(disk) => match open_spool(Arc::new(disk), &settings.spool, clock.now_ms()) {
+                Ok(opened) => return Ok(Self::with_spool(settings, clock, opened, None)),
+                Err(error) => error.to_string(),
+            },
+            Err(error @ SpoolError::Locked { .. }) => return Err(error),
+            Err(error) => describe(&error),
+        };
+        error!(dir = %dir.display(), error = fault, "the spool is in memory: a restart loses what is not acknowledged");
+        let opened = open_in_memory(&settings.spool, &clock);
+        Ok(Self::with_spool(settings, clock, opened, Some(fault)))
+    }
+
+    /// A site whose spool is in memory: for simulated stores.
+    #[must_use]
+    pub fn in_memory(settings: KeeperSettings, clock: Clock) -> Self {
+        let opened = open_in_memory(&settings.spool, &clock);
+        Self::with_spool(settings, clock, opened, None)
+    }
+
+    fn with_spool(settings: KeeperSettings, clock: Clock, opened: Opened, storage_fault: Option<String>) -> Self {
+        let Opened {
+            spool,
+            recovery,
+            generation,
+        } = opened;
+        report_notes(&recovery.notes);
+        let mut counters = Counters::default();
+        let detectors = settings.detectors_file.as_deref().and_then(snapshot::read);
+        let mut core = restore_core(&settings, &recovery, detectors.as_deref(), &mut counters);
+        core.begin_generation(generation, recovery.previous);
+        let mut delivery = Delivery::new(settings.delivery.clone());
+        recovery.runs.iter().for_each(|run| delivery.on_held(*run));
+        recovery.gaps.iter().for_each(|gap| delivery.on_gap(*gap));
+        let agent_version = settings.core.agent_version.clone();
+        let status = Status {
+            generation,
+            counters,
+            storage_fault,
+            ..Status::default()
+        };
+        Self {
+            next_snapshot_ms: clock.now_ms().saturating_add(snapshot::INTERVAL_MS),
+            clock,
+            core,
+            spool,
+            delivery,
+            generation,
+            unsaved: Vec::new(),
+            retry_write_ms: None,
+            next_state_ms: 0,
+            is_state_due: false,
+            on_uplink: BTreeMap::new(),
+            next_token: 1,
+            started: Instant::now(),
+            boot_id: wire::boot_id(),
+            observer: None,
+            status: watch::Sender::new(status),
+            state: watch::Sender::new(State {
+                generation,
+                agent_version,
+                ..State::default()
+            }),
+            settings,
+        }
+    }
+
+    /// A source says what it measures; to be called before `run`.
+    ///
+    /// # Errors
+    /// When a metric or a label policy is not acceptable.
+    pub fn declare(
+        &mut self,
+        source: &str,
+        version: &str,
+        metrics: Vec<Metric>,
+        labels: BTreeMap<String, LabelPolicy>,
+    ) -> Result<SourceKey, DeclareError> {
+        self.core.declare(source, version, metrics, labels)
+    }
+
+    /// Where the source was when its last counted batch came.
+    #[must_use]
+    pub fn progress(&self, source: &str) -> Option<&[u8]> {
+        self.core.progress(source)
+    }
+
+    /// One observer; a second call replaces the first.
+    pub fn observe(&mut self, observer: Observer) {
+        self.observer = Some(observer);
+    }
+
+    /// Follows how it stands.
+    #[must_use]
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.status.subscribe()
+    }
+}
+
+struct Opened {
+    spool: Spool,
+    recovery: Recovery,
+    generation: u64,
+}
+
+fn open_spool(disk: Arc<dyn Disk>, settings: &SpoolSettings, now_ms: u64) -> std::io::Result<Opened> {
+    let generation = random_generation();
+    let (spool, recovery) = Spool::open_on(disk, settings, generation, now_ms)?;
+    Ok(Opened {
+        spool,
+        recovery,
+        generation,
+    })
+}
+
+fn open_in_memory(settings: &SpoolSettings, clock: &Clock) -> Opened {
+    open_spool(Arc::new(MemoryDisk::default()), settings, clock.now_ms()).expect("memory neither fails nor fills up")
+}
+
+/// Never 0, which stands for none.
+fn random_generation() -> u64 {
+    getrandom::u64().unwrap_or_else(|_no_entropy| fastrand::u64(..)).max(1)
+}
+
+fn restore_core(
+    settings: &KeeperSettings,
+    recovery: &Recovery,
+    detectors: Option<&[u8]>,
+    counters: &mut Counters,
+) -> Core {
+    let Some(checkpoint) = recovery.checkpoint.as_deref() else {
+        return Core::new(settings.core.clone());
+    };
+    Core::restore(settings.core.clone(), checkpoint, detectors).unwrap_or_else(|error| {
+        error!(%error, "the checkpoint cannot be used, sources start anew");
+        counters.checkpoints_unusable += 1;
+        Core::new(settings.core.clone())
+    })
+}
+
+fn report_notes(notes: &[Note]) {
+    for note in notes {
+        match note {
+            // Every kill while writing leaves one: nothing was lost.
+            Note::TornTail { bytes } => warn!(bytes, "cut off an unfinished write of the spool"),
+            Note::LostCursor => warn!("the spool's cursor is lost, everything held is sent again"),
+            Note::DamagedSegment { name } => error!(name, "a segment of the spool is damaged"),
+            Note::UnreadableSegment { name } => error!(name, "a segment of the spool cannot be read"),
+        }
+    }
+}
+
+/// The error with its causes, in one line and without hints.
+fn describe(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let lines: Vec<String> = causes
+        .map(|error| error.to_string().lines().next().unwrap_or_default().to_owned())
+        .collect();
+    lines.join(": ")
+}

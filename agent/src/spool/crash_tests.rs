@@ -1,0 +1,252 @@
+//! What the spool promises, against random operations, failures and power cuts.
+
+use std::sync::Arc;
+
+use super::simulated::{Faults, SimulatedDisk};
+use super::*;
+
+const KIND: RecordKind = RecordKind::Block;
+
+fn settings() -> SpoolSettings {
+    SpoolSettings {
+        bytes_max: 1 << 30,
+        age_max_ms: u64::MAX,
+        segment_bytes: 4096,
+    }
+}
+
+fn record(text: &str) -> NewRecord {
+    NewRecord {
+        kind: KIND,
+        schema: 1,
+        payload: text.as_bytes().to_vec(),
+    }
+}
+
+/// Reads all records of the runs, in their order.
+fn read_all(spool: &mut Spool, runs: &[Run]) -> Vec<(RecordId, Vec<u8>)> {
+    let mut all = Vec::new();
+    for run in runs {
+        let mut seq = run.seq_first;
+        while seq <= run.seq_last {
+            let rest = u32::try_from(run.seq_last - seq + 1).unwrap();
+            let records = spool
+                .read(
+                    RecordId {
+                        generation: run.generation,
+                        seq,
+                    },
+                    rest,
+                )
+                .unwrap();
+            seq += records.len() as u64;
+            all.extend(records.into_iter().map(|record| (record.id, record.payload)));
+        }
+    }
+    all
+}
+
+/// What must be true of the spool, kept by hand.
+struct Story {
+    disk: Arc<SimulatedDisk>,
+    random: fastrand::Rng,
+    spool: Option<Spool>,
+    generation: u64,
+    /// Everything that `append` acknowledged, with the checkpoint of its frame.
+    kept: Vec<(RecordId, Vec<u8>)>,
+    checkpoint: Option<Vec<u8>>,
+    /// How many of `kept` were released for sure, and perhaps.
+    released_min: usize,
+    released_max: usize,
+    /// An append that neither succeeded nor was undone for sure.
+    in_doubt: Option<(Vec<(RecordId, Vec<u8>)>, Vec<u8>)>,
+    frames: u64,
+}
+
+impl Story {
+    fn begin(seed: u64, faults: Faults) -> Self {
+        let disk = Arc::new(SimulatedDisk::new(seed, Faults::default()));
+        let spool = Spool::open_on(disk.clone(), &settings(), 1, 0).unwrap().0;
+        disk.set_faults(faults);
+        Self {
+            disk,
+            random: fastrand::Rng::with_seed(seed ^ 0x5eed),
+            spool: Some(spool),
+            generation: 1,
+            kept: Vec::new(),
+            checkpoint: None,
+            released_min: 0,
+            released_max: 0,
+            in_doubt: None,
+            frames: 0,
+        }
+    }
+
+    fn step(&mut self) {
+        match self.random.u32(0..10) {
+            0..6 => self.append(),
+            6..9 => self.release(),
+            _ => self.reopen(),
+        }
+        if self.disk.is_dead() || self.spool.as_ref().is_none_or(Spool::has_failed) {
+            self.reopen();
+        }
+    }
+
+    fn append(&mut self) {
+        let Some(spool) = self.spool.as_mut() else { return };
+        let first = spool.next_id();
+        let payloads: Vec<Vec<u8>> = (0..self.random.usize(0..4))
+            .map(|_| vec![self.random.u8(..); self.random.usize(0..1500)])
+            .collect();
+        let records: Vec<NewRecord> = payloads
+            .iter()
+            .map(|payload| NewRecord {
+                kind: KIND,
+                schema: 1,
+                payload: payload.clone(),
+            })
+            .collect();
+        let ids = (0..).map(|index| RecordId {
+            generation: first.generation,
+            seq: first.seq + index,
+        });
+        let named: Vec<(RecordId, Vec<u8>)> = ids.zip(payloads).collect();
+        self.frames += 1;
+        let checkpoint = self.frames.to_le_bytes().to_vec();
+        let appended = spool.append(&records, &checkpoint, 0);
+        let dropped = spool.take_dropped();
+        let has_failed = spool.has_failed();
+        self.count_dropped(&dropped);
+        match appended {
+            Ok(ids) => {
+                assert_eq!(ids, named.iter().map(|(id, _)| *id).collect::<Vec<_>>());
+                self.kept.extend(named);
+                self.checkpoint = Some(checkpoint);
+            }
+            Err(_) if self.disk.is_dead() || has_failed => self.in_doubt = Some((named, checkpoint)),
+            Err(_) => {}
+        }
+    }
+
+    /// A full disk may cost the oldest records: the gaps must say exactly which.
+    fn count_dropped(&mut self, gaps: &[HeldGap]) {
+        for gap in gaps {
+            let next = self.kept[self.released_max].0;
+            assert_eq!(
+                (gap.generation, gap.seq_first),
+                (next.generation, next.seq),
+                "the oldest first"
+            );
+            self.released_max += usize::try_from(gap.seq_last - gap.seq_first + 1).unwrap();
+            self.released_min = self.released_max;
+        }
+    }
+
+    fn release(&mut self) {
+        let Some(spool) = self.spool.as_mut() else { return };
+        if self.released_max == self.kept.len() {
+            return;
+        }
+        let through = self.random.usize(self.released_max..self.kept.len());
+        let failures = spool.counters().cursor_failures;
+        spool.release(self.kept[through].0);
+        self.released_max = through + 1;
+        if spool.counters().cursor_failures == failures && !self.disk.is_dead() {
+            self.released_min = self.released_max;
+        }
+    }
+
+    fn reopen(&mut self) {
+        self.spool = None;
+        loop {
+            if self.disk.is_dead() {
+                self.disk.restart();
+            }
+            self.generation += 1;
+            let opened = Spool::open_on(self.disk.clone(), &settings(), self.generation, 0);
+            let (Ok((spool, recovery)), false) = (opened, self.disk.is_dead()) else {
+                continue;
+            };
+            self.spool = Some(spool);
+            return self.check(&recovery);
+        }
+    }
+
+    fn check(&mut self, recovery: &Recovery) {
+        let Some(spool) = self.spool.as_mut() else { return };
+        let faults = self.disk.set_faults(Faults::default());
+        let held = read_all(spool, &recovery.runs);
+        self.disk.set_faults(faults);
+        if let Some((records, checkpoint)) = self.in_doubt.take()
+            && recovery.checkpoint.as_ref() == Some(&checkpoint)
+        {
+            self.kept.extend(records);
+            self.checkpoint = Some(checkpoint);
+        }
+        assert_eq!(recovery.checkpoint, self.checkpoint, "the newest checkpoint");
+        let in_gaps: usize = recovery
+            .gaps
+            .iter()
+            .map(|gap| usize::try_from(gap.seq_last - gap.seq_first + 1).unwrap())
+            .sum();
+        assert!(
+            held.len() <= self.kept.len() - self.released_min,
+            "released records came back, or unknown ones"
+        );
+        assert!(
+            held.len() + in_gaps >= self.kept.len() - self.released_max,
+            "{} held, {in_gaps} in gaps, {} appended, {} released",
+            held.len(),
+            self.kept.len(),
+            self.released_max
+        );
+        assert_eq!(
+            held,
+            self.kept[self.kept.len() - held.len()..],
+            "the newest records, in order"
+        );
+        self.released_min = self.kept.len() - held.len();
+        self.released_max = self.released_min;
+    }
+}
+
+fn run_stories(seeds: std::ops::Range<u64>, faults: Faults) -> Vec<Story> {
+    seeds
+        .map(|seed| {
+            println!("seed {seed}");
+            let mut story = Story::begin(seed, faults);
+            for _ in 0..150 {
+                story.step();
+            }
+            story
+        })
+        .collect()
+}
+
+#[test]
+fn what_append_acknowledged_survives_power_cuts_at_any_operation() {
+    let stories = run_stories(
+        0..150,
+        Faults {
+            power_cut: 60,
+            ..Faults::default()
+        },
+    );
+    assert!(
+        stories.iter().map(|story| story.generation).sum::<u64>() > 1000,
+        "the power was cut often"
+    );
+}
+
+#[test]
+fn what_append_acknowledged_survives_full_disks_failed_syncs_and_power_cuts_together() {
+    run_stories(
+        1000..1150,
+        Faults {
+            full: 60,
+            sync_fails: 30,
+            power_cut: 30,
+        },
+    );
+}

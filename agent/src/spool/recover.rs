@@ -1,0 +1,225 @@
+//! Opening: what the folder still holds, made into an index.
+//!
+//! In: the files as a crash, a full disk or a failing one left them. Out: segments with their frames, the cursor, the
+//! newest checkpoint, and notes of what was wrong. Nothing that can be read is given up, and nothing here fails but
+//! the folder itself.
+
+use std::collections::VecDeque;
+use std::io;
+
+use super::cursor::{Cursor, CursorFile, PlacedGap};
+use super::disk::{Disk, WriteFault};
+use super::log::{Entry, Segment};
+use super::segment::{Frame, FrameHead, SEGMENT_HEAD_BYTES, decode_frame, scan};
+use super::{GapReason, HeldGap, NO_RECORD, Note, Record, RecordId, Run};
+
+pub(super) const SEGMENT_ENDING: &str = ".seg";
+
+/// The log as it was found.
+pub(super) struct Found {
+    pub(super) segments: VecDeque<Segment>,
+    pub(super) cursor: Cursor,
+    pub(super) cursor_file: CursorFile,
+    /// Of the newest frame; zero when there is none.
+    pub(super) position: u64,
+    pub(super) last: RecordId,
+    /// The record that must stand before the next frame; unknown at first when the cursor is lost.
+    expected: Option<RecordId>,
+    pub(super) checkpoint: Option<Vec<u8>>,
+    pub(super) runs: Vec<Run>,
+    pub(super) notes: Vec<Note>,
+    pub(super) records_corrupt: u64,
+}
+
+pub(super) fn segment_name(position: u64) -> String {
+    format!("{position:020}{SEGMENT_ENDING}")
+}
+
+fn position_of(name: &str) -> Option<u64> {
+    name.strip_suffix(SEGMENT_ENDING)?.parse().ok()
+}
+
+pub(super) fn recover(disk: &dyn Disk, files: &[(String, u64)]) -> Result<Found, WriteFault> {
+    let (cursor_file, cursor) = CursorFile::open(disk)?;
+    let names: Vec<(u64, &(String, u64))> = files
+        .iter()
+        .filter_map(|file| Some((position_of(&file.0)?, file)))
+        .collect();
+    let mut found = Found {
+        segments: VecDeque::new(),
+        cursor_file,
+        position: 0,
+        last: NO_RECORD,
+        expected: None,
+        checkpoint: None,
+        runs: Vec::new(),
+        notes: Vec::new(),
+        records_corrupt: 0,
+        cursor: Cursor::default(),
+    };
+    if cursor.is_none() && !names.is_empty() {
+        found.notes.push(Note::LostCursor);
+    }
+    found.expected = cursor.as_ref().map(|cursor| cursor.through);
+    found.last = found.expected.unwrap_or(NO_RECORD);
+    found.cursor = cursor.unwrap_or_default();
+    for (index, (first_position, (name, size))) in names.iter().enumerate() {
+        let is_last = index + 1 == names.len();
+        if found.add_segment(disk, *first_position, name, *size, is_last).is_err() {
+            found.notes.push(Note::UnreadableSegment { name: name.clone() });
+            put_aside(disk, name);
+        }
+    }
+    // An empty log goes on behind the cursor, so that no position is used twice.
+    found.position = found.position.max(found.cursor.position);
+    Ok(found)
+}
+
+impl Found {
+    fn add_segment(&mut self, disk: &dyn Disk, first: u64, name: &str, size: u64, is_last: bool) -> io::Result<()> {
+        let bytes = disk.read(name, 0, usize::try_from(size).map_err(io::Error::other)?)?;
+        let scanned = scan(&bytes, first);
+        let mut damaged = scanned.damaged || (scanned.torn_at.is_some() && !is_last);
+        let mut length = bytes.len();
+        if scanned.frames.is_empty() {
+            let is_begun = !scanned.damaged || bytes.iter().take(SEGMENT_HEAD_BYTES).all(|byte| *byte == 0);
+            return self.drop_frameless(
+                disk,
+                name,
+                size,
+                is_last && (is_begun || bytes.len() < SEGMENT_HEAD_BYTES),
+            );
+        }
+        if let (Some(end), true) = (scanned.torn_at, is_last) {
+            self.notes.push(Note::TornTail {
+                bytes: (length - end) as u64,
+            });
+            length = end;
+            // A segment with an end that cannot be cut is not written to again.
+            damaged |= disk.truncate(name, end as u64).is_err();
+        }
+        if damaged {
+            self.notes.push(Note::DamagedSegment { name: name.to_owned() });
+        }
+        let mut segment = Segment::new(first, damaged);
+        segment.bytes = length as u64;
+        for frame in &scanned.frames {
+            self.add_frame(&mut segment, frame, &bytes);
+        }
+        if !segment.entries.is_empty() {
+            self.segments.push_back(segment);
+        }
+        Ok(())
+    }
+
+    /// A newest segment without a frame is a write that never finished; any other one was damaged.
+    fn drop_frameless(&mut self, disk: &dyn Disk, name: &str, size: u64, is_torn: bool) -> io::Result<()> {
+        if !is_torn {
+            return Err(io::Error::from(io::ErrorKind::InvalidData));
+        }
+        self.notes.push(Note::TornTail { bytes: size });
+        disk.remove(name)
+    }
+
+    fn add_frame(&mut self, segment: &mut Segment, frame: &Frame, file: &[u8]) {
+        let Some((records, checkpoint)) = decode_frame(&file[frame.offset..frame.offset + frame.length]) else {
+            return;
+        };
+        if frame.head.position <= self.position {
+            return;
+        }
+        self.note_loss_before(&frame.head);
+        self.position = frame.head.position;
+        self.last = frame.head.last();
+        self.expected = Some(self.last);
+        self.checkpoint = Some(checkpoint);
+        for (index, record) in (0u32..).zip(&records) {
+            segment.schemas.insert(record.schema);
+            if self.cursor.is_before(frame.head.position, index) {
+                add_to_runs(&mut self.runs, record);
+            }
+        }
+        segment
+            .entries
+            .push(Entry::new(&frame.head, frame.offset as u64, frame.length));
+    }
+
+    /// Each frame names the record before it: when that is not the last one seen, something between is missing.
+    fn note_loss_before(&mut self, head: &FrameHead) {
+        let is_released = head.position < self.cursor.position;
+        if is_released || (head.position == self.cursor.position && self.cursor.index > 0) {
+            return;
+        }
+        let is_first_held = self.position < self.cursor.position;
+        let Some(seen) = (if is_first_held {
+            Some(self.cursor.through)
+        } else {
+            self.expected
+        }) else {
+            return;
+        };
+        let before = head.previous;
+        let after = if before.generation == seen.generation {
+            seen.seq
+        } else {
+            0
+        };
+        if before != NO_RECORD && before.seq > after {
+            let gap = HeldGap {
+                generation: before.generation,
+                seq_first: after + 1,
+                seq_last: before.seq,
+                reason: GapReason::Corrupt,
+            };
+            self.note_gap(gap, self.cursor.position.max(self.position + 1));
+        }
+    }
+
+    fn note_gap(&mut self, gap: HeldGap, position: u64) {
+        let known = self.cursor.gaps.iter().any(|held| {
+            held.gap.generation == gap.generation
+                && held.gap.seq_first <= gap.seq_first
+                && held.gap.seq_last >= gap.seq_last
+        });
+        if !known {
+            self.records_corrupt += gap.seq_last - gap.seq_first + 1;
+            self.cursor.add_gap(PlacedGap { gap, position });
+        }
+    }
+}
+
+/// Renames a damaged segment for a person to look at; when even that fails it stays, and is found again.
+pub(super) fn put_aside(disk: &dyn Disk, name: &str) {
+    if disk.rename(name, &name.replace(SEGMENT_ENDING, ".bad")).is_err() {
+        return;
+    }
+    let Ok(files) = disk.list() else { return };
+    let bad: Vec<String> = files
+        .into_iter()
+        .map(|(name, _)| name)
+        .filter(|name| name.ends_with(".bad"))
+        .collect();
+    for old in bad.iter().rev().skip(super::BAD_SEGMENTS_MAX) {
+        if disk.remove(old).is_err() {
+            return;
+        }
+    }
+}
+
+fn add_to_runs(runs: &mut Vec<Run>, record: &Record) {
+    if let Some(run) = runs.last_mut()
+        && (run.generation, run.kind, run.schema) == (record.id.generation, record.kind, record.schema)
+        && run.seq_last.checked_add(1) == Some(record.id.seq)
+    {
+        run.seq_last = record.id.seq;
+        return;
+    }
+    let RecordId { generation, seq } = record.id;
+    runs.push(Run {
+        generation,
+        seq_first: seq,
+        seq_last: seq,
+        kind: record.kind,
+        schema: record.schema,
+    });
+}

@@ -1,0 +1,673 @@
+//! The way to the broker: MQTT 5, the only file that knows the client library.
+//!
+//! In: payloads with their topics, each with a token. Out: connected or not, what became of each token,
+//! acknowledgements of the archives, settings from the centre.
+//! It keeps nothing, repeats nothing and decides no order: what was on its way when a connection ends is reported as
+//! disconnected, and the owner starts again. It reconnects for ever, on real time, with full jitter.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rumqttc::{
+    AsyncClient, ConnAck, ConnectionError, Event, EventLoop, Incoming, IncomingPacketSizeLimit, LastWill,
+    LastWillProperties, MqttOptions, PublishNotice, PublishNoticeError, PublishOptions, QoS, SubscribeFilterInput,
+    TlsConfiguration, Transport,
+};
+use tillwatch_core::delivery::Refusal;
+use tillwatch_feed::codec::{decode_ack, decode_config, encode_state};
+use tillwatch_feed::message::{Ack, Config, State};
+use tillwatch_feed::topic::{Leaf, PREFIX, Shard, SiteId, parse, topic};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tracing::{debug, info, warn};
+
+/// Larger messages from the broker end the connection.
+const INCOMING_BYTES_MAX: u32 = 256 << 10;
+/// What a publish needs beside topic and payload: fixed head, packet id, properties' length.
+const PACKET_OVERHEAD_BYTES: usize = 16;
+/// Requests of our own beside the window: subscriptions and the state.
+const REQUESTS_EXTRA: usize = 8;
+const EVENTS_MAX: usize = 64;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+/// A clean stop waits no longer for the broker.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Where the broker is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokerAddress {
+    pub host: String,
+    pub port: u16,
+    /// `mqtts`; without it only a broker on the same machine is accepted.
+    pub is_secure: bool,
+}
+
+/// What is wrong with a broker's address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UrlError {
+    #[error("{url:?} begins with neither mqtts:// nor mqtt://\nhint: mqtts://central.example.com:8883")]
+    Scheme { url: String },
+    #[error("{url:?} names no host, or no valid port\nhint: mqtts://central.example.com:8883")]
+    Host { url: String },
+    #[error("{url:?} would send without TLS to another machine\nhint: use mqtts://, or a loopback address for tests")]
+    Unencrypted { url: String },
+}
+
+/// Reads `mqtts://host[:port]`, and `mqtt://` for loopback.
+///
+/// # Errors
+/// See `UrlError`.
+pub fn parse_url(url: &str) -> Result<BrokerAddress, UrlError> {
+    let scheme = |prefix| url.strip_prefix(prefix);
+    let (rest, is_secure) = match (scheme("mqtts://"), scheme("mqtt://")) {
+        (Some(rest), _) => (rest, true),
+        (None, Some(rest)) => (rest, false),
+        (None, None) => return Err(UrlError::Scheme { url: url.to_owned() }),
+    };
+    let bad_host = || UrlError::Host { url: url.to_owned() };
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    let (host, port) = match rest.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port.parse().map_err(|_not_a_port| bad_host())?),
+        _ => (rest, if is_secure { 8883 } else { 1883 }),
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    if host.is_empty() || host.contains(['/', '@', '?', '#']) || port == 0 {
+        return Err(bad_host());
+    }
+    if !is_secure && !is_loopback(host) {
+        return Err(UrlError::Unencrypted { url: url.to_owned() });
+    }
+    Ok(BrokerAddress {
+        host: host.to_owned(),
+        port,
+        is_secure,
+    })
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// How to reach the broker, and as whom.
+#[derive(Clone, Debug)]
+pub struct UplinkSettings {
+    pub broker: BrokerAddress,
+    /// Required for `mqtts`.
+    pub tls: Option<Arc<rustls::ClientConfig>>,
+    /// Also the client id, and the name in the certificate.
+    pub site: SiteId,
+    pub shard: Shard,
+    /// Publishes that wait for the broker at once.
+    pub in_flight_max: u16,
+    /// The first retry comes at a random time within this; later ones within twice as much each.
+    pub first_retry_ms_max: u64,
+    /// No retry is later.
+    pub retry_ms_max: u64,
+    /// The broker says that we are gone when we were for so long.
+    pub will_delay_s: u32,
+    pub keep_alive_s: u16,
+    /// For the jitter: another one at each site.
+    pub seed: u64,
+}
+
+impl UplinkSettings {
+    /// The defaults for this broker and site.
+    #[must_use]
+    pub fn new(broker: BrokerAddress, tls: Option<Arc<rustls::ClientConfig>>, site: SiteId, shard: Shard) -> Self {
+        Self {
+            broker,
+            tls,
+            site,
+            shard,
+            in_flight_max: 50,
+            first_retry_ms_max: 60_000,
+            retry_ms_max: 120_000,
+            will_delay_s: 30,
+            keep_alive_s: 60,
+            seed: fastrand::u64(..),
+        }
+    }
+}
+
+/// A payload to be sent once.
+#[derive(Clone, Debug)]
+pub(crate) struct Publish {
+    /// Comes back in `FromUplink`.
+    pub(crate) token: u64,
+    pub(crate) leaf: Leaf,
+    pub(crate) payload: Vec<u8>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum ToUplink {
+    Publish(Publish),
+    /// The retained state is out of date; the newest one is in the watch.
+    StateChanged,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum FromUplink {
+    /// Acknowledgements are subscribed; they follow.
+    Connected,
+    Disconnected,
+    /// The broker has it, which says nothing about the archive.
+    Published {
+        token: u64,
+    },
+    Refused {
+        token: u64,
+        refusal: Refusal,
+    },
+    Acked(Ack),
+    Configured(Config),
+}
+
+/// Starts the task; it ends when the sender of `ToUplink` is dropped, after saying goodbye to the broker.
+pub(crate) fn start(
+    settings: UplinkSettings,
+    state: watch::Receiver<State>,
+    requests: mpsc::Receiver<ToUplink>,
+    reports: mpsc::Sender<FromUplink>,
+) -> JoinHandle<()> {
+    let retry = Retry::new(&settings);
+    let uplink = Uplink {
+        settings,
+        state,
+        requests,
+        reports,
+        retry,
+        birth_number: 0,
+    };
+    tokio::spawn(uplink.run())
+}
+
+/// When to try again.
+#[derive(Debug)]
+struct Retry {
+    first_ms_max: u64,
+    ms_max: u64,
+    failures: u32,
+    random: fastrand::Rng,
+}
+
+impl Retry {
+    fn new(settings: &UplinkSettings) -> Self {
+        Self {
+            first_ms_max: settings.first_retry_ms_max,
+            ms_max: settings.retry_ms_max,
+            failures: 0,
+            random: fastrand::Rng::with_seed(settings.seed),
+        }
+    }
+
+    /// Full jitter: anywhere between at once and the bound, which doubles with each failure.
+    fn next(&mut self) -> Duration {
+        let doubled = self.first_ms_max.saturating_mul(1 << self.failures.min(16));
+        self.failures += 1;
+        Duration::from_millis(self.random.u64(0..=doubled.min(self.ms_max.max(self.first_ms_max))))
+    }
+}
+
+struct Uplink {
+    settings: UplinkSettings,
+    state: watch::Receiver<State>,
+    requests: mpsc::Receiver<ToUplink>,
+    reports: mpsc::Sender<FromUplink>,
+    retry: Retry,
+    birth_number: u64,
+}
+
+/// Why a session ended.
+enum Ended {
+    /// The owner wants no more.
+    Stopped,
+    Lost(String),
+}
+
+impl Uplink {
+    async fn run(mut self) {
+        loop {
+            let ended = self.session().await;
+            if self.reports.send(FromUplink::Disconnected).await.is_err() {
+                return;
+            }
+            let Ended::Lost(error) = ended else { return };
+            let wait = self.retry.next();
+            warn!(site = %self.settings.site, error, retry_ms = wait.as_millis(), "not connected to the broker");
+            if !self.wait(wait).await {
+                return;
+            }
+        }
+    }
+
+    /// False when the owner is gone. What it asks to be sent meanwhile is dropped: it was told of the disconnection.
+    async fn wait(&mut self, duration: Duration) -> bool {
+        let end = tokio::time::sleep(duration);
+        tokio::pin!(end);
+        loop {
+            tokio::select! {
+                () = &mut end => return true,
+                request = self.requests.recv() => if request.is_none() { return false },
+            }
+        }
+    }
+
+    /// One connection, from the attempt to its end.
+    async fn session(&mut self) -> Ended {
+        // Later than any number before, also after a restart, as long as the machine's time does not go back.
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_millis();
+        self.birth_number = u64::try_from(now)
+            .unwrap_or(u64::MAX)
+            .max(self.birth_number.saturating_add(1));
+        let capacity = usize::from(self.settings.in_flight_max) + REQUESTS_EXTRA;
+        let built = AsyncClient::builder(self.options()).capacity(capacity).try_build();
+        let (client, event_loop) = match built {
+            Ok(built) => built,
+            Err(error) => return Ended::Lost(error.to_string()),
+        };
+        let (sender, events) = mpsc::channel(EVENTS_MAX);
+        let poller = tokio::spawn(poll(event_loop, sender));
+        let session = Session {
+            uplink: self,
+            client,
+            events,
+            notices: JoinSet::new(),
+            packet_bytes_max: None,
+        };
+        let ended = session.run().await;
+        poller.abort();
+        ended
+    }
+
+    fn options(&self) -> MqttOptions {
+        let settings = &self.settings;
+        let broker = (settings.broker.host.as_str(), settings.broker.port);
+        let mut options = MqttOptions::new(settings.site.as_str(), broker);
+        options
+            .set_keep_alive(settings.keep_alive_s)
+            .set_connect_timeout(CONNECT_TIMEOUT)
+            .set_incoming_packet_size_limit(IncomingPacketSizeLimit::Bytes(INCOMING_BYTES_MAX))
+            .set_outgoing_inflight_upper_limit(settings.in_flight_max)
+            .set_last_will(self.will());
+        if let (true, Some(tls)) = (settings.broker.is_secure, &settings.tls) {
+            options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(Arc::clone(tls))));
+        }
+        options
+    }
+
+    fn topic(&self, leaf: &Leaf) -> String {
+        topic(&self.settings.shard, &self.settings.site, leaf)
+    }
+
+    fn state_payload(&self, online: bool) -> Vec<u8> {
+        let state = State {
+            online,
+            birth_number: self.birth_number,
+            ..self.state.borrow().clone()
+        };
+        encode_state(&state)
+    }
+
+    fn will(&self) -> LastWill {
+        let properties = LastWillProperties {
+            delay_interval: Some(self.settings.will_delay_s),
+            payload_format_indicator: None,
+            message_expiry_interval: None,
+            content_type: None,
+            response_topic: None,
+            correlation_data: None,
+            user_properties: Vec::new(),
+        };
+        let payload = self.state_payload(false);
+        LastWill::new(
+            self.topic(&Leaf::State),
+            payload,
+            QoS::AtLeastOnce,
+            true,
+            Some(properties),
+        )
+    }
+}
+
+/// What the library's event loop has to say; it is polled in a task of its own, since cancelling a poll loses bytes.
+enum Polled {
+    Connected { packet_bytes_max: Option<u32> },
+    Arrived { topic: String, payload: Vec<u8> },
+    Failed(ConnectionError),
+}
+
+async fn poll(mut event_loop: EventLoop, events: mpsc::Sender<Polled>) {
+    loop {
+        let event = match event_loop.poll().await {
+            Ok(Event::Incoming(incoming)) => to_polled(incoming),
+            Ok(_) => None,
+            Err(error) => {
+                // Whoever listened is gone when this fails, and so is the reason to report it.
+                events.send(Polled::Failed(error)).await.unwrap_or_default();
+                return;
+            }
+        };
+        if let Some(event) = event
+            && events.send(event).await.is_err()
+        {
+            return;
+        }
+    }
+}
+
+fn to_polled(incoming: Incoming) -> Option<Polled> {
+    match incoming {
+        Incoming::ConnAck(ConnAck { properties, .. }) => Some(Polled::Connected {
+            packet_bytes_max: properties.and_then(|properties| properties.max_packet_size),
+        }),
+        Incoming::Publish(publish) => {
+            let topic = String::from_utf8_lossy(&publish.topic).into_owned();
+            Some(Polled::Arrived {
+                topic,
+                payload: publish.payload.to_vec(),
+            })
+        }
+        _ => None,
+    }
+}
+
+type Completion = (u64, Result<(), PublishNoticeError>);
+
+struct Session<'a> {
+    uplink: &'a mut Uplink,
+    client: AsyncClient,
+    events: mpsc::Receiver<Polled>,
+    notices: JoinSet<Completion>,
+    packet_bytes_max: Option<u32>,
+}
+
+impl Session<'_> {
+    async fn run(mut self) -> Ended {
+        if let Err(ended) = self.connected().await {
+            return ended;
+        }
+        if let Err(error) = self.subscribe().await {
+            return Ended::Lost(error);
+        }
+        self.uplink.retry.failures = 0;
+        info!(site = %self.uplink.settings.site, "connected to the broker");
+        if self.uplink.reports.send(FromUplink::Connected).await.is_err() {
+            return Ended::Stopped;
+        }
+        loop {
+            let has_room = self.notices.len() < usize::from(self.uplink.settings.in_flight_max);
+            let ended = tokio::select! {
+                event = self.events.recv() => self.on_event(event).await,
+                Some(done) = self.notices.join_next() => self.on_completion(done).await,
+                request = self.uplink.requests.recv(), if has_room => match request {
+                    Some(request) => self.on_request(request).await,
+                    None => return self.goodbye().await,
+                },
+            };
+            if let Some(ended) = ended {
+                return ended;
+            }
+        }
+    }
+
+    /// Until the broker has answered. What the owner asks to be sent meanwhile is dropped: it was told that we are not
+    /// connected.
+    async fn connected(&mut self) -> Result<(), Ended> {
+        loop {
+            tokio::select! {
+                event = self.events.recv() => match event {
+                    Some(Polled::Connected { packet_bytes_max }) => {
+                        self.packet_bytes_max = packet_bytes_max;
+                        return Ok(());
+                    }
+                    Some(Polled::Arrived { .. }) => {}
+                    Some(Polled::Failed(error)) => return Err(Ended::Lost(describe(&error))),
+                    None => return Err(Ended::Lost("the client stopped".to_owned())),
+                },
+                request = self.uplink.requests.recv() => if request.is_none() { return Err(Ended::Stopped) },
+            }
+        }
+    }
+
+    /// Acknowledgements and settings, then the retained state.
+    async fn subscribe(&mut self) -> Result<(), String> {
+        let settings = &self.uplink.settings;
+        let acks = format!("{PREFIX}/{}/{}/ack/+", settings.shard, settings.site);
+        let filters =
+            [acks, self.uplink.topic(&Leaf::Cfg)].map(|filter| SubscribeFilterInput::new(filter, QoS::AtLeastOnce));
+        let notice = self
+            .client
+            .subscribe_many_tracked(filters)
+            .await
+            .map_err(|error| error.to_string())?;
+        tokio::select! {
+            answer = notice.wait_completion_async() => {
+                answer.map_err(|error| format!("the broker refuses the subscription: {error}"))?;
+            }
+            error = failure(&mut self.events) => return Err(error),
+        }
+        self.publish_state(true).map(drop)
+    }
+
+    fn publish_state(&mut self, online: bool) -> Result<PublishNotice, String> {
+        let (topic, payload) = (self.uplink.topic(&Leaf::State), self.uplink.state_payload(online));
+        let options = PublishOptions::at_least_once().retained();
+        self.client
+            .try_publish_tracked(topic, payload, options)
+            .map_err(|error| error.to_string())
+    }
+
+    async fn on_event(&mut self, event: Option<Polled>) -> Option<Ended> {
+        match event {
+            Some(Polled::Arrived { topic, payload }) => self.on_arrived(&topic, &payload).await,
+            Some(Polled::Connected { .. }) => None,
+            Some(Polled::Failed(error)) => Some(Ended::Lost(describe(&error))),
+            None => Some(Ended::Lost("the client stopped".to_owned())),
+        }
+    }
+
+    async fn on_arrived(&mut self, topic: &str, payload: &[u8]) -> Option<Ended> {
+        let site = &self.uplink.settings.site;
+        let report = match parse(topic) {
+            Ok((_, _, Leaf::Ack(archive))) => match decode_ack(payload) {
+                Ok(ack) if ack.archive == archive => FromUplink::Acked(ack),
+                Ok(_) => return ignored(site, topic, "it names another archive"),
+                Err(error) => return ignored(site, topic, &error.to_string()),
+            },
+            Ok((_, _, Leaf::Cfg)) => match decode_config(payload) {
+                Ok(config) => {
+                    self.spread(&config);
+                    FromUplink::Configured(config)
+                }
+                Err(error) => return ignored(site, topic, &error.to_string()),
+            },
+            _ => return ignored(site, topic, "nobody asked for it"),
+        };
+        self.report(report).await
+    }
+
+    /// The centre may spread the return of its fleet over a window of its own.
+    fn spread(&mut self, config: &Config) {
+        if config.spread_window_s > 0 {
+            let window_ms = u64::from(config.spread_window_s) * 1000;
+            self.uplink.retry.first_ms_max = window_ms.min(self.uplink.settings.retry_ms_max);
+        }
+    }
+
+    async fn on_completion(&mut self, done: Result<Completion, tokio::task::JoinError>) -> Option<Ended> {
+        match done {
+            Ok((token, Ok(()))) => self.report(FromUplink::Published { token }).await,
+            Ok((token, Err(PublishNoticeError::V5PubAck(reason)))) => {
+                warn!(site = %self.uplink.settings.site, ?reason, "the broker refuses a payload");
+                self.report(FromUplink::Refused {
+                    token,
+                    refusal: Refusal::Denied,
+                })
+                .await
+            }
+            // The connection is about to end, and with it everything that was on its way.
+            Ok((_, Err(error))) => {
+                debug!(%error, "not confirmed");
+                None
+            }
+            Err(error) => Some(Ended::Lost(error.to_string())),
+        }
+    }
+
+    async fn on_request(&mut self, request: ToUplink) -> Option<Ended> {
+        let publish = match request {
+            ToUplink::Publish(publish) => publish,
+            ToUplink::StateChanged => return self.publish_state(true).err().map(Ended::Lost),
+        };
+        let Publish { token, leaf, payload } = publish;
+        let topic = self.uplink.topic(&leaf);
+        let packet_bytes = payload.len() + topic.len() + PACKET_OVERHEAD_BYTES;
+        if self.packet_bytes_max.is_some_and(|most| packet_bytes > most as usize) {
+            return self
+                .report(FromUplink::Refused {
+                    token,
+                    refusal: Refusal::TooLarge,
+                })
+                .await;
+        }
+        match self
+            .client
+            .try_publish_tracked(topic, payload, PublishOptions::at_least_once())
+        {
+            Ok(notice) => {
+                self.notices
+                    .spawn(async move { (token, notice.wait_completion_async().await) });
+                None
+            }
+            Err(error) => Some(Ended::Lost(error.to_string())),
+        }
+    }
+
+    async fn report(&mut self, report: FromUplink) -> Option<Ended> {
+        let sent = self.uplink.reports.send(report).await;
+        sent.is_err().then_some(Ended::Stopped)
+    }
+
+    /// Says that we stop, so that nobody waits for the will.
+    async fn goodbye(mut self) -> Ended {
+        let leave = async {
+            match self.publish_state(false) {
+                Ok(notice) => notice
+                    .wait_completion_async()
+                    .await
+                    .map_err(|error| error.to_string())?,
+                Err(error) => return Err(error),
+            }
+            self.client.disconnect().await.map_err(|error| error.to_string())?;
+            // The poller ends with an error once the disconnect is out.
+            failure(&mut self.events).await;
+            Ok(())
+        };
+        match tokio::time::timeout(GOODBYE_TIMEOUT, leave).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => debug!(error, "no orderly goodbye to the broker"),
+            Err(_) => debug!("the broker did not answer the goodbye"),
+        }
+        Ended::Stopped
+    }
+}
+
+fn ignored(site: &SiteId, topic: &str, error: &str) -> Option<Ended> {
+    warn!(%site, topic, error, "ignored a message of the broker");
+    None
+}
+
+/// Resolves when the connection ends; other events are dropped.
+async fn failure(events: &mut mpsc::Receiver<Polled>) -> String {
+    loop {
+        match events.recv().await {
+            Some(Polled::Failed(error)) => return describe(&error),
+            Some(_) => {}
+            None => return "the client stopped".to_owned(),
+        }
+    }
+}
+
+/// The error with its causes in one line.
+fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.ends_with(&next) {
+            text = format!("{text}: {next}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(host: &str, port: u16, is_secure: bool) -> BrokerAddress {
+        BrokerAddress {
+            host: host.to_owned(),
+            port,
+            is_secure,
+        }
+    }
+
+    #[test]
+    fn an_address_without_tls_is_accepted_for_loopback_alone() {
+        assert_eq!(
+            parse_url("mqtts://a.example:8884"),
+            Ok(address("a.example", 8884, true))
+        );
+        assert_eq!(parse_url("mqtts://a.example"), Ok(address("a.example", 8883, true)));
+        assert_eq!(
+            parse_url("mqtt://127.0.0.1:1884"),
+            Ok(address("127.0.0.1", 1884, false))
+        );
+        assert_eq!(parse_url("mqtt://[::1]"), Ok(address("::1", 1883, false)));
+        assert!(matches!(
+            parse_url("mqtt://a.example"),
+            Err(UrlError::Unencrypted { .. })
+        ));
+        assert!(matches!(
+            parse_url("mqtt://localhost.example"),
+            Err(UrlError::Unencrypted { .. })
+        ));
+        assert!(matches!(parse_url("tcp://a.example"), Err(UrlError::Scheme { .. })));
+        for url in [
+            "mqtts://",
+            "mqtts://:1",
+            "mqtts://a:0",
+            "mqtts://a:b",
+            "mqtts://a/b",
+            "mqtts://u:p@a",
+        ] {
+            assert!(matches!(parse_url(url), Err(UrlError::Host { .. })), "{url}");
+        }
+    }
+
+    #[test]
+    fn retries_are_spread_over_a_window_that_doubles_up_to_its_bound() {
+        let site: SiteId = "store-1".parse().unwrap();
+        let mut settings = UplinkSettings::new(address("::1", 1, false), None, site, "a".parse().unwrap());
+        settings.first_retry_ms_max = 1000;
+        settings.retry_ms_max = 3000;
+        settings.seed = 7;
+        for (failures, bound) in [(0, 1000), (1, 2000), (2, 3000), (40, 3000)] {
+            let mut retry = Retry::new(&settings);
+            let waits: Vec<u128> = (0..400)
+                .map(|_| {
+                    retry.failures = failures;
+                    retry.next().as_millis()
+                })
+                .collect();
+            let most = waits.iter().copied().max().unwrap();
+            assert!(most <= bound && most > bound * 9 / 10, "{failures} failures: {most}");
+            assert!(waits.iter().copied().min().unwrap() < bound / 10);
+        }
+    }
+}
