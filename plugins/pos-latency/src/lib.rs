@@ -46,7 +46,7 @@ pub enum LatencyUnit {
 }
 
 /// What the operator decides; see `plugin.toml`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     format: Format,

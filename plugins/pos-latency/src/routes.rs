@@ -7,7 +7,7 @@ const ROUTES_MAX: usize = 40;
 const ROUTE_BYTES_MAX: usize = 48;
 
 /// One entry of the setting `routes`: either `prefix` or `exact`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Rule {
     prefix: Option<String>,

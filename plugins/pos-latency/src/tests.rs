@@ -2,9 +2,15 @@
 
 use std::hint::black_box;
 
-use tillwatch_sdk::testing::{golden, mutated};
+use tillwatch_sdk::testing::{golden, mutated, shown_settings};
 
 use super::*;
+
+#[test]
+fn the_settings_shown_are_the_settings_taken() {
+    let default = Settings::default();
+    assert_eq!(shown_settings::<Settings>("."), [default.clone(), default]);
+}
 
 #[test]
 fn golden_cases_come_out_as_written() {

@@ -34,7 +34,7 @@ pub enum AgeUnit {
 }
 
 /// What the operator decides; see `plugin.toml`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     queue: String,

@@ -1,8 +1,14 @@
 //! Golden cases, and the door for lines held against broken input.
 
-use tillwatch_sdk::testing::{FileHost, golden, mutated};
+use tillwatch_sdk::testing::{FileHost, golden, mutated, shown_settings};
 
 use super::*;
+
+#[test]
+fn the_settings_shown_are_the_settings_taken() {
+    let default = Settings::default();
+    assert_eq!(shown_settings::<Settings>("."), [default.clone(), default]);
+}
 
 #[test]
 fn golden_cases_come_out_as_written() {

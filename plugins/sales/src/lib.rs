@@ -48,7 +48,7 @@ pub enum AmountUnit {
 }
 
 /// What the operator decides; see `plugin.toml`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     currency: String,

@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use tillwatch_sdk::testing::{FileHost, golden, mutated};
+use tillwatch_sdk::testing::{FileHost, golden, mutated, shown_settings};
 use tillwatch_sdk::{MetricId, Values};
 
 use super::*;
@@ -44,6 +44,12 @@ fn dollars() -> Settings {
         currency: "USD".to_owned(),
         ..Settings::default()
     }
+}
+
+#[test]
+fn the_settings_shown_are_the_settings_taken() {
+    let default = Settings::default();
+    assert_eq!(shown_settings::<Settings>("."), [default.clone(), default]);
 }
 
 #[test]

@@ -81,6 +81,7 @@ pub trait Collector: Sized {
 ///
 /// [`plugin!`] must stand at the root of the same crate.
 #[cfg(not(target_arch = "wasm32"))]
+#[allow(clippy::crate_in_macro_def, reason = "the plugin's own `descriptor`, which `plugin!` made")]
 #[macro_export]
 macro_rules! export {
     ($collector:ty) => {

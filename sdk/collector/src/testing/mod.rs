@@ -7,10 +7,12 @@ mod case;
 mod files;
 mod golden;
 mod mutate;
+mod shown;
 
 pub use files::FileHost;
 pub use golden::golden;
 pub use mutate::mutated;
+pub use shown::shown_settings;
 
 use crate::{Batch, Collector, Error};
 
