@@ -26,3 +26,7 @@ mod proto;
 pub mod codec;
 pub mod topic;
 pub mod ranges;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

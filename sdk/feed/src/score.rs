@@ -87,7 +87,7 @@ mod tests {
         let score = Score {
             state: ScoreState::Ok,
             alarm: true,
-            log10_p: -3.14,
+            log10_p: -3.12,
             effect: -2.26,
             missing: 7,
         };

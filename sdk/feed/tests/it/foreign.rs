@@ -158,8 +158,10 @@ fn the_largest_block_and_birth_stay_within_memory() {
     }
     block.extend(field(21, &[2]));
     let series = field(6, &field(3, b"").repeat(16)).repeat(codec::SERIES_MAX);
-    let metrics = field(5, &field(8, b"k").repeat(16)).repeat(codec::METRICS_MAX);
-    for body in [field(2, &block), field(1, &[metrics, series].concat())] {
+    let metric = [field(1, b"m"), vec![0x18, 1], field(8, b"k").repeat(16)].concat();
+    let metrics = field(5, &metric).repeat(codec::METRICS_MAX);
+    let plugin = field(7, &field(1, b"p"));
+    for body in [field(2, &block), field(1, &[plugin, metrics, series].concat())] {
         let mut result = None;
         let peak = peak_of(|| result = Some(codec::decode_body(&body)));
         println!(

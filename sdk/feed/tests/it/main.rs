@@ -8,6 +8,7 @@ mod properties;
 mod cases;
 mod json;
 mod golden;
+mod format;
 mod foreign;
 mod size;
 

@@ -90,5 +90,5 @@ fn a_store_costs_few_bytes() {
     let live: f64 = blocks.iter().cloned().map(bytes_per_series_minute).sum::<f64>() / 60.0;
     let joined = bytes_per_series_minute(Block::join(blocks).unwrap());
     println!("bytes per series-minute: live {live:.1}, joined {joined:.1}");
-    assert!(live < 40.0 && joined < 35.0, "live {live:.1}, joined {joined:.1}");
+    assert!(live < 26.0 && joined < 20.0, "live {live:.1}, joined {joined:.1}");
 }
