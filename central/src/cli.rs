@@ -123,7 +123,9 @@ fn check(settings: &Settings) -> anyhow::Result<()> {
         bail!("{}", faults.join("\n"));
     }
     let (regions, sites, services) = (model.regions.len(), model.sites.len(), model.services.len());
-    print(&format!("settings and model are good: {regions} regions, {sites} sites, {services} services"))
+    print(&format!(
+        "settings and model are good: {regions} regions, {sites} sites, {services} services"
+    ))
 }
 
 fn read_input(path: &Path) -> anyhow::Result<Vec<u8>> {
@@ -131,7 +133,10 @@ fn read_input(path: &Path) -> anyhow::Result<Vec<u8>> {
         return std::fs::read(path).with_context(|| format!("reading {}", path.display()));
     }
     let mut bytes = Vec::new();
-    std::io::stdin().lock().read_to_end(&mut bytes).context("reading the input")?;
+    std::io::stdin()
+        .lock()
+        .read_to_end(&mut bytes)
+        .context("reading the input")?;
     Ok(bytes)
 }
 
@@ -144,7 +149,9 @@ fn list_incidents(incidents: &Incidents) -> anyhow::Result<()> {
     if incidents.json {
         return print(&serde_json::to_string_pretty(&parsed)?);
     }
-    parsed.iter().try_for_each(|incident| print(&json::incident_line(incident)))
+    parsed
+        .iter()
+        .try_for_each(|incident| print(&json::incident_line(incident)))
 }
 
 fn list_tallies(reconcile: &Reconcile) -> anyhow::Result<()> {
@@ -152,13 +159,22 @@ fn list_tallies(reconcile: &Reconcile) -> anyhow::Result<()> {
     let archive = archive::open_to_read(&config.storage.path)?;
     print("site\tday\treceived\taccounted for as lost")?;
     for tally in archive.tallies(reconcile.from_day)? {
-        print(&format!("{}\t{}\t{}\t{}", tally.site, tally.day, tally.received, tally.accounted))?;
+        print(&format!(
+            "{}\t{}\t{}\t{}",
+            tally.site, tally.day, tally.received, tally.accounted
+        ))?;
     }
     print("site\tgeneration\tproduced\treceived\taccounted\tmissing")?;
     for mark in archive.marks(archive::GENERATIONS_PER_SITE_MAX)? {
-        let missing = mark.produced().saturating_sub(mark.received).saturating_sub(mark.accounted);
+        let missing = mark
+            .produced()
+            .saturating_sub(mark.received)
+            .saturating_sub(mark.accounted);
         let (produced, received, accounted) = (mark.produced(), mark.received, mark.accounted);
-        print(&format!("{}\t{:016x}\t{produced}\t{received}\t{accounted}\t{missing}", mark.site, mark.generation))?;
+        print(&format!(
+            "{}\t{:016x}\t{produced}\t{received}\t{accounted}\t{missing}",
+            mark.site, mark.generation
+        ))?;
     }
     Ok(())
 }

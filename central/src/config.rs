@@ -101,7 +101,10 @@ pub struct StorageConfig {
 
 impl StorageConfig {
     pub fn retention(&self) -> Retention {
-        Retention { payloads_ms: self.payloads_ms, rollups_ms: self.rollups_ms }
+        Retention {
+            payloads_ms: self.payloads_ms,
+            rollups_ms: self.rollups_ms,
+        }
     }
 }
 
@@ -126,15 +129,33 @@ impl Config {
         let archive = root.parsed("archive", "\"main\"", |text| text.parse().map_err(|e| format!("{e}")));
         let broker = root.table("broker", &["url", "ca", "certificate", "key", "client_id"]);
         let broker = broker.map(|section| read_broker(&section, archive.as_ref()));
-        let keys = ["listen", "client_ca", "certificate", "key", "listen_plain", "archives", "connections_max"];
-        let embedded_broker = root.table("embedded_broker", &keys).map(|section| read_embedded(&section));
+        let keys = [
+            "listen",
+            "client_ca",
+            "certificate",
+            "key",
+            "listen_plain",
+            "archives",
+            "connections_max",
+        ];
+        let embedded_broker = root
+            .table("embedded_broker", &keys)
+            .map(|section| read_embedded(&section));
         if broker.is_none() && embedded_broker.is_none() {
-            root.fault("broker", "neither [broker] nor [embedded_broker] is set", "add [broker] with url = \"mqtts://...\"");
+            root.fault(
+                "broker",
+                "neither [broker] nor [embedded_broker] is set",
+                "add [broker] with url = \"mqtts://...\"",
+            );
         }
         let storage = root.table("storage", &["path", "payloads", "rollups"]);
-        let storage = root.required(storage, "storage", "[storage] with path = \"...\"").and_then(|s| read_storage(&s));
+        let storage = root
+            .required(storage, "storage", "[storage] with path = \"...\"")
+            .and_then(|s| read_storage(&s));
         let model = root.table("model", &["path"]);
-        let model_path = root.required(model, "model", "[model] with path = \"...\"").and_then(|s| s.path("path"));
+        let model_path = root
+            .required(model, "model", "[model] with path = \"...\"")
+            .and_then(|s| s.path("path"));
         let http = root.table("http", &["listen"]);
         let http_listen = http.and_then(|section| section.optional("listen", address));
         Some(Self {
@@ -179,35 +200,61 @@ fn read_embedded(section: &Section<'_>) -> Option<EmbeddedBrokerConfig> {
         loopback => Ok(loopback),
     });
     if !section.has("listen") && !section.has("listen_plain") {
-        section.fault("listen", "[embedded_broker] listens nowhere", "add: listen = \"0.0.0.0:8883\"");
+        section.fault(
+            "listen",
+            "[embedded_broker] listens nowhere",
+            "add: listen = \"0.0.0.0:8883\"",
+        );
     }
     let archives = section.texts("archives", |text| text.parse().map_err(|e| format!("{e}")));
-    let connections_max = section.number("connections_max", 1, 1_000_000).unwrap_or(CONNECTIONS_MAX_DEFAULT);
+    let connections_max = section
+        .number("connections_max", 1, 1_000_000)
+        .unwrap_or(CONNECTIONS_MAX_DEFAULT);
     let listen = match (listen, transpose(tls)?) {
         (Some(listen), Some(tls)) => Some((listen, tls)),
         _ => None,
     };
-    Some(EmbeddedBrokerConfig { listen, listen_plain, archives, connections_max })
+    Some(EmbeddedBrokerConfig {
+        listen,
+        listen_plain,
+        archives,
+        connections_max,
+    })
 }
 
 fn read_tls(section: &Section<'_>, ca: &str) -> Option<TlsFiles> {
     let (ca, certificate, key) = (section.path(ca), section.path("certificate"), section.path("key"));
-    Some(TlsFiles { ca: ca?, certificate: certificate?, key: key? })
+    Some(TlsFiles {
+        ca: ca?,
+        certificate: certificate?,
+        key: key?,
+    })
 }
 
 fn read_storage(section: &Section<'_>) -> Option<StorageConfig> {
     let payloads = |text: &str| match duration_ms(text)? {
-        short if short < PAYLOADS_MS_MIN => Err("payloads must be kept for at least 2d, since a start reads them".into()),
+        short if short < PAYLOADS_MS_MIN => {
+            Err("payloads must be kept for at least 2d, since a start reads them".into())
+        }
         enough => Ok(enough),
     };
     let path = section.path("path");
-    let payloads_ms = section.optional("payloads", payloads).or_else(|| duration_ms(PAYLOADS_DEFAULT).ok());
-    let rollups_ms = section.optional("rollups", duration_ms).or_else(|| duration_ms(ROLLUPS_DEFAULT).ok());
-    Some(StorageConfig { path: path?, payloads_ms: payloads_ms?, rollups_ms: rollups_ms? })
+    let payloads_ms = section
+        .optional("payloads", payloads)
+        .or_else(|| duration_ms(PAYLOADS_DEFAULT).ok());
+    let rollups_ms = section
+        .optional("rollups", duration_ms)
+        .or_else(|| duration_ms(ROLLUPS_DEFAULT).ok());
+    Some(StorageConfig {
+        path: path?,
+        payloads_ms: payloads_ms?,
+        rollups_ms: rollups_ms?,
+    })
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|error| format!("{text:?} is no address with port ({error}), such as \"127.0.0.1:8480\""))
+    text.parse()
+        .map_err(|error| format!("{text:?} is no address with port ({error}), such as \"127.0.0.1:8480\""))
 }
 
 /// `90s`, `15m`, `26h`, `8d`.
@@ -236,7 +283,11 @@ impl Url {
         let (is_tls, rest) = match (text.strip_prefix("mqtts://"), text.strip_prefix("mqtt://")) {
             (Some(rest), _) => (true, rest),
             (None, Some(rest)) => (false, rest),
-            (None, None) => return Err(format!("{text:?} does not start with mqtts:// (or mqtt:// on this machine)")),
+            (None, None) => {
+                return Err(format!(
+                    "{text:?} does not start with mqtts:// (or mqtt:// on this machine)"
+                ));
+            }
         };
         let (host, port) = match rest.rsplit_once(':') {
             Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
@@ -250,7 +301,9 @@ impl Url {
             return Err(format!("{text:?} names no host"));
         }
         if !is_tls && !is_loopback {
-            return Err(format!("{text:?} would send the feed unencrypted over the network; use mqtts://"));
+            return Err(format!(
+                "{text:?} would send the feed unencrypted over the network; use mqtts://"
+            ));
         }
         Ok(Self { is_tls, host, port })
     }
@@ -284,7 +337,10 @@ path = "model.toml"
     fn a_whole_file_is_read() {
         let config = Config::parse("central.toml", GOOD).unwrap();
         let broker = config.broker.unwrap();
-        assert_eq!((broker.host.as_str(), broker.port, broker.client_id.as_str()), ("broker.example.com", 8884, "main"));
+        assert_eq!(
+            (broker.host.as_str(), broker.port, broker.client_id.as_str()),
+            ("broker.example.com", 8884, "main")
+        );
         assert_eq!(broker.tls.unwrap().key, PathBuf::from("central.key"));
         assert_eq!(config.embedded_broker.unwrap().archives.len(), 1);
         assert_eq!(config.storage.payloads_ms, 3 * 24 * 3_600_000);
@@ -293,10 +349,15 @@ path = "model.toml"
 
     #[test]
     fn every_fault_is_told_at_once_with_its_place() {
-        let text = "archive = \"Main!\"\nbrokr = 1\n[broker]\nurl = \"http://x\"\nca = 5\n[storage]\npayloads = \"1h\"\n";
+        let text =
+            "archive = \"Main!\"\nbrokr = 1\n[broker]\nurl = \"http://x\"\nca = 5\n[storage]\npayloads = \"1h\"\n";
         let errors = Config::parse("central.toml", text).unwrap_err();
         let told: Vec<_> = errors.0.iter().map(|e| (e.line, e.column)).collect();
-        assert_eq!(told, [(1, 1), (1, 11), (2, 1), (3, 1), (3, 1), (4, 7), (5, 6), (6, 1), (7, 12)], "{errors}");
+        assert_eq!(
+            told,
+            [(1, 1), (1, 11), (2, 1), (3, 1), (3, 1), (4, 7), (5, 6), (6, 1), (7, 12)],
+            "{errors}"
+        );
         let text = errors.to_string();
         assert!(text.contains("central.toml:4:7: "), "{text}");
         assert!(text.contains("hint: "), "{text}");
@@ -316,7 +377,12 @@ path = "model.toml"
             assert_eq!(Url::parse(url).is_ok(), is_good, "{url}");
         }
         let text = GOOD.replace("0.0.0.0:8883\"", "0.0.0.0:8883\"\nlisten_plain = \"0.0.0.0:1883\"");
-        assert!(Config::parse("central.toml", &text).unwrap_err().to_string().contains("no TLS"));
+        assert!(
+            Config::parse("central.toml", &text)
+                .unwrap_err()
+                .to_string()
+                .contains("no TLS")
+        );
     }
 
     #[test]

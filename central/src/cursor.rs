@@ -33,7 +33,11 @@ pub struct CursorLimits {
 
 impl Default for CursorLimits {
     fn default() -> Self {
-        Self { sites_max: 50_000, generations_max: 32, ranges_max: 1_024 }
+        Self {
+            sites_max: 50_000,
+            generations_max: 32,
+            ranges_max: 1_024,
+        }
     }
 }
 
@@ -146,15 +150,34 @@ impl Cursor {
 
     /// Is this generation in memory? When not, the caller looks in the archive and calls [`Cursor::load`] first.
     pub fn knows(&self, site: &SiteId, generation: u64) -> bool {
-        self.sites.get(site).is_some_and(|site| site.generations.contains_key(&generation))
+        self.sites
+            .get(site)
+            .is_some_and(|site| site.generations.contains_key(&generation))
     }
 
     /// Takes up what the archive holds of a generation.
     pub fn load(&mut self, mark: Mark) {
         self.heard = self.heard.max(mark.heard);
-        let site = self.sites.entry(mark.site.clone()).or_insert_with(|| Site::new(mark.shard.clone()));
-        let Mark { settled, received, accounted, heard, .. } = mark;
-        site.generations.insert(mark.generation, Generation { settled, received, accounted, heard });
+        let site = self
+            .sites
+            .entry(mark.site.clone())
+            .or_insert_with(|| Site::new(mark.shard.clone()));
+        let Mark {
+            settled,
+            received,
+            accounted,
+            heard,
+            ..
+        } = mark;
+        site.generations.insert(
+            mark.generation,
+            Generation {
+                settled,
+                received,
+                accounted,
+                heard,
+            },
+        );
         self.ack_due.insert(mark.site);
     }
 
@@ -169,14 +192,24 @@ impl Cursor {
         numbers: Numbers,
         brings: Brings,
     ) -> Result<Arrival, Refusal> {
-        let Numbers { generation, seq_first, seq_last, oldest_seq_held } = numbers;
+        let Numbers {
+            generation,
+            seq_first,
+            seq_last,
+            oldest_seq_held,
+        } = numbers;
         if seq_first == 0 || seq_first > seq_last {
             return Err(Refusal::Numbers { seq_first, seq_last });
         }
         if self.sites.len() >= self.limits.sites_max && !self.sites.contains_key(site_id) {
-            return Err(Refusal::Sites { max: self.limits.sites_max });
+            return Err(Refusal::Sites {
+                max: self.limits.sites_max,
+            });
         }
-        let site = self.sites.entry(site_id.clone()).or_insert_with(|| Site::new(shard.clone()));
+        let site = self
+            .sites
+            .entry(site_id.clone())
+            .or_insert_with(|| Site::new(shard.clone()));
         site.shard = shard.clone();
         let entry = site.generations.entry(generation).or_default();
         // The agent's own word first: it closes holes, so that the message itself needs fewer ranges.
@@ -190,7 +223,9 @@ impl Cursor {
 
     /// Asks the site for a birth; false when as many as allowed are asked for already.
     pub fn want_birth(&mut self, site: &SiteId, schema: u64) -> bool {
-        let Some(entry) = self.sites.get_mut(site) else { return false };
+        let Some(entry) = self.sites.get_mut(site) else {
+            return false;
+        };
         let has_room = entry.births_wanted.len() < BIRTHS_WANTED_MAX;
         if has_room && entry.births_wanted.insert(schema) {
             self.ack_due.insert(site.clone());
@@ -200,19 +235,37 @@ impl Cursor {
 
     /// The birth came; true when it had been asked for.
     pub fn birth_came(&mut self, site: &SiteId, schema: u64) -> bool {
-        self.sites.get_mut(site).is_some_and(|entry| entry.births_wanted.remove(&schema))
+        self.sites
+            .get_mut(site)
+            .is_some_and(|entry| entry.births_wanted.remove(&schema))
     }
 
     /// The marks to write in the same transaction as the payloads that changed them.
     pub fn changed(&self) -> Vec<Mark> {
-        self.touched.iter().filter_map(|(site, generation)| self.mark(site, *generation)).collect()
+        self.touched
+            .iter()
+            .filter_map(|(site, generation)| self.mark(site, *generation))
+            .collect()
     }
 
     /// What is settled of one generation.
     pub fn mark(&self, site: &SiteId, generation: u64) -> Option<Mark> {
         let entry = self.sites.get(site)?;
-        let Generation { settled, received, accounted, heard } = entry.generations.get(&generation)?.clone();
-        Some(Mark { site: site.clone(), shard: entry.shard.clone(), generation, settled, received, accounted, heard })
+        let Generation {
+            settled,
+            received,
+            accounted,
+            heard,
+        } = entry.generations.get(&generation)?.clone();
+        Some(Mark {
+            site: site.clone(),
+            shard: entry.shard.clone(),
+            generation,
+            settled,
+            received,
+            accounted,
+            heard,
+        })
     }
 
     /// The marks from [`Cursor::changed`] are durable: acknowledgements for them are due, and memory is trimmed.
@@ -265,7 +318,12 @@ impl Cursor {
 
 impl Site {
     fn new(shard: Shard) -> Self {
-        Self { shard, generations: BTreeMap::new(), births_wanted: BTreeSet::new(), acked_ms: None }
+        Self {
+            shard,
+            generations: BTreeMap::new(),
+            births_wanted: BTreeSet::new(),
+            acked_ms: None,
+        }
     }
 
     fn ack(&self, archive: &ArchiveId, start: u64) -> Ack {
@@ -293,7 +351,11 @@ impl Site {
 impl Generation {
     /// Everything below `oldest` that never came is gone.
     fn settle_below(&mut self, oldest: u64) -> Vec<(u64, u64)> {
-        let lost = if oldest > 1 { self.settled.missing_in(1, oldest - 1) } else { Vec::new() };
+        let lost = if oldest > 1 {
+            self.settled.missing_in(1, oldest - 1)
+        } else {
+            Vec::new()
+        };
         for (first, last) in &lost {
             self.settled.insert(*first, *last);
             self.accounted = self.accounted.saturating_add(last - first + 1);
@@ -303,12 +365,15 @@ impl Generation {
 
     fn settle(&mut self, first: u64, last: u64, brings: Brings, ranges_max: usize) -> Result<Vec<(u64, u64)>, Refusal> {
         let fresh = self.settled.missing_in(first, last);
-        let is_island = self.settled.missing_in(first - 1, last.saturating_add(1)) == [(first - 1, last.saturating_add(1))];
+        let is_island =
+            self.settled.missing_in(first - 1, last.saturating_add(1)) == [(first - 1, last.saturating_add(1))];
         if is_island && self.settled.iter().len() >= ranges_max {
             return Err(Refusal::Ranges { max: ranges_max });
         }
         self.settled.insert(first, last);
-        let count = fresh.iter().fold(0_u64, |sum, (first, last)| sum.saturating_add(last - first + 1));
+        let count = fresh
+            .iter()
+            .fold(0_u64, |sum, (first, last)| sum.saturating_add(last - first + 1));
         let total = match brings {
             Brings::Records => &mut self.received,
             Brings::Gap => &mut self.accounted,
@@ -328,6 +393,10 @@ impl Generation {
             let (low, high) = (beyond.iter().take(half), beyond.iter().skip(beyond.len() - half));
             low.chain(high).copied().collect()
         };
-        GenerationAck { generation, through_seq, ranges }
+        GenerationAck {
+            generation,
+            through_seq,
+            ranges,
+        }
     }
 }

@@ -127,7 +127,11 @@ fn series_info(birth: &Birth, series: &Series) -> Result<SeriesInfo, Unreadable>
     let plugin = item(&birth.plugins, metric.plugin)?;
     let (keys, values) = (&metric.label_keys, &series.label_values);
     if keys.len() != values.len() {
-        return Err(Unreadable::Labels { series: series.id, values: values.len(), keys: keys.len() });
+        return Err(Unreadable::Labels {
+            series: series.id,
+            values: values.len(),
+            keys: keys.len(),
+        });
     }
     Ok(SeriesInfo {
         metric: metric.name.clone(),
@@ -159,11 +163,17 @@ pub fn observations(
 ) -> Result<Vec<Observation>, Unreadable> {
     let expected = (seq_last - seq_first).saturating_add(1);
     if u64::try_from(block.records.len()).ok() != Some(expected) {
-        return Err(Unreadable::Records { expected, found: block.records.len() });
+        return Err(Unreadable::Records {
+            expected,
+            found: block.records.len(),
+        });
     }
     let counted: u64 = block.records.iter().map(|count| u64::from(*count)).sum();
     if u64::try_from(block.intervals.len()).ok() != Some(counted) {
-        return Err(Unreadable::Intervals { expected: counted, found: block.intervals.len() });
+        return Err(Unreadable::Intervals {
+            expected: counted,
+            found: block.intervals.len(),
+        });
     }
     let mut found = Vec::with_capacity(block.row_count());
     let mut intervals = block.intervals.iter();
@@ -199,10 +209,17 @@ pub fn covers(message: &Message) -> (u64, u64) {
     match &message.body {
         Body::Block(block) => {
             let start = block.intervals.iter().map(|interval| interval.start_ms).min();
-            let end = block.intervals.iter().map(|i| i.start_ms.saturating_add(u64::from(i.length_ms))).max();
+            let end = block
+                .intervals
+                .iter()
+                .map(|i| i.start_ms.saturating_add(u64::from(i.length_ms)))
+                .max();
             (start.unwrap_or(clock_ms), end.unwrap_or(clock_ms))
         }
-        Body::Finding(finding) => (finding.start_ms, finding.end_ms.unwrap_or(finding.peak_ms).max(finding.start_ms)),
+        Body::Finding(finding) => (
+            finding.start_ms,
+            finding.end_ms.unwrap_or(finding.peak_ms).max(finding.start_ms),
+        ),
         Body::Birth(_) | Body::Gap(_) => (clock_ms, clock_ms),
     }
 }

@@ -78,7 +78,10 @@ impl Engine {
         let open = || incidents.iter().filter(|incident| incident.status == Status::Open);
         let sites_of = |incident: &Incident| incident.sites.clone();
         let unusual: HashSet<String> = open().flat_map(sites_of).collect();
-        let costing: HashSet<String> = open().filter(|i| i.price_state.is_costed()).flat_map(sites_of).collect();
+        let costing: HashSet<String> = open()
+            .filter(|i| i.price_state.is_costed())
+            .flat_map(sites_of)
+            .collect();
         let state = |id: &str, last_ms: Option<u64>| match last_ms {
             None => SiteState::Never,
             Some(last_ms) if last_ms + self.silent_after_ms < self.now_ms => SiteState::Silent,
@@ -87,8 +90,16 @@ impl Engine {
             Some(_) => SiteState::Quiet,
         };
         let views = self.sites.iter().map(|site| {
-            let last_ms = site.id.parse().ok().and_then(|id: SiteId| self.heard_ms.get(&id).copied());
-            SiteView { state: state(&site.id, last_ms), last_ms, ..site.clone() }
+            let last_ms = site
+                .id
+                .parse()
+                .ok()
+                .and_then(|id: SiteId| self.heard_ms.get(&id).copied());
+            SiteView {
+                state: state(&site.id, last_ms),
+                last_ms,
+                ..site.clone()
+            }
         });
         views.collect()
     }
@@ -139,9 +150,14 @@ impl Reckoner for Engine {
         let mut changed = Vec::new();
         let mut handed_out = HashMap::with_capacity(incidents.len());
         for incident in incidents {
-            let Ok(json) = serde_json::to_string(&incident) else { continue }; // strings and numbers always are
+            let Ok(json) = serde_json::to_string(&incident) else {
+                continue;
+            }; // strings and numbers always are
             if self.handed_out.get(&incident.id) != Some(&json) {
-                changed.push(IncidentRow { id: incident.id.clone(), json: json.clone() });
+                changed.push(IncidentRow {
+                    id: incident.id.clone(),
+                    json: json.clone(),
+                });
             }
             handed_out.insert(incident.id, json);
         }

@@ -13,8 +13,8 @@
 
 use crate::receive::{Arrived, OutgoingAck};
 use rumqttc::{
-    AsyncClient, Broker, ConnectionError, Event, EventLoop, Incoming, MqttOptions, PublishOptions, QoS, SubscribeFilter,
-    SubscribeReasonCode, TlsConfiguration, Transport,
+    AsyncClient, Broker, ConnectionError, Event, EventLoop, Incoming, MqttOptions, PublishOptions, QoS,
+    SubscribeFilter, SubscribeReasonCode, TlsConfiguration, Transport,
 };
 use rustls::ClientConfig;
 use std::sync::Arc;
@@ -51,7 +51,11 @@ pub struct IntakeSettings {
 /// The road to the broker.
 #[derive(Clone)]
 pub enum Way {
-    Network { host: String, port: u16, tls: Option<Arc<ClientConfig>> },
+    Network {
+        host: String,
+        port: u16,
+        tls: Option<Arc<ClientConfig>>,
+    },
     /// The broker in this process hands out one end of a stream for each connection.
     InProcess(Arc<dyn Fn() -> std::io::Result<tokio::io::DuplexStream> + Send + Sync>),
 }
@@ -61,8 +65,13 @@ pub enum Way {
 pub enum IntakeError {
     #[error("connection to the broker ended")]
     Connection(#[source] Box<ConnectionError>),
-    #[error("the broker refuses subscription {filter}: {reason:?}\n  hint: the archive's identity needs the right to read all stores")]
-    Subscription { filter: &'static str, reason: SubscribeReasonCode },
+    #[error(
+        "the broker refuses subscription {filter}: {reason:?}\n  hint: the archive's identity needs the right to read all stores"
+    )]
+    Subscription {
+        filter: &'static str,
+        reason: SubscribeReasonCode,
+    },
     #[error("subscribing")]
     Client(#[source] Box<rumqttc::ClientError>),
     #[error("the system gives no random numbers")]
@@ -76,7 +85,10 @@ pub async fn run(settings: IntakeSettings, arrivals: mpsc::Sender<Arrived>, mut 
         let began = tokio::time::Instant::now();
         match connection(&settings, &arrivals, &mut acks).await {
             Ok(()) => return,
-            Err(error) => warn!(error = &error as &dyn std::error::Error, "connection to the broker lost"),
+            Err(error) => warn!(
+                error = &error as &dyn std::error::Error,
+                "connection to the broker lost"
+            ),
         }
         if began.elapsed() > RETRY_RESET {
             limit_ms = RETRY_FIRST_MS;
@@ -128,18 +140,25 @@ async fn poll(
     arrivals: mpsc::Sender<Arrived>,
 ) -> Result<(), IntakeError> {
     loop {
-        let event = event_loop.poll().await.map_err(|error| IntakeError::Connection(Box::new(error)))?;
+        let event = event_loop
+            .poll()
+            .await
+            .map_err(|error| IntakeError::Connection(Box::new(error)))?;
         let Event::Incoming(packet) = event else { continue };
         let arrived = match packet {
             Incoming::ConnAck(_) => {
                 let filters = SUBSCRIPTIONS.map(|filter| SubscribeFilter::new(filter, QoS::AtLeastOnce));
-                client.try_subscribe_many(filters).map_err(|error| IntakeError::Client(Box::new(error)))?;
+                client
+                    .try_subscribe_many(filters)
+                    .map_err(|error| IntakeError::Client(Box::new(error)))?;
                 continue;
             }
             Incoming::SubAck(answer) => {
                 check_subscriptions(&answer.return_codes)?;
                 info!("subscribed to the feed");
-                Arrived::Connected { start: random().map_err(IntakeError::Random)? }
+                Arrived::Connected {
+                    start: random().map_err(IntakeError::Random)?,
+                }
             }
             Incoming::Publish(publish) => match message(&publish.topic, &publish.payload) {
                 Some(message) => message,
@@ -156,7 +175,10 @@ async fn poll(
 fn check_subscriptions(answers: &[SubscribeReasonCode]) -> Result<(), IntakeError> {
     for (filter, reason) in SUBSCRIPTIONS.into_iter().zip(answers) {
         if !matches!(reason, SubscribeReasonCode::Success(_)) {
-            return Err(IntakeError::Subscription { filter, reason: *reason });
+            return Err(IntakeError::Subscription {
+                filter,
+                reason: *reason,
+            });
         }
     }
     Ok(())
@@ -165,7 +187,12 @@ fn check_subscriptions(answers: &[SubscribeReasonCode]) -> Result<(), IntakeErro
 fn message(topic: &[u8], payload: &[u8]) -> Option<Arrived> {
     let parsed = std::str::from_utf8(topic).ok().map(topic::parse);
     match parsed {
-        Some(Ok((shard, site, leaf))) => Some(Arrived::Message { shard, site, leaf, payload: payload.to_vec() }),
+        Some(Ok((shard, site, leaf))) => Some(Arrived::Message {
+            shard,
+            site,
+            leaf,
+            payload: payload.to_vec(),
+        }),
         Some(Err(error)) => {
             warn!(%error, "message on a topic that is none of the feed's");
             None

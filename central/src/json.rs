@@ -40,7 +40,14 @@ pub fn decode(payload: &[u8], kind: PayloadKind) -> anyhow::Result<String> {
 
 /// One incident from the archive on one line.
 pub fn incident_line(incident: &Value) -> String {
-    let text = |value: &Value| value.as_str().unwrap_or("-").chars().filter(|c| !c.is_control()).collect::<String>();
+    let text = |value: &Value| {
+        value
+            .as_str()
+            .unwrap_or("-")
+            .chars()
+            .filter(|c| !c.is_control())
+            .collect::<String>()
+    };
     let cause = &incident["cause"];
     let price = match &incident["cost"] {
         Value::Null => text(&incident["price_state"]),
@@ -103,7 +110,10 @@ fn birth(birth: &Birth) -> Value {
     });
     let series = birth.series.iter();
     let series = series.map(|s| json!({ "id": s.id, "metric": s.metric, "label_values": s.label_values }));
-    let plugins = birth.plugins.iter().map(|plugin| json!({ "name": plugin.name, "version": plugin.version }));
+    let plugins = birth
+        .plugins
+        .iter()
+        .map(|plugin| json!({ "name": plugin.name, "version": plugin.version }));
     json!({
         "schema": hex(birth.schema),
         "agent_version": birth.agent_version,
@@ -168,8 +178,11 @@ fn score(score: &Score) -> Value {
 }
 
 fn finding(finding: &Finding) -> Value {
-    let labels: serde_json::Map<_, _> =
-        finding.labels.iter().map(|(key, value)| (key.clone(), Value::from(value.as_str()))).collect();
+    let labels: serde_json::Map<_, _> = finding
+        .labels
+        .iter()
+        .map(|(key, value)| (key.clone(), Value::from(value.as_str())))
+        .collect();
     json!({
         "id": hex(finding.id), "revision": finding.revision, "metric": finding.metric, "unit": finding.unit,
         "role": finding.role, "decimals": finding.decimals, "currency": finding.currency, "plugin": finding.plugin,
@@ -189,7 +202,11 @@ fn state(state: &State) -> Value {
 
 fn ack(ack: &Ack) -> Value {
     let generations = ack.generations.iter().map(|generation| {
-        let ranges: Vec<_> = generation.ranges.iter().map(|(first, last)| json!([first, last])).collect();
+        let ranges: Vec<_> = generation
+            .ranges
+            .iter()
+            .map(|(first, last)| json!([first, last]))
+            .collect();
         json!({ "generation": hex(generation.generation), "through_seq": generation.through_seq, "ranges": ranges })
     });
     json!({

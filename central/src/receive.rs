@@ -10,7 +10,9 @@
 //!                       birth missing: stored as it came, asked for, read when the birth is there
 //! ```
 
-use crate::archive::{Archive, ArchiveError, Batch, IncidentRow, Lost, Payload, Retention, SiteState, Tally, Undecoded};
+use crate::archive::{
+    Archive, ArchiveError, Batch, IncidentRow, Lost, Payload, Retention, SiteState, Tally, Undecoded,
+};
 use crate::cursor::{Arrival, Brings, Cursor, CursorLimits, Numbers};
 use crate::decode::{self, Dictionaries, Dictionary, Observation, Unreadable};
 use crate::rollup::{Rollup, Rollups, SLOT_MS};
@@ -44,9 +46,7 @@ const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Arrived {
     /// Subscribed anew: what was sent in between may be lost, so agents are told a new start number.
-    Connected {
-        start: u64,
-    },
+    Connected { start: u64 },
     Message {
         shard: Shard,
         site: SiteId,
@@ -120,8 +120,15 @@ pub struct Receiver {
 
 /// What the reckoner is told after the commit, in the order of arrival.
 enum News {
-    Observations { site: SiteId, end_ms: u64, observations: Vec<Observation> },
-    Finding { site: SiteId, finding: Finding },
+    Observations {
+        site: SiteId,
+        end_ms: u64,
+        observations: Vec<Observation>,
+    },
+    Finding {
+        site: SiteId,
+        finding: Finding,
+    },
 }
 
 impl Receiver {
@@ -167,9 +174,14 @@ impl Receiver {
         }
         let from_ms = self.archive.watermark_ms()?.unwrap_or(0).saturating_sub(REPLAY_MS);
         let from_ms = from_ms - from_ms % SLOT_MS;
-        self.reckoner.restore(&self.archive.rollups(from_ms)?, &self.archive.incidents()?);
+        self.reckoner
+            .restore(&self.archive.rollups(from_ms)?, &self.archive.incidents()?);
         self.replay(from_ms)?;
-        info!(sites = self.cursor.sites(), now_ms = self.watermark.now_ms(), "archive read");
+        info!(
+            sites = self.cursor.sites(),
+            now_ms = self.watermark.now_ms(),
+            "archive read"
+        );
         self.read_births_that_are_there()
     }
 
@@ -183,7 +195,12 @@ impl Receiver {
                 self.cursor.restarted(start);
                 Ok(())
             }
-            Arrived::Message { shard, site, leaf, payload } => {
+            Arrived::Message {
+                shard,
+                site,
+                leaf,
+                payload,
+            } => {
                 Counters::add(&self.counters.messages, 1);
                 self.batch_messages += 1;
                 self.batch_bytes += payload.len();
@@ -222,7 +239,11 @@ impl Receiver {
         due.into_iter()
             .map(|(shard, site, ack)| {
                 let topic = topic(&shard, &site, &Leaf::Ack(id.clone()));
-                OutgoingAck { site, topic, payload: codec::encode_ack(&ack) }
+                OutgoingAck {
+                    site,
+                    topic,
+                    payload: codec::encode_ack(&ack),
+                }
             })
             .collect()
     }
@@ -257,7 +278,9 @@ impl Receiver {
                 return Ok(());
             }
         };
-        let Some(arrival) = self.settle(shard, &site, &message)? else { return Ok(()) };
+        let Some(arrival) = self.settle(shard, &site, &message)? else {
+            return Ok(());
+        };
         self.count(&site, &message, &arrival);
         match &message.body {
             Body::Birth(birth) => {
@@ -283,20 +306,30 @@ impl Receiver {
     }
 
     /// What the message brings, or `None` when a limit refused it; it will come again then.
-    fn settle(
-        &mut self,
-        shard: &Shard,
-        site: &SiteId,
-        message: &Message,
-    ) -> Result<Option<Arrival>, ArchiveError> {
-        let Message { generation, seq_first, seq_last, oldest_seq_held, .. } = *message;
+    fn settle(&mut self, shard: &Shard, site: &SiteId, message: &Message) -> Result<Option<Arrival>, ArchiveError> {
+        let Message {
+            generation,
+            seq_first,
+            seq_last,
+            oldest_seq_held,
+            ..
+        } = *message;
         if !self.cursor.knows(site, generation)
             && let Some(mark) = self.archive.mark(site, generation)?
         {
             self.cursor.load(mark);
         }
-        let numbers = Numbers { generation, seq_first, seq_last, oldest_seq_held };
-        let brings = if matches!(message.body, Body::Gap(_)) { Brings::Gap } else { Brings::Records };
+        let numbers = Numbers {
+            generation,
+            seq_first,
+            seq_last,
+            oldest_seq_held,
+        };
+        let brings = if matches!(message.body, Body::Gap(_)) {
+            Brings::Gap
+        } else {
+            Brings::Records
+        };
         match self.cursor.arrived(shard, site, numbers, brings) {
             Ok(arrival) => Ok(Some(arrival)),
             Err(refusal) => {
@@ -310,7 +343,12 @@ impl Receiver {
     /// Writes down what is fresh and what is lost, so that received + accounted for = produced can be checked by day.
     fn count(&mut self, site: &SiteId, message: &Message, arrival: &Arrival) {
         let day = u32::try_from(decode::covers(message).1 / DAY_MS).unwrap_or(u32::MAX);
-        let mut tally = Tally { site: site.clone(), day, received: 0, accounted: total(&arrival.lost) };
+        let mut tally = Tally {
+            site: site.clone(),
+            day,
+            received: 0,
+            accounted: total(&arrival.lost),
+        };
         self.lose(site, message.generation, &arrival.lost, "lost at the centre");
         if let Body::Gap(reason) = message.body {
             tally.accounted = tally.accounted.saturating_add(total(&arrival.fresh));
@@ -331,7 +369,13 @@ impl Receiver {
         for &(seq_first, seq_last) in ranges {
             warn!(%site, generation, seq_first, seq_last, reason, "records lost");
             let reason = reason.to_owned();
-            self.batch.lost.push(Lost { site: site.clone(), generation, seq_first, seq_last, reason });
+            self.batch.lost.push(Lost {
+                site: site.clone(),
+                generation,
+                seq_first,
+                seq_last,
+                reason,
+            });
         }
         Counters::add(&self.counters.records_lost, total(ranges));
     }
@@ -342,7 +386,10 @@ impl Receiver {
             self.came.push((site.clone(), schema));
         }
         // The next of those that did not fit into the last acknowledgement.
-        let next = self.missing.range((site.clone(), 0)..).take_while(|(other, _)| *other == site);
+        let next = self
+            .missing
+            .range((site.clone(), 0)..)
+            .take_while(|(other, _)| *other == site);
         for (_, schema) in next {
             if !self.cursor.want_birth(&site, *schema) {
                 break;
@@ -361,10 +408,16 @@ impl Receiver {
     ) {
         match read(&site, message, dictionary, &arrival.fresh) {
             Ok(observations) => {
-                observations.iter().for_each(|observation| self.rollups.add(observation));
+                observations
+                    .iter()
+                    .for_each(|observation| self.rollups.add(observation));
                 let end_ms = decode::covers(message).1;
                 self.store(&site, message, arrival, None, bytes);
-                self.news.push(News::Observations { site, end_ms, observations });
+                self.news.push(News::Observations {
+                    site,
+                    end_ms,
+                    observations,
+                });
             }
             Err(reason) => self.undecoded(site, &Leaf::Sum, reason.to_string(), bytes),
         }
@@ -380,15 +433,35 @@ impl Receiver {
 
     fn store(&mut self, site: &SiteId, message: &Message, arrival: Arrival, waits_for: Option<u64>, bytes: Vec<u8>) {
         let (start_ms, end_ms) = decode::covers(message);
-        let Message { generation, seq_first, seq_last, .. } = *message;
+        let Message {
+            generation,
+            seq_first,
+            seq_last,
+            ..
+        } = *message;
         let (site, fresh) = (site.clone(), arrival.fresh);
-        self.batch.payloads.push(Payload { site, generation, seq_first, seq_last, fresh, start_ms, end_ms, waits_for, bytes });
+        self.batch.payloads.push(Payload {
+            site,
+            generation,
+            seq_first,
+            seq_last,
+            fresh,
+            start_ms,
+            end_ms,
+            waits_for,
+            bytes,
+        });
     }
 
     fn undecoded(&mut self, site: SiteId, leaf: &Leaf, reason: String, bytes: Vec<u8>) {
         Counters::add(&self.counters.messages_undecoded, 1);
         warn!(%site, %leaf, reason, bytes = bytes.len(), "payload cannot be read, kept as it came");
-        self.batch.undecoded.push(Undecoded { site, leaf: leaf.to_string(), reason, bytes });
+        self.batch.undecoded.push(Undecoded {
+            site,
+            leaf: leaf.to_string(),
+            reason,
+            bytes,
+        });
     }
 
     /// From memory, else from the archive.
@@ -417,7 +490,9 @@ impl Receiver {
 
     /// Reads the payloads that waited for a birth which is in the archive now.
     fn read_waiting(&mut self, site: &SiteId, schema: u64) -> Result<(), ArchiveError> {
-        let Some(dictionary) = self.dictionary(site, schema)? else { return Ok(()) };
+        let Some(dictionary) = self.dictionary(site, schema)? else {
+            return Ok(());
+        };
         loop {
             let waiting = self.archive.waiting(site, schema, LATE_PAYLOADS_MAX)?;
             if waiting.is_empty() {
@@ -432,11 +507,19 @@ impl Receiver {
     }
 
     fn read_late(&mut self, site: &SiteId, payload: Payload, dictionary: &Dictionary) {
-        let Ok(message) = codec::decode(&payload.bytes) else { return }; // it was readable when it came
+        let Ok(message) = codec::decode(&payload.bytes) else {
+            return;
+        }; // it was readable when it came
         match read(site, &message, dictionary, &payload.fresh) {
             Ok(observations) => {
-                observations.iter().for_each(|observation| self.rollups.add(observation));
-                self.news.push(News::Observations { site: site.clone(), end_ms: payload.end_ms, observations });
+                observations
+                    .iter()
+                    .for_each(|observation| self.rollups.add(observation));
+                self.news.push(News::Observations {
+                    site: site.clone(),
+                    end_ms: payload.end_ms,
+                    observations,
+                });
             }
             Err(reason) => self.undecoded(site.clone(), &Leaf::Sum, reason.to_string(), payload.bytes),
         }
@@ -455,14 +538,23 @@ impl Receiver {
     }
 
     fn replay(&mut self, from_ms: u64) -> Result<(), ArchiveError> {
-        let Self { archive, reckoner, dictionaries, watermark, .. } = self;
+        let Self {
+            archive,
+            reckoner,
+            dictionaries,
+            watermark,
+            ..
+        } = self;
         let mut failed = None;
-        archive.payloads_since(from_ms, &mut |stored| {
-            match news_again(dictionaries, &**archive, from_ms, stored.payload) {
-                Ok(Some(news)) => tell(&mut **reckoner, watermark, news),
-                Ok(None) => {}
-                Err(error) => failed = Some(error),
-            }
+        archive.payloads_since(from_ms, &mut |stored| match news_again(
+            dictionaries,
+            &**archive,
+            from_ms,
+            stored.payload,
+        ) {
+            Ok(Some(news)) => tell(&mut **reckoner, watermark, news),
+            Ok(None) => {}
+            Err(error) => failed = Some(error),
         })?;
         failed.map_or(Ok(()), Err)
     }
@@ -490,8 +582,16 @@ fn dictionary(
     if let Some(known) = dictionaries.get(site, schema) {
         return Ok(Some(known));
     }
-    let Some(bytes) = archive.birth(site, schema)? else { return Ok(None) };
-    let Ok(Message { body: Body::Birth(birth), .. }) = codec::decode(&bytes) else { return Ok(None) };
+    let Some(bytes) = archive.birth(site, schema)? else {
+        return Ok(None);
+    };
+    let Ok(Message {
+        body: Body::Birth(birth),
+        ..
+    }) = codec::decode(&bytes)
+    else {
+        return Ok(None);
+    };
     Ok(dictionaries.learn(site, &birth).ok())
 }
 
@@ -501,7 +601,9 @@ fn read(
     dictionary: &Dictionary,
     fresh: &[(u64, u64)],
 ) -> Result<Vec<Observation>, Unreadable> {
-    let Body::Block(block) = &message.body else { return Ok(Vec::new()) };
+    let Body::Block(block) = &message.body else {
+        return Ok(Vec::new());
+    };
     let fresh: RangeSet = fresh.iter().copied().collect();
     decode::observations(site, dictionary, block, (message.seq_first, message.seq_last), &fresh)
 }
@@ -513,15 +615,34 @@ fn news_again(
     from_ms: u64,
     payload: Payload,
 ) -> Result<Option<News>, ArchiveError> {
-    let Payload { site, fresh, end_ms, bytes, .. } = payload;
-    let Ok(message) = codec::decode(&bytes) else { return Ok(None) };
+    let Payload {
+        site,
+        fresh,
+        end_ms,
+        bytes,
+        ..
+    } = payload;
+    let Ok(message) = codec::decode(&bytes) else {
+        return Ok(None);
+    };
     match &message.body {
-        Body::Finding(finding) => Ok(Some(News::Finding { site, finding: finding.clone() })),
+        Body::Finding(finding) => Ok(Some(News::Finding {
+            site,
+            finding: finding.clone(),
+        })),
         Body::Block(block) => {
-            let Some(dictionary) = dictionary(dictionaries, archive, &site, block.schema)? else { return Ok(None) };
-            let Ok(mut observations) = read(&site, &message, &dictionary, &fresh) else { return Ok(None) };
+            let Some(dictionary) = dictionary(dictionaries, archive, &site, block.schema)? else {
+                return Ok(None);
+            };
+            let Ok(mut observations) = read(&site, &message, &dictionary, &fresh) else {
+                return Ok(None);
+            };
             observations.retain(|observation| observation.start_ms >= from_ms);
-            Ok(Some(News::Observations { site, end_ms, observations }))
+            Ok(Some(News::Observations {
+                site,
+                end_ms,
+                observations,
+            }))
         }
         Body::Birth(_) | Body::Gap(_) => Ok(None),
     }
@@ -530,7 +651,11 @@ fn news_again(
 fn tell(reckoner: &mut dyn Reckoner, watermark: &mut Watermark, news: News) {
     match news {
         News::Finding { site, finding } => reckoner.on_finding(&site, &finding),
-        News::Observations { site, end_ms, observations } => {
+        News::Observations {
+            site,
+            end_ms,
+            observations,
+        } => {
             reckoner.on_observations(&observations);
             if let Some(now_ms) = watermark.heard(&site, end_ms) {
                 reckoner.on_clock(now_ms);
@@ -540,7 +665,9 @@ fn tell(reckoner: &mut dyn Reckoner, watermark: &mut Watermark, news: News) {
 }
 
 fn total(ranges: &[(u64, u64)]) -> u64 {
-    ranges.iter().fold(0, |sum, (first, last)| sum.saturating_add(last - first + 1))
+    ranges
+        .iter()
+        .fold(0, |sum, (first, last)| sum.saturating_add(last - first + 1))
 }
 
 fn gap_text(reason: GapReason) -> &'static str {

@@ -35,16 +35,33 @@ pub struct Rollups {
 
 impl Rollups {
     pub fn add(&mut self, observation: &Observation) {
-        let Observation { site, series, start_ms, length_ms, summary, .. } = observation;
+        let Observation {
+            site,
+            series,
+            start_ms,
+            length_ms,
+            summary,
+            ..
+        } = observation;
         if !series.role.starts_with(ROLE_PREFIX) {
             return;
         }
         let slot_ms = start_ms - start_ms % SLOT_MS;
         let fresh = || {
             let (site, series) = (site.clone(), Arc::clone(series));
-            Rollup { site, series, slot_ms, covered_ms: 0, count: 0, sum: 0 }
+            Rollup {
+                site,
+                series,
+                slot_ms,
+                covered_ms: 0,
+                count: 0,
+                sum: 0,
+            }
         };
-        let entry = self.sums.entry((site.clone(), Arc::clone(series), slot_ms)).or_insert_with(fresh);
+        let entry = self
+            .sums
+            .entry((site.clone(), Arc::clone(series), slot_ms))
+            .or_insert_with(fresh);
         entry.covered_ms = entry.covered_ms.saturating_add(u64::from(*length_ms));
         entry.count = entry.count.saturating_add(summary.count);
         entry.sum = entry.sum.saturating_add(summary.sum);
@@ -73,9 +90,22 @@ mod tests {
             plugin: "sales".into(),
             labels: Vec::new(),
         };
-        let summary = Summary { count: 2, sum, min: 0, max: sum, histogram: None };
+        let summary = Summary {
+            count: 2,
+            sum,
+            min: 0,
+            max: sum,
+            histogram: None,
+        };
         let site = "store-1".parse().unwrap();
-        Observation { site, series: Arc::new(series), start_ms, length_ms: 60_000, summary, score: None }
+        Observation {
+            site,
+            series: Arc::new(series),
+            start_ms,
+            length_ms: 60_000,
+            summary,
+            score: None,
+        }
     }
 
     #[test]
@@ -84,7 +114,11 @@ mod tests {
         for (start_ms, sum) in [(SLOT_MS, 500), (2 * SLOT_MS - 60_000, 20), (2 * SLOT_MS, 1)] {
             rollups.add(&observation("sales.amount", start_ms, sum));
         }
-        let mut taken: Vec<_> = rollups.take().iter().map(|r| (r.slot_ms, r.covered_ms, r.count, r.sum)).collect();
+        let mut taken: Vec<_> = rollups
+            .take()
+            .iter()
+            .map(|r| (r.slot_ms, r.covered_ms, r.count, r.sum))
+            .collect();
         taken.sort_unstable();
         assert_eq!(taken, [(SLOT_MS, 120_000, 4, 520), (2 * SLOT_MS, 60_000, 2, 1)]);
         assert!(rollups.take().is_empty());

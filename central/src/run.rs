@@ -44,7 +44,10 @@ const STOP_MAX: Duration = Duration::from_secs(10);
 /// # Errors
 /// When something cannot be started, or the archive failed for good.
 pub fn serve(config: &Config, model: Model, is_broker: bool) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .enable_all()
+        .build()?;
     let served = runtime.block_on(Box::pin(serve_until_told(config, model, is_broker)));
     runtime.shutdown_timeout(Duration::from_secs(1));
     served
@@ -58,7 +61,13 @@ async fn serve_until_told(config: &Config, model: Model, is_broker: bool) -> any
     let archive = archive::open(&config.storage.path, &config.archive)?;
     let start = getrandom::u64().context("the system gives no random numbers")?;
     let retention = config.storage.retention();
-    let receiver = Receiver::new(config.archive.clone(), start, Box::new(archive), Box::new(engine), retention);
+    let receiver = Receiver::new(
+        config.archive.clone(),
+        start,
+        Box::new(archive),
+        Box::new(engine),
+        retention,
+    );
 
     let (arrivals_in, arrivals_out) = mpsc::channel(ARRIVALS_MAX);
     let (acks_in, acks_out) = mpsc::channel(ACKS_MAX);
@@ -73,10 +82,15 @@ async fn serve_until_told(config: &Config, model: Model, is_broker: bool) -> any
     let http = tokio::spawn(axum::serve(listener, api::router(view_out)).into_future());
     info!(address = %config.http_listen, "page and API");
     if ready_out.await.is_err() {
-        return ended_out.await.unwrap_or_else(|_| Err(anyhow!("the archive's thread ended")));
+        return ended_out
+            .await
+            .unwrap_or_else(|_| Err(anyhow!("the archive's thread ended")));
     }
     let way = way(config, is_broker).await?;
-    let client_id = config.broker.as_ref().map_or_else(|| config.archive.to_string(), |broker| broker.client_id.clone());
+    let client_id = config
+        .broker
+        .as_ref()
+        .map_or_else(|| config.archive.to_string(), |broker| broker.client_id.clone());
     let intake = tokio::spawn(intake::run(IntakeSettings { client_id, way }, arrivals_in, acks_out));
     info!(archive = %config.archive, "ready");
 
@@ -96,14 +110,23 @@ async fn serve_until_told(config: &Config, model: Model, is_broker: bool) -> any
 fn engine(model: Model, view: watch::Sender<Arc<View>>) -> Engine {
     let site_view = |site: &crate::model::Site| SiteView {
         id: site.id.to_string(),
-        region: model.regions.get(site.region).map_or_else(String::new, |region| region.id.clone()),
+        region: model
+            .regions
+            .get(site.region)
+            .map_or_else(String::new, |region| region.id.clone()),
         state: SiteState::Never,
         last_ms: None,
     };
     let sites = model.sites.iter().map(site_view).collect();
     let zone = model.sites.first().map_or(TimeZone::UTC, |site| site.time_zone.clone());
     let settings = ImpactSettings::default();
-    Engine::new(Impact::new(model, settings), settings.silent_after_ms, sites, zone, view)
+    Engine::new(
+        Impact::new(model, settings),
+        settings.silent_after_ms,
+        sites,
+        zone,
+        view,
+    )
 }
 
 async fn told_to_stop() -> anyhow::Result<()> {
@@ -127,14 +150,23 @@ async fn way(config: &Config, is_broker: bool) -> anyhow::Result<Way> {
         let embedded = config.embedded_broker.as_ref();
         return start_broker(embedded.context("--embedded-broker needs [embedded_broker] in the settings")?).await;
     }
-    let broker = config.broker.as_ref().context("no [broker] in the settings\n  hint: or use --embedded-broker")?;
+    let broker = config
+        .broker
+        .as_ref()
+        .context("no [broker] in the settings\n  hint: or use --embedded-broker")?;
     let tls = broker.tls.as_ref().map(tls::client).transpose().context("[broker]")?;
-    Ok(Way::Network { host: broker.host.clone(), port: broker.port, tls })
+    Ok(Way::Network {
+        host: broker.host.clone(),
+        port: broker.port,
+        tls,
+    })
 }
 
 #[cfg(feature = "embedded-broker")]
 async fn start_broker(embedded: &EmbeddedBrokerConfig) -> anyhow::Result<Way> {
-    let broker = crate::broker::Broker::start(embedded).await.context("[embedded_broker]")?;
+    let broker = crate::broker::Broker::start(embedded)
+        .await
+        .context("[embedded_broker]")?;
     Ok(Way::InProcess(Arc::new(move || broker.connect())))
 }
 
@@ -195,7 +227,10 @@ async fn commit(receiver: &mut Receiver) -> Result<(), ArchiveError> {
     loop {
         match receiver.commit() {
             Err(failed @ ArchiveError::Full { .. }) => {
-                error!(error = &failed as &dyn std::error::Error, "nothing is received until there is room");
+                error!(
+                    error = &failed as &dyn std::error::Error,
+                    "nothing is received until there is room"
+                );
                 tokio::time::sleep(FULL_DISK_PAUSE).await;
             }
             done => return done,

@@ -16,15 +16,26 @@ use std::sync::Arc;
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     #[error("reading {what} from {path}")]
-    Pem { what: &'static str, path: PathBuf, source: rustls_pki_types::pem::Error },
+    Pem {
+        what: &'static str,
+        path: PathBuf,
+        source: rustls_pki_types::pem::Error,
+    },
     #[error("{path} holds no certificate")]
     Empty { path: PathBuf },
     #[error("{path} holds an authority that cannot be used")]
     Authority { path: PathBuf, source: rustls::Error },
     #[error("{path} cannot be used to check clients")]
-    Verifier { path: PathBuf, source: rustls::server::VerifierBuilderError },
+    Verifier {
+        path: PathBuf,
+        source: rustls::server::VerifierBuilderError,
+    },
     #[error("certificate {certificate} and key {key} cannot be used")]
-    Identity { certificate: PathBuf, key: PathBuf, source: rustls::Error },
+    Identity {
+        certificate: PathBuf,
+        key: PathBuf,
+        source: rustls::Error,
+    },
 }
 
 /// For connecting: trusts `files.ca` alone, shows its own certificate.
@@ -33,9 +44,13 @@ pub enum TlsError {
 /// When a file cannot be read or does not fit the others.
 pub fn client(files: &TlsFiles) -> Result<Arc<ClientConfig>, TlsError> {
     let builder = ClientConfig::builder_with_provider(provider());
-    let builder = builder.with_safe_default_protocol_versions().map_err(|source| identity(files, source))?;
+    let builder = builder
+        .with_safe_default_protocol_versions()
+        .map_err(|source| identity(files, source))?;
     let (chain, key) = chain_and_key(files)?;
-    let config = builder.with_root_certificates(roots(&files.ca)?).with_client_auth_cert(chain, key);
+    let config = builder
+        .with_root_certificates(roots(&files.ca)?)
+        .with_client_auth_cert(chain, key);
     config.map(Arc::new).map_err(|source| identity(files, source))
 }
 
@@ -45,9 +60,14 @@ pub fn client(files: &TlsFiles) -> Result<Arc<ClientConfig>, TlsError> {
 /// When a file cannot be read or does not fit the others.
 pub fn server(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(&files.ca)?), provider()).build();
-    let verifier = verifier.map_err(|source| TlsError::Verifier { path: files.ca.clone(), source })?;
+    let verifier = verifier.map_err(|source| TlsError::Verifier {
+        path: files.ca.clone(),
+        source,
+    })?;
     let builder = ServerConfig::builder_with_provider(provider());
-    let builder = builder.with_safe_default_protocol_versions().map_err(|source| identity(files, source))?;
+    let builder = builder
+        .with_safe_default_protocol_versions()
+        .map_err(|source| identity(files, source))?;
     let (chain, key) = chain_and_key(files)?;
     let config = builder.with_client_cert_verifier(verifier).with_single_cert(chain, key);
     config.map(Arc::new).map_err(|source| identity(files, source))
@@ -58,26 +78,43 @@ fn provider() -> Arc<CryptoProvider> {
 }
 
 fn identity(files: &TlsFiles, source: rustls::Error) -> TlsError {
-    TlsError::Identity { certificate: files.certificate.clone(), key: files.key.clone(), source }
+    TlsError::Identity {
+        certificate: files.certificate.clone(),
+        key: files.key.clone(),
+        source,
+    }
 }
 
 fn chain_and_key(files: &TlsFiles) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
     let key = PrivateKeyDer::from_pem_file(&files.key);
-    let key = key.map_err(|source| TlsError::Pem { what: "the key", path: files.key.clone(), source })?;
+    let key = key.map_err(|source| TlsError::Pem {
+        what: "the key",
+        path: files.key.clone(),
+        source,
+    })?;
     Ok((certificates(&files.certificate)?, key))
 }
 
 fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(path)? {
-        roots.add(certificate).map_err(|source| TlsError::Authority { path: path.to_owned(), source })?;
+        roots.add(certificate).map_err(|source| TlsError::Authority {
+            path: path.to_owned(),
+            source,
+        })?;
     }
     Ok(roots)
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let failed = |source| TlsError::Pem { what: "certificates", path: path.to_owned(), source };
-    let found = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(failed)?;
+    let failed = |source| TlsError::Pem {
+        what: "certificates",
+        path: path.to_owned(),
+        source,
+    };
+    let found = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(failed)?;
     if found.is_empty() {
         return Err(TlsError::Empty { path: path.to_owned() });
     }
@@ -129,7 +166,10 @@ fn element(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
         short @ 0..=0x7f => (usize::from(short), rest),
         long @ 0x81..=0x84 => {
             let (digits, rest) = rest.split_at_checked(usize::from(long & 0x7f))?;
-            (digits.iter().fold(0, |length, digit| length << 8 | usize::from(*digit)), rest)
+            (
+                digits.iter().fold(0, |length, digit| length << 8 | usize::from(*digit)),
+                rest,
+            )
         }
         _ => return None,
     };
@@ -152,7 +192,11 @@ mod tests {
 
     #[test]
     fn the_common_name_is_found_among_others() {
-        let names = [(DnType::OrganizationName, "A chain"), (DnType::CommonName, "store-0412"), (DnType::CountryName, "DE")];
+        let names = [
+            (DnType::OrganizationName, "A chain"),
+            (DnType::CommonName, "store-0412"),
+            (DnType::CountryName, "DE"),
+        ];
         assert_eq!(common_name(&certificate(&names)).as_deref(), Some("store-0412"));
         assert_eq!(common_name(&certificate(&names[..1])), None);
     }

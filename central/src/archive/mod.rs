@@ -25,16 +25,28 @@ pub const GENERATIONS_PER_SITE_MAX: u32 = 4_096;
 pub enum ArchiveError {
     #[error("opening archive {path}")]
     Open { path: String, source: rusqlite::Error },
-    #[error("archive {path} has layout {found}, this program reads {known}\n  hint: use the program that wrote it, or a new file")]
+    #[error(
+        "archive {path} has layout {found}, this program reads {known}\n  hint: use the program that wrote it, or a new file"
+    )]
     Layout { path: String, found: i64, known: i64 },
-    #[error("archive {path} belongs to archive id {found:?}, not {wanted:?}\n  hint: each archive id needs a file of its own")]
-    Identity { path: String, found: String, wanted: String },
+    #[error(
+        "archive {path} belongs to archive id {found:?}, not {wanted:?}\n  hint: each archive id needs a file of its own"
+    )]
+    Identity {
+        path: String,
+        found: String,
+        wanted: String,
+    },
     #[error("the disk under the archive is full")]
     Full { source: rusqlite::Error },
     #[error("the archive failed")]
     Sql(#[source] rusqlite::Error),
     #[error("row {row} of table {table} cannot be read: {what}")]
-    Row { table: &'static str, row: i64, what: String },
+    Row {
+        table: &'static str,
+        row: i64,
+        what: String,
+    },
 }
 
 /// A message as it came, of which at least one record was fresh.

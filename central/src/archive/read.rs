@@ -13,7 +13,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 use tillwatch_feed::topic::SiteId;
 
-const PAYLOAD_COLUMNS: &str = "payloads.id, sites.name, generation, seq_first, seq_last, fresh, start_ms, end_ms, waits_for, bytes
+const PAYLOAD_COLUMNS: &str =
+    "payloads.id, sites.name, generation, seq_first, seq_last, fresh, start_ms, end_ms, waits_for, bytes
      FROM payloads JOIN sites ON sites.id = payloads.site";
 impl Archive for Sqlite {
     fn commit(&mut self, batch: &Batch) -> Result<(), ArchiveError> {
@@ -40,18 +41,24 @@ impl Archive for Sqlite {
 
     fn birth(&self, site: &SiteId, schema: u64) -> Result<Option<Vec<u8>>, ArchiveError> {
         let sql = "SELECT bytes FROM births JOIN sites ON sites.id = site WHERE name = ? AND schema = ?";
-        let found = self.list(sql, params![site.as_str(), super::schema::bits(schema)], |row| Ok(row.get(0)?))?;
+        let found = self.list(sql, params![site.as_str(), super::schema::bits(schema)], |row| {
+            Ok(row.get(0)?)
+        })?;
         Ok(found.into_iter().next())
     }
 
     fn births_missing(&self) -> Result<Vec<(SiteId, u64)>, ArchiveError> {
-        let sql = "SELECT DISTINCT name, waits_for FROM payloads JOIN sites ON sites.id = site WHERE waits_for IS NOT NULL";
+        let sql =
+            "SELECT DISTINCT name, waits_for FROM payloads JOIN sites ON sites.id = site WHERE waits_for IS NOT NULL";
         self.list(sql, [], |row| Ok((name(row, 0)?, from_bits(row.get(1)?))))
     }
 
     fn waiting(&self, site: &SiteId, schema: u64, max: u32) -> Result<Vec<Stored>, ArchiveError> {
-        let Some(site) = site_row(&self.connection, site).map_err(failed)? else { return Ok(Vec::new()) };
-        let sql = format!("SELECT {PAYLOAD_COLUMNS} WHERE payloads.site = ? AND waits_for = ? ORDER BY payloads.id LIMIT ?");
+        let Some(site) = site_row(&self.connection, site).map_err(failed)? else {
+            return Ok(Vec::new());
+        };
+        let sql =
+            format!("SELECT {PAYLOAD_COLUMNS} WHERE payloads.site = ? AND waits_for = ? ORDER BY payloads.id LIMIT ?");
         self.list(&sql, params![site, super::schema::bits(schema), max], stored_of)
     }
 
@@ -65,7 +72,11 @@ impl Archive for Sqlite {
              WHERE slot < ? ORDER BY site, series, slot";
         self.list(sql, params![super::schema::value(before_ms.div_ceil(SLOT_MS))], |row| {
             let id: i64 = row.get(1)?;
-            let missing = || ArchiveError::Row { table: "rollups", row: id, what: "unknown series".to_owned() };
+            let missing = || ArchiveError::Row {
+                table: "rollups",
+                row: id,
+                what: "unknown series".to_owned(),
+            };
             Ok(Rollup {
                 site: name(row, 0)?,
                 series: Arc::clone(series.get(&id).ok_or_else(missing)?),
@@ -88,19 +99,29 @@ impl Archive for Sqlite {
     }
 
     fn watermark_ms(&self) -> Result<Option<u64>, ArchiveError> {
-        let found = self.list("SELECT value FROM meta WHERE key = 'watermark_ms'", [], |row| Ok(from_value(row.get(0)?)))?;
+        let found = self.list("SELECT value FROM meta WHERE key = 'watermark_ms'", [], |row| {
+            Ok(from_value(row.get(0)?))
+        })?;
         Ok(found.into_iter().next())
     }
 
     fn incidents(&self) -> Result<Vec<IncidentRow>, ArchiveError> {
         self.list("SELECT id, json FROM incidents ORDER BY id", [], |row| {
-            Ok(IncidentRow { id: row.get(0)?, json: row.get(1)? })
+            Ok(IncidentRow {
+                id: row.get(0)?,
+                json: row.get(1)?,
+            })
         })
     }
 
     fn states(&self) -> Result<Vec<SiteState>, ArchiveError> {
         let sql = "SELECT name, state FROM sites WHERE state IS NOT NULL ORDER BY name";
-        self.list(sql, [], |row| Ok(SiteState { site: name(row, 0)?, bytes: row.get(1)? }))
+        self.list(sql, [], |row| {
+            Ok(SiteState {
+                site: name(row, 0)?,
+                bytes: row.get(1)?,
+            })
+        })
     }
 
     fn tallies(&self, from_day: u32) -> Result<Vec<Tally>, ArchiveError> {
@@ -108,14 +129,24 @@ impl Archive for Sqlite {
              WHERE day >= ? ORDER BY name, day";
         self.list(sql, params![from_day], |row| {
             let (received, accounted) = (from_value(row.get(2)?), from_value(row.get(3)?));
-            Ok(Tally { site: name(row, 0)?, day: row.get(1)?, received, accounted })
+            Ok(Tally {
+                site: name(row, 0)?,
+                day: row.get(1)?,
+                received,
+                accounted,
+            })
         })
     }
 
     fn undecoded(&self) -> Result<Vec<Undecoded>, ArchiveError> {
         let sql = "SELECT name, leaf, reason, bytes FROM undecoded JOIN sites ON sites.id = site ORDER BY undecoded.id";
         self.list(sql, [], |row| {
-            Ok(Undecoded { site: name(row, 0)?, leaf: row.get(1)?, reason: row.get(2)?, bytes: row.get(3)? })
+            Ok(Undecoded {
+                site: name(row, 0)?,
+                leaf: row.get(1)?,
+                reason: row.get(2)?,
+                bytes: row.get(3)?,
+            })
         })
     }
 }
@@ -167,7 +198,14 @@ impl Sqlite {
 fn name<T: FromStr<Err: std::fmt::Display>>(row: &Row<'_>, column: usize) -> Result<T, Unreadable> {
     let text: String = row.get(column)?;
     let parsed = text.parse();
-    parsed.map_err(|error: T::Err| ArchiveError::Row { table: "sites", row: 0, what: error.to_string() }.into())
+    parsed.map_err(|error: T::Err| {
+        ArchiveError::Row {
+            table: "sites",
+            row: 0,
+            what: error.to_string(),
+        }
+        .into()
+    })
 }
 
 fn mark_of(row: &Row<'_>) -> Result<Mark, Unreadable> {

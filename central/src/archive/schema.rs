@@ -119,7 +119,13 @@ pub(super) fn ranges_of(text: &str, table: &'static str, row: i64) -> Result<Ran
     };
     text.split(',')
         .filter(|part| !part.is_empty())
-        .map(|part| range(part).ok_or_else(|| ArchiveError::Row { table, row, what: format!("range {part:?}") }))
+        .map(|part| {
+            range(part).ok_or_else(|| ArchiveError::Row {
+                table,
+                row,
+                what: format!("range {part:?}"),
+            })
+        })
         .collect()
 }
 
@@ -152,23 +158,62 @@ pub(super) fn series_text(info: &SeriesInfo) -> String {
         Kind::Sum => KindText::Sum,
         Kind::Distribution => KindText::Distribution,
     };
-    let SeriesInfo { metric, unit, role, decimals, currency, plugin, labels, .. } = info.clone();
-    let text = SeriesText { metric, unit, kind, role, decimals, currency, plugin, labels };
+    let SeriesInfo {
+        metric,
+        unit,
+        role,
+        decimals,
+        currency,
+        plugin,
+        labels,
+        ..
+    } = info.clone();
+    let text = SeriesText {
+        metric,
+        unit,
+        kind,
+        role,
+        decimals,
+        currency,
+        plugin,
+        labels,
+    };
     serde_json::to_string(&text).expect("a struct of strings and numbers is always valid JSON")
 }
 
 pub(super) fn series_of(text: &str, row: i64) -> Result<SeriesInfo, ArchiveError> {
     let parsed = serde_json::from_str(text);
-    let text: SeriesText =
-        parsed.map_err(|error| ArchiveError::Row { table: "series", row, what: error.to_string() })?;
+    let text: SeriesText = parsed.map_err(|error| ArchiveError::Row {
+        table: "series",
+        row,
+        what: error.to_string(),
+    })?;
     let kind = match text.kind {
         KindText::Gauge => Kind::Gauge,
         KindText::Counter => Kind::Counter,
         KindText::Sum => Kind::Sum,
         KindText::Distribution => Kind::Distribution,
     };
-    let SeriesText { metric, unit, role, decimals, currency, plugin, labels, .. } = text;
-    Ok(SeriesInfo { metric, unit, kind, role, decimals, currency, plugin, labels })
+    let SeriesText {
+        metric,
+        unit,
+        role,
+        decimals,
+        currency,
+        plugin,
+        labels,
+        ..
+    } = text;
+    Ok(SeriesInfo {
+        metric,
+        unit,
+        kind,
+        role,
+        decimals,
+        currency,
+        plugin,
+        labels,
+    })
 }
 
 pub(super) fn failed(source: rusqlite::Error) -> ArchiveError {

@@ -42,18 +42,51 @@ impl Sqlite {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let archive = Self::prepared(Connection::open_with_flags(path, flags), path)?;
         let found = archive.layout().map_err(failed)?;
-        archive.connection.execute_batch("PRAGMA busy_timeout = 10000; PRAGMA query_only = 1;").map_err(failed)?;
+        archive
+            .connection
+            .execute_batch("PRAGMA busy_timeout = 10000; PRAGMA query_only = 1;")
+            .map_err(failed)?;
         if found == LAYOUT {
             return Ok(archive);
         }
-        Err(ArchiveError::Layout { path: path.display().to_string(), found, known: LAYOUT })
+        Err(ArchiveError::Layout {
+            path: path.display().to_string(),
+            found,
+            known: LAYOUT,
+        })
+    }
+
+    /// Pages of the file, for tests that let the disk fill up.
+    ///
+    /// # Errors
+    /// When the storage fails.
+    pub fn pages(&self) -> Result<u32, ArchiveError> {
+        self.connection
+            .query_row("PRAGMA page_count", [], |row| row.get(0))
+            .map_err(failed)
+    }
+
+    /// The file must not grow beyond this many pages.
+    ///
+    /// # Errors
+    /// When the storage fails.
+    pub fn limit_pages(&self, pages: u32) -> Result<(), ArchiveError> {
+        self.connection
+            .query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))
+            .map_err(failed)
     }
 
     fn prepared(opened: rusqlite::Result<Connection>, path: &Path) -> Result<Self, ArchiveError> {
-        let failed = |source| ArchiveError::Open { path: path.display().to_string(), source };
+        let failed = |source| ArchiveError::Open {
+            path: path.display().to_string(),
+            source,
+        };
         let connection = opened.map_err(failed)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
-        Ok(Self { connection, ids: Ids::default() })
+        Ok(Self {
+            connection,
+            ids: Ids::default(),
+        })
     }
 
     fn layout(&self) -> rusqlite::Result<i64> {
@@ -67,13 +100,20 @@ impl Sqlite {
                 let script = format!("BEGIN; {TABLES} PRAGMA user_version = {LAYOUT}; COMMIT;");
                 self.connection.execute_batch(&script).map_err(failed)
             }
-            found => Err(ArchiveError::Layout { path: path.display().to_string(), found, known: LAYOUT }),
+            found => Err(ArchiveError::Layout {
+                path: path.display().to_string(),
+                found,
+                known: LAYOUT,
+            }),
         }
     }
 
     fn check_identity(&self, path: &Path, id: &ArchiveId) -> Result<(), ArchiveError> {
         self.connection
-            .execute("INSERT OR IGNORE INTO meta (key, value) VALUES ('archive', ?)", [id.as_str()])
+            .execute(
+                "INSERT OR IGNORE INTO meta (key, value) VALUES ('archive', ?)",
+                [id.as_str()],
+            )
             .map_err(failed)?;
         let found: String = self
             .connection
@@ -82,7 +122,11 @@ impl Sqlite {
         if found == id.as_str() {
             return Ok(());
         }
-        Err(ArchiveError::Identity { path: path.display().to_string(), found, wanted: id.to_string() })
+        Err(ArchiveError::Identity {
+            path: path.display().to_string(),
+            found,
+            wanted: id.to_string(),
+        })
     }
 
     pub(super) fn write(&mut self, batch: &Batch) -> Result<(), ArchiveError> {
@@ -104,7 +148,9 @@ impl Sqlite {
         let slots_before = value(watermark_ms.saturating_sub(retention.rollups_ms) / SLOT_MS);
         let days_before = value(watermark_ms.saturating_sub(retention.rollups_ms) / DAY_MS);
         let run = |sql: &str, before: i64| {
-            self.connection.prepare_cached(sql).and_then(|mut purge| purge.execute(params![before, rows_max]))
+            self.connection
+                .prepare_cached(sql)
+                .and_then(|mut purge| purge.execute(params![before, rows_max]))
         };
         let payloads = run(
             "DELETE FROM payloads WHERE id IN (SELECT id FROM payloads WHERE end_ms < ? LIMIT ?)",
@@ -115,8 +161,10 @@ impl Sqlite {
                (SELECT site, series, slot FROM rollups WHERE slot < ? LIMIT ?)",
             slots_before,
         );
-        let tallies =
-            run("DELETE FROM tallies WHERE (site, day) IN (SELECT site, day FROM tallies WHERE day < ? LIMIT ?)", days_before);
+        let tallies = run(
+            "DELETE FROM tallies WHERE (site, day) IN (SELECT site, day FROM tallies WHERE day < ? LIMIT ?)",
+            days_before,
+        );
         Ok(payloads.map_err(failed)? + rollups.map_err(failed)? + tallies.map_err(failed)?)
     }
 }
@@ -125,16 +173,31 @@ pub(super) const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 
 fn write_batch(connection: &mut Connection, ids: &mut Ids, batch: &Batch) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
-    let writer = &mut Writer { transaction: &transaction, ids };
+    let writer = &mut Writer {
+        transaction: &transaction,
+        ids,
+    };
     batch.payloads.iter().try_for_each(|payload| writer.payload(payload))?;
     batch.read_late.iter().try_for_each(|id| writer.read_late(*id))?;
-    batch.births.iter().try_for_each(|(site, schema, bytes)| writer.birth(site, *schema, bytes))?;
-    batch.undecoded.iter().try_for_each(|undecoded| writer.undecoded(undecoded))?;
+    batch
+        .births
+        .iter()
+        .try_for_each(|(site, schema, bytes)| writer.birth(site, *schema, bytes))?;
+    batch
+        .undecoded
+        .iter()
+        .try_for_each(|undecoded| writer.undecoded(undecoded))?;
     for lost in &batch.lost {
         let site = writer.site(&lost.site)?;
         writer.run(
             "INSERT INTO lost (site, generation, seq_first, seq_last, reason) VALUES (?, ?, ?, ?, ?)",
-            params![site, bits(lost.generation), value(lost.seq_first), value(lost.seq_last), lost.reason],
+            params![
+                site,
+                bits(lost.generation),
+                value(lost.seq_first),
+                value(lost.seq_last),
+                lost.reason
+            ],
         )?;
     }
     for tally in &batch.tallies {
@@ -158,7 +221,10 @@ fn write_batch(connection: &mut Connection, ids: &mut Ids, batch: &Batch) -> rus
         )?;
     }
     if let Some(watermark_ms) = batch.watermark_ms {
-        writer.run("INSERT OR REPLACE INTO meta (key, value) VALUES ('watermark_ms', ?)", params![value(watermark_ms)])?;
+        writer.run(
+            "INSERT OR REPLACE INTO meta (key, value) VALUES ('watermark_ms', ?)",
+            params![value(watermark_ms)],
+        )?;
     }
     transaction.commit()
 }
@@ -190,7 +256,9 @@ impl Writer<'_> {
         }
         let text = series_text(&rollup.series);
         self.run("INSERT OR IGNORE INTO series (info) VALUES (?)", [&text])?;
-        let mut query = self.transaction.prepare_cached("SELECT id FROM series WHERE info = ?")?;
+        let mut query = self
+            .transaction
+            .prepare_cached("SELECT id FROM series WHERE info = ?")?;
         let id = query.query_row([&text], |row| row.get(0))?;
         self.ids.series.insert(rollup.series.clone(), id);
         Ok(id)
@@ -223,12 +291,20 @@ impl Writer<'_> {
 
     fn birth(&mut self, site: &SiteId, schema: u64, bytes: &[u8]) -> rusqlite::Result<()> {
         let site = self.site(site)?;
-        self.run("INSERT OR IGNORE INTO births (site, schema, bytes) VALUES (?, ?, ?)", params![site, bits(schema), bytes])?;
+        self.run(
+            "INSERT OR IGNORE INTO births (site, schema, bytes) VALUES (?, ?, ?)",
+            params![site, bits(schema), bytes],
+        )?;
         Ok(())
     }
 
     fn undecoded(&mut self, undecoded: &Undecoded) -> rusqlite::Result<()> {
-        let Undecoded { site, leaf, reason, bytes } = undecoded;
+        let Undecoded {
+            site,
+            leaf,
+            reason,
+            bytes,
+        } = undecoded;
         let site = self.site(site)?;
         self.run(
             "INSERT INTO undecoded (site, leaf, reason, bytes) VALUES (?, ?, ?, ?)",

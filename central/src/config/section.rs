@@ -42,16 +42,28 @@ pub(super) struct Section<'a> {
 
 impl<'a> Sections<'a> {
     pub(super) fn new(file: &'a str, text: &'a str) -> Self {
-        Self { file, text, faults: RefCell::default() }
+        Self {
+            file,
+            text,
+            faults: RefCell::default(),
+        }
     }
 
     pub(super) fn root(&'a self, keys: &[&str]) -> Section<'a> {
         let (root, errors) = DeTable::parse_recoverable(self.text);
         for error in errors {
             let at = error.span().map_or(0, |span| span.start);
-            self.fault(at, error.message().trim().replace('\n', ", "), "see https://toml.io for how TOML is written");
+            self.fault(
+                at,
+                error.message().trim().replace('\n', ", "),
+                "see https://toml.io for how TOML is written",
+            );
         }
-        let section = Section { sections: self, table: root.into_inner(), at: 0 };
+        let section = Section {
+            sections: self,
+            table: root.into_inner(),
+            at: 0,
+        };
         section.only(keys);
         section
     }
@@ -67,7 +79,13 @@ impl<'a> Sections<'a> {
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         let column = before.get(line_start..).unwrap_or_default().chars().count() + 1;
         let line = before.matches('\n').count() + 1;
-        let error = ConfigError { file: self.file.to_owned(), line, column, what: what.into(), hint: hint.into() };
+        let error = ConfigError {
+            file: self.file.to_owned(),
+            line,
+            column,
+            what: what.into(),
+            hint: hint.into(),
+        };
         self.faults.borrow_mut().push((at, error));
     }
 }
@@ -90,7 +108,11 @@ impl<'a> Section<'a> {
             self.wrong_type(key, "a table", value);
             return None;
         };
-        let section = Section { sections: self.sections, table: table.clone(), at: value.span().start };
+        let section = Section {
+            sections: self.sections,
+            table: table.clone(),
+            at: value.span().start,
+        };
         section.only(keys);
         Some(section)
     }
@@ -104,7 +126,13 @@ impl<'a> Section<'a> {
     }
 
     pub(super) fn path(&self, key: &str) -> Option<PathBuf> {
-        self.parsed(key, "\"...\"", |text| if text.is_empty() { Err("the path is empty".into()) } else { Ok(text.into()) })
+        self.parsed(key, "\"...\"", |text| {
+            if text.is_empty() {
+                Err("the path is empty".into())
+            } else {
+                Ok(text.into())
+            }
+        })
     }
 
     /// A text that must be there.
@@ -143,12 +171,7 @@ impl<'a> Section<'a> {
         number
     }
 
-    fn one<T>(
-        &self,
-        key: &str,
-        value: &Spanned<DeValue<'_>>,
-        parse: &impl Fn(&str) -> Result<T, String>,
-    ) -> Option<T> {
+    fn one<T>(&self, key: &str, value: &Spanned<DeValue<'_>>, parse: &impl Fn(&str) -> Result<T, String>) -> Option<T> {
         let Some(text) = value.get_ref().as_str() else {
             self.wrong_type(key, "a text in quotes", value);
             return None;
@@ -156,7 +179,8 @@ impl<'a> Section<'a> {
         match parse(text) {
             Ok(found) => Some(found),
             Err(what) => {
-                self.sections.fault(value.span().start, what, format!("correct the value of {key}"));
+                self.sections
+                    .fault(value.span().start, what, format!("correct the value of {key}"));
                 None
             }
         }
@@ -164,7 +188,8 @@ impl<'a> Section<'a> {
 
     fn wrong_type(&self, key: &str, expected: &str, value: &Spanned<DeValue<'_>>) {
         let what = format!("{key} must be {expected}; found {}", value.get_ref().type_str());
-        self.sections.fault(value.span().start, what, format!("write {key} as {expected}"));
+        self.sections
+            .fault(value.span().start, what, format!("write {key} as {expected}"));
     }
 
     fn only(&self, keys: &[&str]) {
@@ -172,12 +197,16 @@ impl<'a> Section<'a> {
             let name: &str = key.get_ref().as_ref();
             if !keys.contains(&name) {
                 let hint = format!("known here: {}", keys.join(", "));
-                self.sections.fault(key.span().start, format!("unknown key {name:?}"), hint);
+                self.sections
+                    .fault(key.span().start, format!("unknown key {name:?}"), hint);
             }
         }
     }
 
     fn value(&self, key: &str) -> Option<&Spanned<DeValue<'a>>> {
-        self.table.iter().find(|(name, _)| AsRef::<str>::as_ref(name.get_ref()) == key).map(|(_, value)| value)
+        self.table
+            .iter()
+            .find(|(name, _)| AsRef::<str>::as_ref(name.get_ref()) == key)
+            .map(|(_, value)| value)
     }
 }

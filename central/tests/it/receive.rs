@@ -1,0 +1,272 @@
+//! From a message to its acknowledgement, with kills, duplicates, missing births and foreign bytes.
+
+use crate::store::{
+    MINUTE_MS, START_MS, arrives, birth, block, blocks, born, gap, message, open, raw, site, sold_through,
+};
+use std::sync::atomic::Ordering;
+use tillwatch_central::archive::{self, Archive};
+use tillwatch_central::receive::{Arrived, REPLAY_MS};
+use tillwatch_feed::codec;
+use tillwatch_feed::message::{Body, Finding, State};
+use tillwatch_feed::topic::Leaf;
+
+fn folder() -> (tempfile::TempDir, std::path::PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("archive.sqlite");
+    (folder, path)
+}
+
+#[test]
+fn a_record_counts_once_however_often_and_in_whatever_company_it_comes() {
+    let (_folder, path) = folder();
+    let (mut receiver, listener) = open(&path);
+    let store = site("store-1");
+    let sent = [
+        born(9),
+        blocks(9, 4..=6),
+        blocks(9, 2..=4),
+        blocks(9, 2..=8),
+        blocks(9, 5..=5),
+        born(9),
+    ];
+    for message in &sent {
+        receiver.take(arrives(&store, message)).unwrap();
+        receiver.commit().unwrap();
+    }
+    assert_eq!(listener.told().sums, sold_through(&store, 8));
+    let acks = receiver.acks(0);
+    let ack = codec::decode_ack(&acks[0].payload).unwrap();
+    assert_eq!(
+        (acks[0].topic.as_str(), ack.generations[0].through_seq),
+        ("tw1/a/store-1/ack/main", 8)
+    );
+    let tallies = archive::open_to_read(&path).unwrap().tallies(0).unwrap();
+    assert_eq!(tallies.iter().map(|tally| tally.received).sum::<u64>(), 8);
+}
+
+/// The process dies after any number of messages, with or without a commit; the store sends again what was not
+/// acknowledged. Nothing is lost and nothing counts twice, in the sums of the archive as in what the reckoner hears.
+#[test]
+fn a_kill_at_any_point_loses_nothing_and_counts_nothing_twice() {
+    let store = site("store-1");
+    let sent: Vec<_> = std::iter::once(born(9))
+        .chain((2..=12).map(|seq| blocks(9, seq..=seq)))
+        .collect();
+    for killed_after in 0..sent.len() {
+        for commits_every in [1, 3, 100] {
+            let (_folder, path) = folder();
+            let (mut receiver, _) = open(&path);
+            for (number, message) in (1..).zip(&sent[..killed_after]) {
+                receiver.take(arrives(&store, message)).unwrap();
+                if number % commits_every == 0 {
+                    receiver.commit().unwrap();
+                }
+            }
+            let acked = receiver.acks(0).pop();
+            let acked = acked.map_or(0, |ack| {
+                codec::decode_ack(&ack.payload).unwrap().generations[0].through_seq
+            });
+            drop(receiver);
+            let (mut receiver, listener) = open(&path);
+            for message in sent.iter().filter(|message| message.seq_first > acked) {
+                receiver.take(arrives(&store, message)).unwrap();
+            }
+            receiver.commit().unwrap();
+            let told = listener.told();
+            assert_eq!(
+                told.sums,
+                sold_through(&store, 12),
+                "killed after {killed_after}, commits every {commits_every}"
+            );
+            drop(receiver);
+            let sums = archive::open_to_read(&path).unwrap().rollups(u64::MAX).unwrap();
+            assert_eq!(sums.iter().map(|rollup| rollup.sum).sum::<i64>(), (2..=12).sum::<i64>());
+            assert_eq!(sums.iter().map(|rollup| rollup.covered_ms).sum::<u64>(), 11 * MINUTE_MS);
+        }
+    }
+}
+
+#[test]
+fn a_restart_hears_the_recent_past_in_full_and_the_rest_as_sums() {
+    let (_folder, path) = folder();
+    let (mut receiver, _) = open(&path);
+    let store = site("store-1");
+    let last = 2_001; // minutes, more than the 26 hours that are replayed
+    receiver.take(arrives(&store, &born(9))).unwrap();
+    for first in (2..last).step_by(50) {
+        receiver.take(arrives(&store, &blocks(9, first..=first + 49))).unwrap();
+        receiver.commit().unwrap();
+    }
+    let now_ms = receiver.now_ms();
+    drop(receiver);
+    let (receiver, listener) = open(&path);
+    let told = listener.told();
+    assert_eq!(receiver.now_ms(), now_ms);
+    let replayed: i64 = told.sums.values().sum();
+    assert_eq!(
+        told.rollups + replayed,
+        (2..=last).map(|seq| i64::try_from(seq).unwrap()).sum::<i64>()
+    );
+    let first_ms = told.sums.keys().map(|(_, start_ms)| *start_ms).min().unwrap();
+    assert!(first_ms + REPLAY_MS + 2 * 3_600_000 > now_ms, "too much was replayed");
+    assert!(
+        first_ms + REPLAY_MS <= now_ms + 15 * MINUTE_MS,
+        "too little was replayed"
+    );
+    assert!(told.rollups > 0);
+}
+
+#[test]
+fn a_block_without_its_birth_is_kept_acknowledged_and_read_when_the_birth_comes() {
+    let store = site("store-1");
+    for restarts in [false, true] {
+        let (_folder, path) = folder();
+        let (mut receiver, mut listener) = open(&path);
+        receiver.take(arrives(&store, &blocks(9, 2..=5))).unwrap();
+        receiver.commit().unwrap();
+        let ack = codec::decode_ack(&receiver.acks(0)[0].payload).unwrap();
+        assert_eq!(
+            (ack.generations[0].ranges[0], ack.births_wanted),
+            ((2, 5), vec![birth().schema])
+        );
+        assert!(listener.told().sums.is_empty());
+        if restarts {
+            drop(receiver);
+            (receiver, listener) = open(&path);
+            let ack = codec::decode_ack(&receiver.acks(0)[0].payload).unwrap();
+            assert_eq!(ack.births_wanted, [birth().schema]);
+        }
+        receiver.take(arrives(&store, &blocks(9, 6..=6))).unwrap();
+        receiver.take(arrives(&store, &born(9))).unwrap();
+        receiver.commit().unwrap();
+        receiver.take(arrives(&store, &blocks(9, 2..=7))).unwrap();
+        receiver.commit().unwrap();
+        assert_eq!(listener.told().sums, sold_through(&store, 7));
+        let ack = codec::decode_ack(&receiver.acks(9_000)[0].payload).unwrap();
+        assert!(ack.births_wanted.is_empty());
+        drop(receiver);
+        let (_, listener) = open(&path);
+        assert_eq!(listener.told().sums, sold_through(&store, 7), "after a restart");
+    }
+}
+
+#[test]
+fn a_gap_accounts_for_what_is_lost_and_moves_the_cursor() {
+    let (_folder, path) = folder();
+    let (mut receiver, _) = open(&path);
+    let store = site("store-1");
+    for message in [born(9), gap(9, 2..=40), blocks(9, 41..=41)] {
+        receiver.take(arrives(&store, &message)).unwrap();
+    }
+    receiver.commit().unwrap();
+    let ack = codec::decode_ack(&receiver.acks(0)[0].payload).unwrap();
+    assert_eq!(ack.generations[0].through_seq, 41);
+    assert_eq!(receiver.counters.records_lost.load(Ordering::Relaxed), 39);
+    let archive = archive::open_to_read(&path).unwrap();
+    let (mark, tallies) = (&archive.marks(1).unwrap()[0], archive.tallies(0).unwrap());
+    assert_eq!((mark.received, mark.accounted, mark.produced()), (2, 39, 41));
+    assert_eq!(
+        tallies
+            .iter()
+            .map(|tally| (tally.received, tally.accounted))
+            .fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1)),
+        (2, 39)
+    );
+}
+
+#[test]
+fn findings_states_and_new_starts_pass_through() {
+    let (_folder, path) = folder();
+    let (mut receiver, listener) = open(&path);
+    let store = site("store-1");
+    let finding = Finding {
+        id: 77,
+        revision: 1,
+        metric: "queue.depth".into(),
+        unit: "1".into(),
+        role: "queue".into(),
+        decimals: 0,
+        currency: None,
+        plugin: "queue-depth".into(),
+        labels: vec![],
+        start_ms: START_MS,
+        peak_ms: START_MS,
+        end_ms: None,
+        window_ms: 10_000,
+        log10_p: -4.0,
+        effect: 3.0,
+        expected: 1,
+        actual: 9,
+    };
+    let finding = message(9, 1..=1, Body::Finding(finding));
+    receiver.take(arrives(&store, &finding)).unwrap();
+    receiver.take(arrives(&store, &finding)).unwrap();
+    let state = codec::encode_state(&State {
+        online: true,
+        birth_number: 3,
+        ..State::default()
+    });
+    receiver.take(raw(&store, Leaf::State, state.clone())).unwrap();
+    receiver.take(raw(&store, Leaf::State, Vec::new())).unwrap();
+    receiver.take(Arrived::Connected { start: 42 }).unwrap();
+    receiver.commit().unwrap();
+    assert_eq!(listener.told().findings, [77]);
+    assert_eq!(codec::decode_ack(&receiver.acks(0)[0].payload).unwrap().start, 42);
+    assert_eq!(archive::open_to_read(&path).unwrap().states().unwrap()[0].bytes, state);
+}
+
+/// Every payload is damaged in every byte; none may stop its store or count wrongly.
+#[test]
+fn damaged_payloads_cost_themselves_and_nothing_else() {
+    let (_folder, path) = folder();
+    let (mut receiver, listener) = open(&path);
+    let good = site("store-1");
+    receiver.take(arrives(&good, &born(9))).unwrap();
+    let bad = site("store-2");
+    for whole in [
+        codec::encode(&born(1)),
+        codec::encode(&blocks(1, 2..=4)),
+        codec::encode(&gap(1, 5..=6)),
+    ] {
+        for at in 0..whole.len() {
+            let mut cut = whole.clone();
+            cut.truncate(at);
+            receiver.take(raw(&bad, Leaf::Sum, cut)).unwrap();
+            for flip in [0x01, 0x80, 0xff] {
+                let mut changed = whole.clone();
+                changed[at] ^= flip;
+                receiver.take(raw(&bad, Leaf::Sum, changed)).unwrap();
+            }
+            if receiver.is_full() {
+                receiver.commit().unwrap();
+            }
+        }
+    }
+    receiver.take(arrives(&good, &blocks(9, 2..=4))).unwrap();
+    receiver.commit().unwrap();
+    let mut sums = listener.told().sums;
+    sums.retain(|(site, _), _| *site == good);
+    assert_eq!(sums, sold_through(&good, 4));
+    let undecoded = archive::open_to_read(&path).unwrap().undecoded().unwrap();
+    assert!(undecoded.len() > 100 && undecoded.iter().all(|u| u.site == bad && !u.reason.is_empty()));
+}
+
+#[test]
+fn a_block_that_contradicts_its_birth_is_kept_and_acknowledged() {
+    let (_folder, path) = folder();
+    let (mut receiver, listener) = open(&path);
+    let store = site("store-1");
+    let mut odd = block(2..=2);
+    odd.intervals[0].rows[0].series = 8;
+    for message in [born(9), message(9, 2..=2, Body::Block(odd)), blocks(9, 3..=3)] {
+        receiver.take(arrives(&store, &message)).unwrap();
+    }
+    receiver.commit().unwrap();
+    assert_eq!(
+        codec::decode_ack(&receiver.acks(0)[0].payload).unwrap().generations[0].through_seq,
+        3
+    );
+    assert_eq!(listener.told().sums.len(), 1);
+    let undecoded = archive::open_to_read(&path).unwrap().undecoded().unwrap();
+    assert!(undecoded[0].reason.contains("series 8"), "{}", undecoded[0].reason);
+}
