@@ -1,12 +1,36 @@
 //! The state machine of one site: batches and ticks in, records and checkpoints out.
+//!
+//! In: declarations, batches with the progress of their source, the time. Out: records to be spooled, in order, and a
+//! checkpoint that belongs to exactly these. It never asks for the time and never waits: `next_wake` says when to tick.
 
 use std::collections::BTreeMap;
 
-use tillwatch_feed::message::RecordId;
+use tillwatch_feed::message::{Interval, RecordId};
+use tillwatch_feed::summary::Summary;
 
+use crate::checkpoint;
+use crate::detect::alarm::Alarm;
+use crate::detect::slot::{Pace, Slot};
+use crate::detect::transform::Shape;
+use crate::detect::{Detector, Verdict};
+use crate::encode;
+use crate::guard::Guard;
 use crate::record::NewRecord;
-use crate::registry::{DeclareError, LabelPolicy, SourceKey};
-use crate::sample;
+use crate::registry::{Bounds, DeclareError, LabelPolicy, Registry, SourceKey};
+use crate::sample::{self, Kind};
+use crate::summary::Intervals;
+use crate::tally::{Reason, Tally};
+use crate::value::{Value, scale_of, to_real, value_at};
+use crate::window::Windows;
+
+/// After a pause of more windows than this they are added up without being judged.
+pub const JUDGED_LATE_MAX: u64 = 30;
+
+/// A clock that was so far ahead of now is taken for wrong.
+pub const CLOCK_BACK_MS: u64 = 600_000;
+
+/// Intervals that are flushed together when too many are open.
+pub const FLUSHED_EARLY: usize = 60;
 
 /// Bounds, each counted when hit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,12 +41,15 @@ pub struct Limits {
     pub metrics_max: usize,
     /// Series over all sources.
     pub series_max: usize,
-    /// Intervals of event time that are open at once; the oldest is flushed early.
+    /// Intervals of event time that are open at once; the oldest are flushed early.
     pub open_intervals_max: usize,
     /// Values older than this are dropped.
     pub lateness_max_ms: u64,
     /// Values further in the future than this are dropped.
     pub ahead_max_ms: u64,
+    /// A window is judged so long after its end, so that its values have come; 0 = a window and a fifth.
+    /// It should be more than the longest interval between two reads of a source.
+    pub close_delay_ms: u64,
 }
 
 impl Default for Limits {
@@ -34,6 +61,7 @@ impl Default for Limits {
             open_intervals_max: 240,
             lateness_max_ms: 90 * 24 * 3_600_000,
             ahead_max_ms: 5 * 60_000,
+            close_delay_ms: 0,
         }
     }
 }
@@ -41,7 +69,7 @@ impl Default for Limits {
 /// What the operator decides.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Length of the windows that are scored; divides `summary_ms`.
+    /// Length of the windows that are judged; divides `summary_ms`.
     pub window_ms: u32,
     /// Length of the intervals that are sent.
     pub summary_ms: u32,
@@ -49,6 +77,7 @@ pub struct Settings {
     pub time_zone: jiff::tz::TimeZone,
     /// Goes into every birth.
     pub agent_version: String,
+    /// Bounds.
     pub limits: Limits,
 }
 
@@ -57,8 +86,8 @@ pub struct Settings {
 pub struct Accepted {
     /// Values that count.
     pub samples: u64,
-    /// Values that were dropped; `Core::counters` has the reasons.
-    pub refused: u64,
+    /// Values that were dropped, by reason.
+    pub refused: Tally,
 }
 
 /// Why a checkpoint or snapshot cannot be used.
@@ -75,91 +104,524 @@ pub enum RestoreError {
 /// Counts since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
+    /// Values that count.
     pub samples: u64,
+    /// Values that were dropped, by reason.
+    pub refused: Tally,
+    /// Values that came after their window was judged; they count, but were not judged.
+    pub late: u64,
+    /// Windows that were added up without being judged, after a pause or with too many open.
+    pub windows_not_judged: u64,
+    /// Intervals that were flushed before their end because too many were open.
+    pub intervals_flushed_early: u64,
+    /// Sums that left the range of whole numbers and were cut.
+    pub sums_cut: u64,
+    /// Findings that were opened.
+    pub findings: u64,
+    /// Times that the clock was found to have been far ahead.
+    pub clock_back: u64,
+    /// A snapshot of the detectors that could not be used.
+    pub detectors_refused: u64,
+}
+
+/// A series with its judge.
+#[derive(Debug)]
+struct Judged {
+    detector: Box<Detector>,
+    alarm: Alarm,
+    kind: Kind,
+    scale: f64,
+    source: u32,
 }
 
 /// The store's mind.
 #[derive(Debug)]
 pub struct Core {
+    settings: Settings,
+    pace: Pace,
+    registry: Registry,
+    windows: Windows,
+    intervals: Intervals,
+    judged: BTreeMap<u32, Judged>,
+    /// All windows that start before this are closed.
+    judged_through_ms: Option<u64>,
+    next_flush_ms: u64,
     records: Vec<NewRecord>,
+    previous: Option<RecordId>,
+    /// Schema of the last birth of this generation, and the registry's revision that it describes.
+    schema: Option<(u64, u64)>,
     counters: Counters,
 }
 
 impl Core {
     /// A site that has seen nothing yet.
-    pub fn new(_settings: Settings) -> Core {
+    pub fn new(settings: Settings) -> Core {
+        let registry = Registry::new(bounds(&settings.limits));
         Core {
+            pace: Pace::new(settings.window_ms),
+            settings: Settings {
+                window_ms: settings.window_ms.max(1),
+                summary_ms: settings.summary_ms.max(1),
+                ..settings
+            },
+            registry,
+            windows: Windows::default(),
+            intervals: Intervals::default(),
+            judged: BTreeMap::new(),
+            judged_through_ms: None,
+            next_flush_ms: 0,
             records: Vec::new(),
+            previous: None,
+            schema: None,
             counters: Counters::default(),
         }
     }
 
-    /// Goes on where `checkpoint` left off.
+    /// Goes on where `checkpoint` left off. A snapshot of detectors that cannot be used is left out and counted.
     ///
     /// # Errors
-    /// When the checkpoint cannot be read. A detector snapshot that cannot be used is left out and counted.
-    pub fn restore(settings: Settings, _checkpoint: &[u8], _detectors: Option<&[u8]>) -> Result<Core, RestoreError> {
-        Ok(Core::new(settings))
+    /// When the checkpoint cannot be read.
+    pub fn restore(settings: Settings, checkpoint: &[u8], detectors: Option<&[u8]>) -> Result<Core, RestoreError> {
+        let mut core = Core::new(settings);
+        let parts = checkpoint::parts_from(checkpoint, bounds(&core.settings.limits))?;
+        core.registry = parts.registry;
+        core.intervals = parts.intervals;
+        core.windows = parts.windows;
+        core.next_flush_ms = parts.next_flush_ms;
+        core.judged_through_ms = parts.judged_through_ms;
+        let mut learnt = core.read_detectors(detectors);
+        let series: Vec<u32> = core.registry.series.keys().copied().collect();
+        for id in series {
+            let alarm = parts.alarms.get(&id).copied().unwrap_or_default();
+            core.judge_series(id, learnt.remove(&id), alarm);
+        }
+        if parts.window_ms != core.settings.window_ms {
+            core.add_up_before(u64::MAX);
+            core.judged_through_ms = None;
+        }
+        Ok(core)
     }
 
     /// From now on records are written under this generation; its first record will be a birth that names `previous`.
-    pub fn begin_generation(&mut self, _generation: u64, _previous: Option<RecordId>) {}
+    pub fn begin_generation(&mut self, _generation: u64, previous: Option<RecordId>) {
+        self.previous = previous;
+        self.schema = None;
+    }
 
     /// A source says what it measures. Declaring it again replaces what it declared before.
     ///
     /// # Errors
-    /// When a metric or a label policy is not acceptable.
+    /// When a metric or a label policy is not acceptable; nothing is changed then.
     pub fn declare(
         &mut self,
-        _source: &str,
-        _version: &str,
-        _metrics: Vec<sample::Metric>,
-        _labels: BTreeMap<String, LabelPolicy>,
+        source: &str,
+        version: &str,
+        metrics: Vec<sample::Metric>,
+        labels: BTreeMap<String, LabelPolicy>,
     ) -> Result<SourceKey, DeclareError> {
-        Ok(SourceKey(0))
+        self.registry.declare(source, version, metrics, labels)
     }
 
     /// Where the source was when its last counted batch came.
-    pub fn progress(&self, _source: &str) -> Option<&[u8]> {
-        None
+    pub fn progress(&self, source: &str) -> Option<&[u8]> {
+        self.registry.source(source)?.progress.as_deref()
     }
 
-    /// Counts the values of a batch, together with how far the source has come.
-    pub fn on_batch(
-        &mut self,
-        _now_ms: u64,
-        _source: SourceKey,
-        _batch: sample::Batch,
-        _progress: Vec<u8>,
-    ) -> Accepted {
-        Accepted::default()
+    /// Counts the values of a batch, together with how far the source has come. A source that was read and had nothing
+    /// gives an empty batch: that is how nothing sold is told from nothing known.
+    pub fn on_batch(&mut self, now_ms: u64, source: SourceKey, batch: sample::Batch, progress: Vec<u8>) -> Accepted {
+        self.start_at(now_ms);
+        let mut accepted = Accepted::default();
+        for series in &batch.series {
+            self.on_series(now_ms, source, series, &mut accepted);
+        }
+        if let Some(source) = self.registry.source_mut(source) {
+            source.progress = Some(progress);
+            if !batch.more {
+                source.read_through_ms = source.read_through_ms.max(now_ms);
+            }
+        }
+        self.bound_open();
+        self.counters.samples += accepted.samples;
+        self.counters.refused.add_all(&accepted.refused);
+        accepted
     }
 
     /// Closes windows and intervals whose time has come.
-    pub fn on_tick(&mut self, _now_ms: u64) {}
+    pub fn on_tick(&mut self, now_ms: u64) {
+        self.start_at(now_ms);
+        self.close_windows(now_ms);
+        if now_ms >= self.next_flush_ms {
+            self.flush(now_ms);
+        }
+    }
 
     /// When `on_tick` has something to do next.
     pub fn next_wake(&self) -> u64 {
-        u64::MAX
+        let Some(judged_through_ms) = self.judged_through_ms else {
+            return 0;
+        };
+        let window = judged_through_ms + u64::from(self.settings.window_ms) + self.close_delay_ms();
+        window.min(self.next_flush_ms)
     }
 
-    /// What is to be spooled, in this order, together with `checkpoint()`. Call it after `on_batch` and `on_tick`.
+    /// What is to be spooled, in this order, together with the `checkpoint()` that is taken right after.
     pub fn take_records(&mut self) -> Vec<NewRecord> {
         std::mem::take(&mut self.records)
     }
 
     /// Registry, open windows and intervals, open findings, progress of the sources; not the detectors.
+    /// It belongs behind the records that were taken before.
     pub fn checkpoint(&self) -> Vec<u8> {
-        Vec::new()
+        let alarms = self.judged.iter().map(|(id, judged)| (*id, &judged.alarm));
+        let times = (self.judged_through_ms, self.next_flush_ms, self.settings.window_ms);
+        checkpoint::checkpoint_of(&self.registry, &self.windows, &self.intervals, alarms, times)
     }
 
     /// What the detectors have learnt; worth a file of its own, once an hour.
     pub fn detectors(&self) -> Vec<u8> {
-        Vec::new()
+        let detectors = self.judged.iter().map(|(id, judged)| (*id, &*judged.detector));
+        checkpoint::detectors_of(self.settings.window_ms, detectors)
     }
 
     /// Counts since the start.
     pub fn counters(&self) -> &Counters {
         &self.counters
     }
+
+    /// Series that are known now.
+    pub fn series_count(&self) -> usize {
+        self.registry.series.len()
+    }
+
+    fn close_delay_ms(&self) -> u64 {
+        match self.settings.limits.close_delay_ms {
+            0 => u64::from(self.settings.window_ms) * 6 / 5,
+            delay => delay,
+        }
+    }
+
+    /// The first time that is heard decides where judging starts; so does a clock that was far ahead.
+    fn start_at(&mut self, now_ms: u64) {
+        let window_ms = u64::from(self.settings.window_ms);
+        let closed_ms = now_ms.saturating_sub(self.close_delay_ms());
+        let ahead = self
+            .judged_through_ms
+            .is_some_and(|through| through > now_ms.saturating_add(CLOCK_BACK_MS));
+        if ahead {
+            self.counters.clock_back += 1;
+        }
+        if ahead || self.judged_through_ms.is_none() {
+            self.judged_through_ms = Some(closed_ms - closed_ms % window_ms);
+            self.next_flush_ms = self.flush_after(now_ms);
+        }
+    }
+
+    fn flush_after(&self, now_ms: u64) -> u64 {
+        let summary_ms = u64::from(self.settings.summary_ms);
+        let closed_ms = now_ms.saturating_sub(self.close_delay_ms());
+        closed_ms - closed_ms % summary_ms + summary_ms + self.close_delay_ms()
+    }
+
+    fn on_series(&mut self, now_ms: u64, source: SourceKey, series: &sample::Series, accepted: &mut Accepted) {
+        let n = u64::try_from(series.times_ms.len()).unwrap_or(u64::MAX);
+        let metric = self.registry.metric_at(source, series.metric).ok_or(Reason::Undeclared);
+        let id = match metric.and_then(|metric| self.registry.resolve(source, metric, &series.labels)) {
+            Ok(id) => id,
+            Err(reason) => return accepted.refused.add(reason, n),
+        };
+        if !self.judged.contains_key(&id) {
+            self.judge_series(id, None, Alarm::default());
+        }
+        let Some(metric) = self.registry.metric_of(id).map(|entry| entry.metric.clone()) else {
+            return;
+        };
+        for at in in_order(&series.times_ms, metric.kind) {
+            let time_ms = series.times_ms[at];
+            let taken = value_at(&series.values, at, &metric, Guard)
+                .and_then(|value| self.check_time(now_ms, time_ms).map(|()| value))
+                .and_then(|value| self.on_value(now_ms, id, metric.kind, time_ms, value));
+            match taken {
+                Ok(()) => accepted.samples += 1,
+                Err(reason) => accepted.refused.add(reason, 1),
+            }
+        }
+    }
+
+    fn check_time(&self, now_ms: u64, time_ms: u64) -> Result<(), Reason> {
+        if time_ms.saturating_add(self.settings.limits.lateness_max_ms) < now_ms {
+            return Err(Reason::TooOld);
+        }
+        if time_ms > now_ms.saturating_add(self.settings.limits.ahead_max_ms) {
+            return Err(Reason::TooNew);
+        }
+        Ok(())
+    }
+
+    fn on_value(&mut self, now_ms: u64, id: u32, kind: Kind, time_ms: u64, value: Value) -> Result<(), Reason> {
+        let Some(entry) = self.registry.series.get_mut(&id) else {
+            return Err(Reason::Undeclared);
+        };
+        entry.last_ms = entry.last_ms.max(now_ms);
+        if kind != Kind::Counter {
+            self.add(id, kind, time_ms, value);
+            return Ok(());
+        }
+        let before = entry.reading;
+        if before.is_some_and(|(before_ms, _)| time_ms <= before_ms) {
+            return Err(Reason::CounterOrder);
+        }
+        entry.reading = Some((time_ms, value.whole));
+        // The first reading of a counter only says where it stands.
+        let Some((_, before)) = before else { return Ok(()) };
+        let whole = value
+            .whole
+            .checked_sub(before)
+            .filter(|increment| *increment >= 0)
+            .ok_or(Reason::CounterReset)?;
+        self.add(
+            id,
+            kind,
+            time_ms,
+            Value {
+                whole,
+                real: to_real(whole),
+            },
+        );
+        Ok(())
+    }
+
+    /// Into the value's window while that is open, else into its interval, where it counts but is not judged.
+    fn add(&mut self, id: u32, kind: Kind, time_ms: u64, value: Value) {
+        let start_ms = time_ms - time_ms % u64::from(self.settings.window_ms);
+        let histogram = kind == Kind::Distribution;
+        let summary = if self.judged_through_ms.is_some_and(|through| start_ms >= through) {
+            self.windows.cell(start_ms, id, histogram)
+        } else {
+            self.counters.late += 1;
+            &mut self
+                .intervals
+                .row(start_ms, self.settings.summary_ms, id, histogram)
+                .summary
+        };
+        self.counters.sums_cut += u64::from(summary.record(value.whole, value.real));
+    }
+
+    fn judge_series(&mut self, id: u32, learnt: Option<Detector>, alarm: Alarm) {
+        let Some(entry) = self.registry.metric_of(id) else {
+            return;
+        };
+        let shape = Shape::of(entry.metric.kind, &entry.metric.role);
+        let detector = learnt
+            .filter(|learnt| learnt.shape == shape)
+            .unwrap_or_else(|| Detector::new(shape));
+        let (kind, scale, source) = (entry.metric.kind, scale_of(entry.metric.decimals), entry.source);
+        self.judged.insert(
+            id,
+            Judged {
+                detector: Box::new(detector),
+                alarm,
+                kind,
+                scale,
+                source,
+            },
+        );
+    }
+
+    fn read_detectors(&mut self, snapshot: Option<&[u8]>) -> BTreeMap<u32, Detector> {
+        let Some(snapshot) = snapshot else {
+            return BTreeMap::new();
+        };
+        checkpoint::detectors_from(snapshot, self.settings.window_ms).unwrap_or_else(|_refused| {
+            self.counters.detectors_refused += 1;
+            BTreeMap::new()
+        })
+    }
+
+    fn close_windows(&mut self, now_ms: u64) {
+        let Some(mut start_ms) = self.judged_through_ms else {
+            return;
+        };
+        let window_ms = u64::from(self.settings.window_ms);
+        let closed_ms = now_ms.saturating_sub(self.close_delay_ms());
+        if closed_ms.saturating_sub(start_ms) / window_ms > JUDGED_LATE_MAX {
+            start_ms = closed_ms - closed_ms % window_ms;
+            self.add_up_before(start_ms);
+            self.miss_windows();
+        }
+        while start_ms + window_ms <= closed_ms {
+            self.close_window(start_ms);
+            start_ms += window_ms;
+        }
+        self.judged_through_ms = Some(start_ms);
+    }
+
+    /// Adds windows to their intervals without judging them.
+    fn add_up_before(&mut self, before_ms: u64) {
+        while let Some((start_ms, cells)) = self.windows.take_oldest(before_ms) {
+            self.counters.windows_not_judged += 1;
+            for (id, summary) in cells {
+                self.merge(start_ms, id, &summary);
+            }
+        }
+    }
+
+    /// Nobody looked for a while: what the series did then is not known.
+    fn miss_windows(&mut self) {
+        for _ in 0..JUDGED_LATE_MAX {
+            for judged in self.judged.values_mut() {
+                judged.detector.skip(&mut judged.alarm);
+            }
+        }
+        self.tell_findings();
+    }
+
+    fn close_window(&mut self, start_ms: u64) {
+        let cells = self.windows.take(start_ms);
+        let end_ms = start_ms + u64::from(self.settings.window_ms);
+        let slot = Slot::at(start_ms, &self.settings.time_zone);
+        let mut verdicts: Vec<(u32, Kind, Verdict)> = Vec::with_capacity(self.judged.len());
+        for (id, judged) in &mut self.judged {
+            let source = usize::try_from(judged.source)
+                .ok()
+                .and_then(|at| self.registry.sources.get(at));
+            let read = source.is_some_and(|source| source.read_through_ms >= end_ms);
+            match judged.value(cells.get(id), read) {
+                Some(value) => {
+                    let verdict = judged
+                        .detector
+                        .step(&self.pace, slot, start_ms, value, &mut judged.alarm);
+                    verdicts.push((*id, judged.kind, verdict));
+                }
+                None => judged.detector.skip(&mut judged.alarm),
+            }
+        }
+        for (id, summary) in &cells {
+            self.merge(start_ms, *id, summary);
+        }
+        for (id, kind, verdict) in verdicts {
+            let row = self
+                .intervals
+                .row(start_ms, self.settings.summary_ms, id, kind == Kind::Distribution);
+            let level = matches!(kind, Kind::Gauge | Kind::Distribution);
+            row.score.get_or_insert_default().add(&verdict, level);
+        }
+        self.tell_findings();
+    }
+
+    fn merge(&mut self, start_ms: u64, id: u32, summary: &Summary) {
+        let row = self
+            .intervals
+            .row(start_ms, self.settings.summary_ms, id, summary.histogram.is_some());
+        self.counters.sums_cut += u64::from(row.summary.merge(summary));
+    }
+
+    fn tell_findings(&mut self) {
+        let news: Vec<_> = self
+            .judged
+            .iter_mut()
+            .filter_map(|(id, judged)| judged.alarm.take_news().map(|(finding, closed)| (*id, finding, closed)))
+            .collect();
+        for (id, finding, closed) in news {
+            self.say_birth();
+            self.counters.findings += u64::from(finding.revision == 1);
+            self.records
+                .extend(encode::finding_record(&self.registry, id, &finding, closed));
+        }
+    }
+
+    /// Keeps the memory bounded whatever a source reports.
+    fn bound_open(&mut self) {
+        if self.windows.open.len() > crate::window::WINDOWS_OPEN_MAX {
+            self.add_up_before(0);
+        }
+        if self.intervals.open.len() > self.settings.limits.open_intervals_max {
+            let intervals = self.intervals.drain_oldest(FLUSHED_EARLY);
+            self.counters.intervals_flushed_early += u64::try_from(intervals.len()).unwrap_or(0);
+            self.say_intervals(intervals);
+        }
+    }
+
+    fn flush(&mut self, now_ms: u64) {
+        let intervals = self
+            .intervals
+            .drain_closed(now_ms.saturating_sub(self.close_delay_ms()));
+        self.say_intervals(intervals);
+        let (windows, intervals) = (&self.windows, &self.intervals);
+        for id in self
+            .registry
+            .forget(now_ms, |id| windows.uses(id) || intervals.uses(id))
+        {
+            self.judged.remove(&id);
+        }
+        self.next_flush_ms = self.flush_after(now_ms);
+    }
+
+    fn say_intervals(&mut self, intervals: Vec<Interval>) {
+        let schema = self.say_birth();
+        self.records.extend(encode::block_records(schema, intervals));
+    }
+
+    /// A birth first in a generation, and whenever the dictionary changed.
+    fn say_birth(&mut self) -> u64 {
+        if let Some((schema, revision)) = self.schema
+            && revision == self.registry.revision
+        {
+            return schema;
+        }
+        let previous = if self.schema.is_none() { self.previous } else { None };
+        let birth = encode::birth(
+            &self.registry,
+            &self.settings.agent_version,
+            self.settings.window_ms,
+            previous,
+        );
+        let schema = birth.schema;
+        if self.schema.is_none_or(|(said, _)| said != schema) {
+            self.records.push(encode::birth_record(birth));
+        }
+        self.schema = Some((schema, self.registry.revision));
+        schema
+    }
+}
+
+impl Judged {
+    /// What of a window is judged, in whole numbers: of durations the 95th percentile, of readings the mean, of
+    /// increments the total. A source that was read and had no increments had none.
+    fn value(&self, cell: Option<&Summary>, read: bool) -> Option<f64> {
+        let cell = cell.filter(|cell| cell.count > 0);
+        match self.kind {
+            Kind::Distribution => cell?
+                .histogram
+                .as_ref()?
+                .quantile(0.95)
+                .map(|seconds| seconds * self.scale),
+            Kind::Gauge => cell?.mean(),
+            Kind::Counter => cell.map(|cell| to_real(cell.sum)),
+            Kind::Sum => cell.map(|cell| to_real(cell.sum)).or(read.then_some(0.0)),
+        }
+    }
+}
+
+fn bounds(limits: &Limits) -> Bounds {
+    let Limits {
+        sources_max,
+        metrics_max,
+        series_max,
+        ..
+    } = *limits;
+    Bounds {
+        sources_max,
+        metrics_max,
+        series_max,
+    }
+}
+
+/// Readings of a counter only make sense in the order of their times.
+fn in_order(times_ms: &[u64], kind: Kind) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..times_ms.len()).collect();
+    if kind == Kind::Counter {
+        order.sort_by_key(|at| times_ms[*at]);
+    }
+    order
 }

@@ -1,9 +1,9 @@
 //! The store's mind: from what collectors report to what is sent, told the time, without I/O.
 //!
 //! The path of a datum through this crate: a [`sample`] passes the [`guard`] and the [`registry`], falls into its
-//! [`window`], the windows of a minute become a [`summary`] interval, [`detect`] judges each window, [`encode`] turns
+//! `window`, the windows of a minute become a `summary` interval, `detect` judges each window, `encode` turns
 //! intervals and findings into records, and [`delivery`] says which record goes over the wire next and which may be
-//! forgotten. [`core`] is the state machine around all of it, [`checkpoint`] its memory across a kill.
+//! forgotten. [`core`] is the state machine around all of it, `checkpoint` its memory across a kill.
 //!
 //! Nothing here opens a file or a socket or asks for the time: `now_ms` is always an argument.
 
@@ -13,9 +13,14 @@ pub mod guard;
 pub mod tally;
 pub mod value;
 pub mod registry;
+mod window;
+mod summary;
+mod detect;
+mod encode;
+mod checkpoint;
 pub mod core;
 pub mod delivery;
 
-pub use crate::core::{Accepted, Core, Limits, RestoreError, Settings};
+pub use crate::core::{Accepted, Core, Counters, Limits, RestoreError, Settings};
 pub use crate::record::{HeldGap, NewRecord, RecordKind, Run};
 pub use crate::registry::{DeclareError, LabelPolicy, SourceKey};

@@ -58,6 +58,11 @@ impl Tally {
         self.0[reason as usize] += n;
     }
 
+    /// Counts what another tally counted.
+    pub fn add_all(&mut self, other: &Tally) {
+        self.0.iter_mut().zip(other.0).for_each(|(mine, more)| *mine += more);
+    }
+
     /// How many were dropped for this reason.
     pub fn of(&self, reason: Reason) -> u64 {
         self.0[reason as usize]

@@ -1,0 +1,176 @@
+//! What the detectors have learnt, as a snapshot: floats as they are, so that it comes back to the bit.
+
+use std::collections::BTreeMap;
+
+use super::{VERSION, decode, encode, malformed};
+use crate::core::RestoreError;
+use crate::detect::Detector;
+use crate::detect::baseline::Baseline;
+use crate::detect::calibrate::Calibration;
+use crate::detect::transform::Shape;
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct SnapshotProto {
+    #[prost(uint32, tag = "1")]
+    version: u32,
+    /// What was learnt of windows of another length is of no use.
+    #[prost(uint32, tag = "2")]
+    window_ms: u32,
+    #[prost(message, repeated, tag = "3")]
+    detectors: Vec<DetectorProto>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct DetectorProto {
+    #[prost(uint32, tag = "1")]
+    series: u32,
+    #[prost(uint32, tag = "2")]
+    shape: u32,
+    #[prost(float, repeated, tag = "3")]
+    day: Vec<f32>,
+    #[prost(float, repeated, tag = "4")]
+    variance: Vec<f32>,
+    #[prost(float, repeated, tag = "5")]
+    day_seen: Vec<f32>,
+    #[prost(float, repeated, tag = "6")]
+    week: Vec<f32>,
+    #[prost(uint32, repeated, tag = "7")]
+    week_seen: Vec<u32>,
+    /// Level, variance of all, windows seen; fast, slow, run of zeros, longest run.
+    #[prost(float, repeated, tag = "8")]
+    numbers: Vec<f32>,
+    /// Last slot of the day; windows with a value, windows missing, windows stale.
+    #[prost(uint32, repeated, tag = "9")]
+    counts: Vec<u32>,
+    /// Of each calibration: its bins, then the total.
+    #[prost(float, repeated, tag = "10")]
+    calibrations: Vec<f32>,
+}
+
+pub(crate) fn detectors_of<'a>(window_ms: u32, detectors: impl Iterator<Item = (u32, &'a Detector)>) -> Vec<u8> {
+    let detectors = detectors
+        .map(|(series, detector)| detector_proto(series, detector))
+        .collect();
+    encode(&SnapshotProto {
+        version: VERSION,
+        window_ms,
+        detectors,
+    })
+}
+
+pub(crate) fn detectors_from(bytes: &[u8], window_ms: u32) -> Result<BTreeMap<u32, Detector>, RestoreError> {
+    let snapshot: SnapshotProto = decode(bytes, |snapshot: &SnapshotProto| snapshot.version)?;
+    if snapshot.window_ms != window_ms {
+        return Err(malformed("it was learnt from windows of another length"));
+    }
+    snapshot
+        .detectors
+        .iter()
+        .map(|detector| detector_from(detector).ok_or_else(|| malformed("wrong size")))
+        .collect()
+}
+
+pub(crate) fn detector_proto(series: u32, detector: &Detector) -> DetectorProto {
+    let baseline = &detector.baseline;
+    let Detector {
+        fast,
+        slow,
+        zero_run,
+        zero_run_high,
+        seen,
+        missing,
+        stale,
+        ..
+    } = *detector;
+    DetectorProto {
+        series,
+        shape: match detector.shape {
+            Shape::Count => 1,
+            Shape::Depth => 2,
+            Shape::Level => 3,
+            Shape::Latency => 4,
+        },
+        day: baseline.day.to_vec(),
+        variance: baseline.variance.to_vec(),
+        day_seen: baseline.day_seen.to_vec(),
+        week: baseline.week.to_vec(),
+        week_seen: baseline.week_seen.iter().map(|seen| u32::from(*seen)).collect(),
+        numbers: vec![
+            baseline.level,
+            baseline.variance_all,
+            baseline.seen,
+            fast,
+            slow,
+            zero_run,
+            zero_run_high,
+        ],
+        counts: vec![u32::from(baseline.last_day), seen, missing, stale],
+        calibrations: detector
+            .calibrations
+            .iter()
+            .flat_map(|calibration| calibration.mass.iter().copied().chain([calibration.total]))
+            .collect(),
+    }
+}
+
+pub(crate) fn detector_from(proto: &DetectorProto) -> Option<(u32, Detector)> {
+    let shape = match proto.shape {
+        1 => Shape::Count,
+        2 => Shape::Depth,
+        3 => Shape::Level,
+        4 => Shape::Latency,
+        _ => return None,
+    };
+    let week_seen: Vec<u16> = proto
+        .week_seen
+        .iter()
+        .map(|seen| u16::try_from(*seen).unwrap_or(u16::MAX))
+        .collect();
+    let [level, variance_all, seen_windows, fast, slow, zero_run, zero_run_high] = proto.numbers[..] else {
+        return None;
+    };
+    let [last_day, seen, missing, stale] = proto.counts[..] else {
+        return None;
+    };
+    let baseline = Baseline {
+        day: array(&proto.day)?,
+        variance: array(&proto.variance)?,
+        day_seen: array(&proto.day_seen)?,
+        week: array(&proto.week)?,
+        week_seen: array(&week_seen)?,
+        level,
+        variance_all,
+        seen: seen_windows,
+        last_day: u8::try_from(last_day).ok()?,
+    };
+    let size = proto.calibrations.len() / 3;
+    let mut calibrations = proto.calibrations.chunks_exact(size.max(1)).map(calibration_from);
+    let calibrations = [calibrations.next()??, calibrations.next()??, calibrations.next()??];
+    Some((
+        proto.series,
+        Detector {
+            shape,
+            baseline,
+            calibrations,
+            fast,
+            slow,
+            zero_run,
+            zero_run_high,
+            seen,
+            missing,
+            stale,
+        },
+    ))
+}
+
+fn calibration_from(numbers: &[f32]) -> Option<Calibration> {
+    let (total, mass) = numbers.split_last()?;
+    Some(Calibration {
+        mass: array(mass)?,
+        total: *total,
+    })
+}
+
+fn array<T: Copy, const N: usize>(values: &[T]) -> Option<[T; N]> {
+    values.try_into().ok()
+}

@@ -1,0 +1,248 @@
+//! The first judge: how unlikely is what a series did in one window, seen from the store itself?
+//!
+//! In: one value a window, in order, or that it is missing; the half-hour of the site's local week.
+//! Out: a p-value, an effect, what was expected, and whether the alarm is on.
+//! It never looks ahead, never judges a window twice, and allocates nothing after it is made.
+//!
+//! Steps: [`transform`] makes the noise even, [`baseline`] forecasts, the residual feeds a point and two sustained
+//! statistics and a test for zeros in a row, [`calibrate`] ranks each among the series' own past, and [`alarm`] opens
+//! and closes findings. All transcendental functions are libm's, so that every machine computes the same bits.
+
+pub(crate) mod alarm;
+pub(crate) mod baseline;
+pub(crate) mod calibrate;
+pub(crate) mod slot;
+pub(crate) mod transform;
+#[cfg(test)]
+mod simulation;
+
+use tillwatch_feed::score::ScoreState;
+
+use alarm::{Alarm, Evidence};
+use baseline::Baseline;
+use calibrate::Calibration;
+use slot::{Pace, Slot};
+use transform::Shape;
+
+/// Weights of the newest window in the sustained statistics: a memory of 4 and of 16 windows.
+const FAST: f32 = 0.25;
+const SLOW: f32 = 0.0625;
+
+/// A single window counts at most so many standard deviations in the sustained statistics: alone it opens nothing.
+const SUSTAINED_CLIP: f32 = 6.0;
+
+/// A stream is judged when it is this old, and has seen this half-hour of the week at least half before.
+const DAYS_BEFORE_JUDGING: f32 = 3.0;
+
+/// Ranks are collected from this age on: before, most of the day is seen for the first time.
+const DAYS_BEFORE_RANKING: f32 = 1.0;
+
+/// Zeros in a row are weighed from this expected count on.
+const ZERO_RUN_MIN: f32 = 3.0;
+
+/// After so many windows without a value the sustained statistics start anew and the state is stale for as long as
+/// they need to fill.
+const STALE_AFTER: u32 = 30;
+const STALE_FOR: u32 = 16;
+
+/// What the judge says of one window.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Verdict {
+    pub(crate) state: ScoreState,
+    pub(crate) log10_p: f32,
+    /// In standard deviations, of the statistic that is least likely.
+    pub(crate) effect: f32,
+    /// In the metric's whole numbers.
+    pub(crate) expected: f64,
+    pub(crate) actual: f64,
+    pub(crate) alarm: bool,
+}
+
+/// What one series has taught so far.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Detector {
+    pub(crate) shape: Shape,
+    pub(crate) baseline: Baseline,
+    /// Of the point, the fast and the slow statistic.
+    pub(crate) calibrations: [Calibration; 3],
+    pub(crate) fast: f32,
+    pub(crate) slow: f32,
+    /// Expected count, in units of its noise, since the last value that was not zero.
+    pub(crate) zero_run: f32,
+    /// The largest such run that ended by itself, slowly forgotten.
+    pub(crate) zero_run_high: f32,
+    /// Windows with a value.
+    pub(crate) seen: u32,
+    /// Windows without one since.
+    pub(crate) missing: u32,
+    /// Windows left until the sustained statistics are full again.
+    pub(crate) stale: u32,
+}
+
+impl Detector {
+    pub(crate) fn new(shape: Shape) -> Detector {
+        Detector {
+            shape,
+            baseline: Baseline::new(),
+            calibrations: [Calibration::new(), Calibration::new(), Calibration::new()],
+            fast: 0.0,
+            slow: 0.0,
+            zero_run: 0.0,
+            zero_run_high: 0.0,
+            seen: 0,
+            missing: 0,
+            stale: 0,
+        }
+    }
+
+    /// The window had no value.
+    pub(crate) fn skip(&mut self, alarm: &mut Alarm) {
+        self.missing = self.missing.saturating_add(1);
+        if self.missing == STALE_AFTER {
+            self.fast = 0.0;
+            self.slow = 0.0;
+            self.zero_run = 0.0;
+            self.stale = STALE_FOR;
+            alarm.give_up();
+        }
+    }
+
+    /// Judges the window's value, then learns from it.
+    pub(crate) fn step(&mut self, pace: &Pace, slot: Slot, start_ms: u64, actual: f64, alarm: &mut Alarm) -> Verdict {
+        self.missing = 0;
+        let y = self.shape.forward(actual);
+        let forecast = self.baseline.forecast(pace, slot, y, self.shape.sd_min(y));
+        let expected = self.shape.inverse(forecast.mean, forecast.sd * forecast.sd);
+        let z = (y - forecast.mean) / forecast.sd;
+        self.sustain(z);
+        self.count_zeros(actual, expected, forecast.sd);
+        let state = self.state(pace, slot);
+        let (p, effect) = self.rank(z);
+        let evidence = self.evidence(pace, start_ms, p, effect, expected, actual);
+        if state == ScoreState::Ok {
+            alarm.step(&evidence);
+        }
+        self.learn(pace, slot, y - forecast.mean, forecast.sd, z, alarm.is_open());
+        let log10_p = if state == ScoreState::Warming {
+            0.0
+        } else {
+            single(libm::log10(f64::from(p)))
+        };
+        Verdict {
+            state,
+            log10_p,
+            effect,
+            expected,
+            actual,
+            alarm: alarm.is_open(),
+        }
+    }
+
+    fn state(&self, pace: &Pace, slot: Slot) -> ScoreState {
+        let old = to_f32(self.seen) >= DAYS_BEFORE_JUDGING * pace.windows_per_day;
+        if !old || !self.baseline.knows(pace, slot) {
+            ScoreState::Warming
+        } else if self.stale > 0 {
+            ScoreState::Stale
+        } else {
+            ScoreState::Ok
+        }
+    }
+
+    fn sustain(&mut self, z: f32) {
+        let z = z.clamp(-SUSTAINED_CLIP, SUSTAINED_CLIP);
+        self.fast += FAST * (z - self.fast);
+        self.slow += SLOW * (z - self.slow);
+    }
+
+    /// Source: of a Poisson count, the probability of no event where `n` are expected is exp(-n); noise beyond
+    /// Poisson's makes fewer independent events of it, by the variance on the transformed scale.
+    fn count_zeros(&mut self, actual: f64, expected: f64, sd: f32) {
+        if self.shape != Shape::Count {
+            return;
+        }
+        self.zero_run_high *= 0.999_995;
+        if actual > 0.0 {
+            self.zero_run_high = self.zero_run_high.max(self.zero_run);
+            self.zero_run = 0.0;
+        } else {
+            self.zero_run += single(expected.max(0.0)) / (sd * sd).max(1.0);
+        }
+    }
+
+    /// The sustained statistics with variance 1 if windows were independent.
+    fn standardized(&self) -> [f32; 2] {
+        let unit = |rate: f32| (rate / (2.0 - rate)).sqrt();
+        [self.fast / unit(FAST), self.slow / unit(SLOW)]
+    }
+
+    /// The combined p-value, and the effect of its least likely part.
+    fn rank(&self, z: f32) -> (f32, f32) {
+        let [fast, slow] = self.standardized();
+        let ranks = [
+            (self.calibrations[0].p(z.abs()), z),
+            (self.calibrations[1].p(fast.abs()), self.fast),
+            (self.calibrations[2].p(slow.abs()), self.slow),
+        ];
+        let effect = ranks
+            .iter()
+            .fold((1.0, z), |least, rank| if rank.0 < least.0 { *rank } else { least })
+            .1;
+        let [point, fast, slow] = ranks.map(|rank| rank.0);
+        let p = if self.zero_run > ZERO_RUN_MIN {
+            calibrate::combine(&[point, fast, slow, single(libm::exp(-f64::from(self.zero_run)))])
+        } else {
+            calibrate::combine(&[point, fast, slow])
+        };
+        (p, effect)
+    }
+
+    fn evidence(&self, pace: &Pace, start_ms: u64, p: f32, effect: f32, expected: f64, actual: f64) -> Evidence {
+        let [fast, slow] = self.standardized();
+        let zero_bar = alarm::ZERO_RUN_BAR.max(alarm::MARGIN * self.zero_run_high);
+        let severities = [
+            fast.abs() / self.calibrations[1].bar(),
+            slow.abs() / self.calibrations[2].bar(),
+            self.zero_run / zero_bar,
+        ];
+        let severity = severities.into_iter().fold(0.0, f32::max);
+        Evidence {
+            start_ms,
+            window_ms: pace.window_ms,
+            severity,
+            p,
+            effect,
+            expected,
+            actual,
+        }
+    }
+
+    fn learn(&mut self, pace: &Pace, slot: Slot, residual: f32, sd: f32, z: f32, open: bool) {
+        self.baseline.learn(pace, slot, residual, sd, open);
+        self.seen = self.seen.saturating_add(1);
+        self.stale = self.stale.saturating_sub(1);
+        // What is under alarm must not become the measure of alarms.
+        if !open && to_f32(self.seen) >= DAYS_BEFORE_RANKING * pace.windows_per_day {
+            let [fast, slow] = self.standardized();
+            for (calibration, statistic) in self.calibrations.iter_mut().zip([z, fast, slow]) {
+                calibration.learn(statistic.abs(), pace.rank_memory);
+            }
+        }
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "single precision is enough for what was learnt"
+)]
+pub(crate) fn single(value: f64) -> f32 {
+    value as f32
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "counts of windows stay far below 2^24 before they are compared"
+)]
+pub(crate) fn to_f32(count: u32) -> f32 {
+    count as f32
+}

@@ -1,0 +1,152 @@
+//! How rare is a statistic among the series' own past: a decayed histogram of its magnitude.
+//!
+//! In: magnitudes. Out: rank p-values, never smaller than the past can show; the bar for alarms; a combined p-value.
+//! There is no extrapolated tail: on tied data it would be wrong by far.
+
+use super::alarm::MARGIN;
+use super::single;
+
+/// Bins: the first for next to nothing, then each 12 % wider than the one before.
+pub(crate) const BINS: usize = 64;
+const LOWEST: f32 = 0.05;
+const LOG_RATIO: f64 = 0.113;
+
+/// The bar of a statistic is never below this.
+const BAR_MIN: f32 = 4.5;
+
+/// The rate that the bar is derived from, and the factor from there to one false alarm in months for even noise.
+const BAR_RATE: f32 = 1e-3;
+const BAR_FACTOR: f32 = 1.45;
+
+/// The past of one statistic.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Calibration {
+    pub(crate) mass: [f32; BINS],
+    pub(crate) total: f32,
+}
+
+impl Calibration {
+    pub(crate) fn new() -> Calibration {
+        Calibration {
+            mass: [0.0; BINS],
+            total: 0.0,
+        }
+    }
+
+    pub(crate) fn learn(&mut self, magnitude: f32, memory: f32) {
+        self.mass[place(magnitude).0] += 1.0;
+        self.total += 1.0;
+        if self.total >= memory {
+            self.mass.iter_mut().for_each(|mass| *mass *= 0.5);
+            self.total *= 0.5;
+        }
+    }
+
+    /// The share of the past that was at least as large; within a bin it is taken as even, in the lowest as tied.
+    pub(crate) fn p(&self, magnitude: f32) -> f32 {
+        let (bin, inside) = place(magnitude);
+        let above: f32 = self.mass[bin + 1..].iter().sum();
+        ((above + self.mass[bin] * (1.0 - inside) + 0.5) / (self.total + 1.0)).min(1.0)
+    }
+
+    /// What the statistic must exceed for an alarm: well beyond what it does once in a thousand windows, and beyond all
+    /// that is remembered.
+    pub(crate) fn bar(&self) -> f32 {
+        let mut above = 0.0;
+        let (mut rare, mut highest) = (0, None);
+        for (bin, mass) in self.mass.iter().enumerate().rev() {
+            above += mass;
+            if highest.is_none() && above >= 0.5 {
+                highest = Some(bin);
+            }
+            if above >= BAR_RATE * self.total {
+                rare = bin;
+                break;
+            }
+        }
+        BAR_MIN
+            .max(BAR_FACTOR * upper(rare))
+            .max(MARGIN * upper(highest.unwrap_or(0)))
+    }
+}
+
+/// The bin of a magnitude, and how far inside of it.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "clamped to the bins; NaN becomes 0"
+)]
+fn place(magnitude: f32) -> (usize, f32) {
+    if magnitude.is_nan() || magnitude < LOWEST {
+        return (0, 0.5);
+    }
+    let at = libm::log(f64::from(magnitude / LOWEST)) / LOG_RATIO + 1.0;
+    let bin = (at as usize).min(BINS - 1);
+    (bin, single(at - libm::floor(at)))
+}
+
+/// The upper edge of a bin.
+fn upper(bin: usize) -> f32 {
+    let bin = u32::try_from(bin).unwrap_or(0);
+    LOWEST * single(libm::exp(f64::from(bin) * LOG_RATIO))
+}
+
+/// One p-value from several that depend on each other.
+/// Source: Liu and Xie 2020, "Cauchy combination test".
+pub(crate) fn combine(p: &[f32]) -> f32 {
+    use std::f64::consts::PI;
+    let tangent = |p: &f32| libm::tan((0.5 - f64::from(p.clamp(1e-12, 0.99))) * PI);
+    let mean = p.iter().map(tangent).sum::<f64>() / p.iter().map(|_| 1.0).sum::<f64>().max(1.0);
+    single(0.5 - libm::atan(mean) / PI).clamp(1e-12, 1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranks_are_shares_of_the_past() {
+        let mut calibration = Calibration::new();
+        for n in 1..=10_000_u16 {
+            calibration.learn(f32::from(n) / 1_000.0, 1e9);
+        }
+        for (magnitude, share) in [(9.5, 0.05), (9.9, 0.01), (5.0, 0.5), (0.0, 1.0)] {
+            let p = calibration.p(magnitude);
+            assert!(
+                (p - share).abs() < share * 0.15 + 0.002,
+                "{magnitude}: {p} is not {share}"
+            );
+        }
+        assert!(
+            calibration.p(1e9) > 1.0 / 25_000.0,
+            "nothing is rarer than the past can show"
+        );
+        assert!(calibration.p(f32::NAN) > 0.9);
+    }
+
+    #[test]
+    fn a_constant_series_is_neither_likely_nor_rare() {
+        let mut calibration = Calibration::new();
+        (0..1_000).for_each(|_| calibration.learn(0.0, 1e9));
+        assert!((calibration.p(0.0) - 0.5).abs() < 0.01);
+        assert!((calibration.bar() - BAR_MIN).abs() < 1e-6);
+    }
+
+    #[test]
+    fn the_past_fades() {
+        let mut calibration = Calibration::new();
+        (0..1_000).for_each(|_| calibration.learn(20.0, 1_000.0));
+        let before = calibration.bar();
+        (0..12_000).for_each(|_| calibration.learn(1.0, 1_000.0));
+        assert!(before > 20.0 && calibration.bar() < 5.0);
+    }
+
+    #[test]
+    fn equal_ranks_combine_to_themselves() {
+        for p in [0.5, 0.05, 1e-4] {
+            assert!((combine(&[p, p, p]) - p).abs() < p * 0.01);
+        }
+        assert!(combine(&[1.0, 1.0, 1e-6]) < 1e-5);
+        assert!(combine(&[1.0, 1.0, 1.0]) > 0.9);
+    }
+}

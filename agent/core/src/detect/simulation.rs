@@ -1,0 +1,278 @@
+//! The judge on simulated stores, from printed seeds: is a p-value what it says, is an incident found, how often is
+//! there a finding without one?
+
+use jiff::tz::TimeZone;
+
+use super::*;
+
+const WINDOW_MS: u32 = 10_000;
+const DAY: usize = 8_640;
+/// A Monday at midnight UTC.
+const START_MS: u64 = 1_767_571_200_000;
+
+struct Random(u64);
+
+impl Random {
+    fn uniform(&mut self) -> f64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        let bits = self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 12;
+        (bits as f64 + 0.5) / (1_u64 << 52) as f64
+    }
+
+    fn normal(&mut self) -> f64 {
+        libm::sqrt(-2.0 * libm::log(self.uniform())) * libm::cos(std::f64::consts::TAU * self.uniform())
+    }
+
+    fn poisson(&mut self, mean: f64) -> f64 {
+        let (mut product, mut n) = (self.uniform(), 0.0);
+        let limit = libm::exp(-mean);
+        while product > limit {
+            product *= self.uniform();
+            n += 1.0;
+        }
+        n
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    /// Sales in a window: about 3 by day, more on Saturdays, none by night.
+    Sales,
+    /// The same in cents.
+    Amount,
+    /// 95th percentile of durations, in microseconds.
+    Latency,
+    /// Mean depth of a queue, about 4.
+    Queue,
+    /// Share of a processor in use, in hundredths of a percent.
+    Processor,
+}
+
+const KINDS: [Kind; 5] = [Kind::Sales, Kind::Amount, Kind::Latency, Kind::Queue, Kind::Processor];
+
+impl Kind {
+    fn shape(self) -> Shape {
+        match self {
+            Kind::Sales | Kind::Amount => Shape::Count,
+            Kind::Latency => Shape::Latency,
+            Kind::Queue => Shape::Depth,
+            Kind::Processor => Shape::Level,
+        }
+    }
+}
+
+/// A simulated series; `factor` is what an incident does to it.
+struct Series {
+    kind: Kind,
+    random: Random,
+    day_factor: f64,
+    slow: f64,
+}
+
+impl Series {
+    fn value(&mut self, window: usize, factor: f64) -> f64 {
+        if window % DAY == 0 {
+            self.day_factor = libm::exp(0.08 * self.random.normal());
+        }
+        let load = load(window) * self.day_factor;
+        let r = &mut self.random;
+        match self.kind {
+            Kind::Sales => r.poisson(3.0 * load * factor),
+            Kind::Amount => {
+                let baskets = r.poisson(3.0 * load * factor);
+                (0..baskets as usize)
+                    .map(|_| (2_000.0 * libm::exp(0.7 * r.normal())).round())
+                    .sum()
+            }
+            Kind::Latency => {
+                self.slow = 0.7 * self.slow + 0.1 * r.normal();
+                (80_000.0 * factor * libm::exp(0.3 * load + self.slow + 0.2 * r.normal())).round()
+            }
+            Kind::Queue => {
+                self.slow = 0.8 * self.slow + 0.3 * r.normal();
+                let mean = 4.0 * (0.3 + load) * libm::exp(self.slow) * factor;
+                (0..6).map(|_| r.poisson(mean)).sum::<f64>() / 6.0
+            }
+            Kind::Processor => {
+                self.slow = 0.9 * self.slow + 100.0 * r.normal();
+                (1_500.0 + 2_000.0 * load * factor + self.slow + 150.0 * r.normal()).clamp(0.0, 10_000.0)
+            }
+        }
+    }
+}
+
+/// A store's day: closed from 21 to 7, peaks at noon and at 17; Saturdays are busy, Sundays closed.
+fn load(window: usize) -> f64 {
+    let (hour, weekday) = ((window % DAY) as f64 / 360.0, window / DAY % 7);
+    if !(7.0..21.0).contains(&hour) || weekday == 6 {
+        return 0.0;
+    }
+    let bump = |at: f64| libm::exp(-(hour - at) * (hour - at) / 4.0);
+    (0.5 + 0.6 * bump(12.0) + 0.7 * bump(17.0)) * if weekday == 5 { 1.3 } else { 1.0 }
+}
+
+struct Run {
+    detector: Detector,
+    alarm: Alarm,
+    series: Series,
+    pace: Pace,
+    window: usize,
+    findings: Vec<u64>,
+}
+
+impl Run {
+    fn new(kind: Kind, seed: u64) -> Run {
+        Run {
+            detector: Detector::new(kind.shape()),
+            alarm: Alarm::default(),
+            series: Series {
+                kind,
+                random: Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15)),
+                day_factor: 1.0,
+                slow: 0.0,
+            },
+            pace: Pace::new(WINDOW_MS),
+            window: 0,
+            findings: Vec::new(),
+        }
+    }
+
+    fn step(&mut self, factor: f64) -> Verdict {
+        let start_ms = START_MS + self.window as u64 * u64::from(WINDOW_MS);
+        let value = self.series.value(self.window, factor);
+        let slot = Slot::at(start_ms, &TimeZone::UTC);
+        let verdict = self.detector.step(&self.pace, slot, start_ms, value, &mut self.alarm);
+        if let Some((finding, false)) = self.alarm.take_news()
+            && finding.revision == 1
+        {
+            self.findings.push(start_ms);
+        }
+        self.window += 1;
+        verdict
+    }
+
+    fn clean(&mut self, windows: usize) -> Vec<Verdict> {
+        (0..windows).map(|_| self.step(1.0)).collect()
+    }
+}
+
+#[test]
+fn on_clean_data_p_values_are_what_they_say_and_findings_are_rare() {
+    let (mut findings, mut days) = (0, 0);
+    for kind in KINDS {
+        let (mut at_05, mut at_01, mut n) = (0.0, 0.0, 0.0);
+        let mut of_kind = 0;
+        for seed in 1..=3 {
+            let mut run = Run::new(kind, seed);
+            run.clean(14 * DAY);
+            let judged = run.clean(7 * DAY);
+            assert!(
+                judged.iter().all(|verdict| verdict.state == ScoreState::Ok),
+                "{kind:?} is still warming"
+            );
+            let below = |limit: f64| {
+                judged
+                    .iter()
+                    .filter(|verdict| f64::from(verdict.log10_p) <= libm::log10(limit))
+                    .count()
+            };
+            at_05 += below(0.05) as f64;
+            at_01 += below(0.01) as f64;
+            n += judged.len() as f64;
+            of_kind += run.findings.len();
+            days += 14;
+        }
+        println!(
+            "{kind:?} seeds 1..=3: p<=.05 {:.4}, p<=.01 {:.4}, {of_kind} findings in 42 judged days",
+            at_05 / n,
+            at_01 / n
+        );
+        assert!((0.025..=0.1).contains(&(at_05 / n)), "{kind:?} at .05");
+        assert!((0.005..=0.02).contains(&(at_01 / n)), "{kind:?} at .01");
+        findings += of_kind;
+    }
+    let per_store_day = 30.0 * f64::from(u32::try_from(findings).unwrap()) / f64::from(days);
+    println!("{findings} findings in {days} series-days: {per_store_day:.2} per day of a store with 30 series");
+    assert!(per_store_day <= 2.0);
+}
+
+/// Windows from the start of a 45-minute incident on the third Thursday at 11:30 to the finding.
+fn delay(kind: Kind, seed: u64, factor: f64) -> Option<usize> {
+    let mut run = Run::new(kind, seed);
+    run.clean(17 * DAY + 11 * 360 + 180);
+    run.findings.clear();
+    let start = run.window;
+    for _ in 0..270 {
+        run.step(factor);
+    }
+    run.findings
+        .first()
+        .map(|at| ((at - START_MS) / u64::from(WINDOW_MS)) as usize - start + 1)
+}
+
+#[test]
+fn a_slow_service_a_full_queue_and_missing_sales_are_found() {
+    let cases = [
+        (Kind::Latency, 3.0, 5),
+        (Kind::Queue, 5.0, 8),
+        (Kind::Sales, 0.0, 30),
+        (Kind::Sales, 0.5, 180),
+        (Kind::Amount, 0.5, 270),
+        (Kind::Processor, 2.5, 20),
+    ];
+    for (kind, factor, windows_max) in cases {
+        let delays: Vec<Option<usize>> = (11..=15).map(|seed| delay(kind, seed, factor)).collect();
+        println!("{kind:?} times {factor}, seeds 11..=15: found after {delays:?} windows");
+        let found = delays
+            .iter()
+            .filter(|delay| delay.is_some_and(|windows| windows <= windows_max))
+            .count();
+        assert!(found >= 4, "{kind:?} times {factor}: {delays:?}");
+    }
+}
+
+#[test]
+fn a_rest_of_the_past_and_a_restart_change_no_bit() {
+    let mut run = Run::new(Kind::Latency, 5);
+    run.clean(4 * DAY);
+    let mut copy = super::super::checkpoint::detector_from(&super::super::checkpoint::detector_proto(1, &run.detector))
+        .unwrap()
+        .1;
+    for window in 0..500_u32 {
+        let slot = Slot { day: 3, week: 3 };
+        let value = f64::from(window % 7) * 10_000.0;
+        let mut alarm = run.alarm;
+        let before = run.detector.step(&run.pace, slot, 0, value, &mut run.alarm);
+        assert_eq!(copy.step(&run.pace, slot, 0, value, &mut alarm), before);
+    }
+    assert_eq!(copy, run.detector);
+}
+
+#[test]
+fn the_first_scores_do_not_depend_on_what_comes_later() {
+    let mut whole = Run::new(Kind::Queue, 9);
+    let all: Vec<Verdict> = whole.clean(9 * DAY);
+    let mut prefix = Run::new(Kind::Queue, 9);
+    assert_eq!(prefix.clean(8 * DAY), all[..8 * DAY]);
+}
+
+#[test]
+fn a_series_fits_into_four_kilobytes() {
+    let bytes = std::mem::size_of::<Detector>();
+    println!("{bytes} bytes a series");
+    assert!(bytes <= 4_096);
+}
+
+#[test]
+fn wild_values_leave_the_judge_sound() {
+    let mut run = Run::new(Kind::Amount, 3);
+    run.clean(DAY);
+    for value in [f64::MAX, -1e18, 9.2e18, 0.0, -1.0] {
+        let slot = Slot { day: 3, week: 3 };
+        let verdict = run.detector.step(&run.pace, slot, 0, value, &mut run.alarm);
+        assert!(verdict.log10_p.is_finite() && verdict.effect.is_finite() && verdict.expected.is_finite());
+    }
+    assert!(run.clean(DAY).iter().all(|verdict| verdict.effect.is_finite()));
+}

@@ -1,0 +1,53 @@
+//! Windows of event time that are not judged yet: a few seconds of values, by series.
+//!
+//! In: values. Out: the summaries of a window, once, when its time has come.
+
+use std::collections::BTreeMap;
+
+use tillwatch_feed::summary::Summary;
+
+/// Windows open at once; a clock that jumps must not fill the memory.
+pub(crate) const WINDOWS_OPEN_MAX: usize = 64;
+
+/// What the series did in one window.
+pub(crate) type Cells = BTreeMap<u32, Summary>;
+
+/// The open windows by their start.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Windows {
+    pub(crate) open: BTreeMap<u64, Cells>,
+}
+
+impl Windows {
+    /// The summary of a series in the window that starts at `start_ms`.
+    pub(crate) fn cell(&mut self, start_ms: u64, series: u32, histogram: bool) -> &mut Summary {
+        let cells = self.open.entry(start_ms).or_default();
+        cells.entry(series).or_insert_with(|| empty(histogram))
+    }
+
+    pub(crate) fn take(&mut self, start_ms: u64) -> Cells {
+        self.open.remove(&start_ms).unwrap_or_default()
+    }
+
+    /// The oldest window when it starts before `before_ms`, or when there are too many.
+    pub(crate) fn take_oldest(&mut self, before_ms: u64) -> Option<(u64, Cells)> {
+        let start_ms = *self.open.first_key_value()?.0;
+        if start_ms < before_ms || self.open.len() > WINDOWS_OPEN_MAX {
+            self.open.pop_first()
+        } else {
+            None
+        }
+    }
+
+    pub(crate) fn uses(&self, series: u32) -> bool {
+        self.open.values().any(|cells| cells.contains_key(&series))
+    }
+}
+
+pub(crate) fn empty(histogram: bool) -> Summary {
+    if histogram {
+        Summary::with_histogram()
+    } else {
+        Summary::default()
+    }
+}
