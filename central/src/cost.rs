@@ -88,10 +88,15 @@ pub fn price(question: &Question<'_>) -> Answer {
     let control = Columns::sum(question.unaffected_columns.iter().copied(), None);
     let without_unaffected = sums.unaffected.baseline < UNAFFECTED_SHARE_MIN * sums.group.baseline;
     let control = (!without_unaffected).then_some(&control);
-    let Some(errors) = Errors::of(question, control) else {
+    let Some(mut errors) = Errors::of(question, control) else {
         return Answer::without(PriceState::Learning, &sums);
     };
-    let estimate = estimate(question, &sums, &errors, control);
+    let mut estimate = estimate(question, &sums, &errors, control);
+    if estimate.distinctness >= DISTINCT_KEEP {
+        // Today can only make a loss less sure, so that it is asked last.
+        errors.scale_to_today(question);
+        estimate = self::estimate(question, &sums, &errors, control);
+    }
     answer(question, &sums, estimate, without_unaffected)
 }
 
@@ -131,8 +136,15 @@ impl Sums {
 
     fn no_price(&self, question: &Question<'_>) -> Option<PriceState> {
         if self.selling_sites == 0 {
-            let silent = question.group.iter().all(|&site| question.sales[site].heard_ms() < question.start_ms);
-            return Some(if silent { PriceState::Learning } else { PriceState::NoSales });
+            let silent = question
+                .group
+                .iter()
+                .all(|&site| question.sales[site].heard_ms() < question.start_ms);
+            return Some(if silent {
+                PriceState::Learning
+            } else {
+                PriceState::NoSales
+            });
         }
         if 2 * self.learning_sites > self.selling_sites {
             return Some(PriceState::Learning);
@@ -153,11 +165,16 @@ fn site_sums(question: &Question<'_>, site: usize) -> (Tally, Option<f64>, u64) 
     let (mut tally, mut usual, mut known) = (Tally::default(), None, 0);
     let mut line = BaselineLine::default();
     for minute in question.start_ms / MINUTE_MS..question.end_ms / MINUTE_MS {
-        let Some(baseline) = line.at(sales, minute, question.start_ms) else { continue };
+        let Some(baseline) = line.at(sales, minute, question.start_ms) else {
+            continue;
+        };
         *usual.get_or_insert(0.0) += baseline;
         if let Some(actual) = sales.minute(minute) {
             known += 1;
-            tally += Tally { actual: f64::from(actual), baseline };
+            tally += Tally {
+                actual: f64::from(actual),
+                baseline,
+            };
         }
     }
     (tally, usual, known)
@@ -186,7 +203,11 @@ fn estimate(question: &Question<'_>, sums: &Sums, errors: &Errors, control: Opti
     let recent = control.map_or(1.0, |control| placebo::ratio(control.tally(quarter - 8, 8), 1.0));
     let unaffected_ratio = control.map_or(1.0, |_| placebo::ratio(sums.unaffected, recent));
     let own_ratio = errors.correction(placebo::before(question.group_columns, control, quarter));
-    let scale = if sums.reporting_share >= EXTRAPOLATE_SHARE_MIN { 1.0 / sums.reporting_share } else { 1.0 };
+    let scale = if sums.reporting_share >= EXTRAPOLATE_SHARE_MIN {
+        1.0 / sums.reporting_share
+    } else {
+        1.0
+    };
     let expected = sums.group.baseline * unaffected_ratio * own_ratio * scale;
     let actual = sums.group.actual * scale;
     let wide = if control.is_none() { NO_UNAFFECTED_WIDENING } else { 1.0 };
@@ -221,7 +242,11 @@ impl Estimate {
 }
 
 fn answer(question: &Question<'_>, sums: &Sums, estimate: Estimate, without_unaffected: bool) -> Answer {
-    let bar = if question.was_distinct { DISTINCT_KEEP } else { DISTINCT_MIN };
+    let bar = if question.was_distinct {
+        DISTINCT_KEEP
+    } else {
+        DISTINCT_MIN
+    };
     let distinct = estimate.lost_lower > 0.0 && estimate.distinctness >= bar && estimate.basket_minor > 0.0;
     let state = match (distinct, without_unaffected) {
         (false, _) => PriceState::NotDistinguishable,
@@ -230,11 +255,15 @@ fn answer(question: &Question<'_>, sums: &Sums, estimate: Estimate, without_unaf
     };
     let mut answer = Answer::without(state, sums);
     if sums.dark_sites > 0 && sums.reporting_share >= EXTRAPOLATE_SHARE_MIN {
-        answer.notes.push("the silent sites are taken to have lost like the others".to_owned());
+        answer
+            .notes
+            .push("the silent sites are taken to have lost like the others".to_owned());
     }
     if without_unaffected {
         answer.unaffected_sites_used = 0;
-        answer.notes.push("no unaffected stores: expected sales come from the past alone".to_owned());
+        answer
+            .notes
+            .push("no unaffected stores: expected sales come from the past alone".to_owned());
     }
     answer.cost = distinct.then(|| money(&estimate, question.currency));
     answer.estimate = Some(estimate);
@@ -251,7 +280,10 @@ fn money(estimate: &Estimate, currency: &str) -> Cost {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "saturates; no chain sells for 2^63 minor units an incident")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "saturates; no chain sells for 2^63 minor units an incident"
+)]
 fn minor(amount: f64) -> i64 {
     amount.round() as i64
 }
@@ -260,7 +292,10 @@ impl Answer {
     fn without(state: PriceState, sums: &Sums) -> Answer {
         let mut notes = Vec::new();
         if sums.dark_sites > 0 {
-            notes.push(format!("{} affected sites are silent: their exposure is unknown", sums.dark_sites));
+            notes.push(format!(
+                "{} affected sites are silent: their exposure is unknown",
+                sums.dark_sites
+            ));
         }
         notes.extend(match state {
             PriceState::Learning => Some("learning: too little history of sales for a price".to_owned()),
@@ -271,6 +306,13 @@ impl Answer {
             _ => None,
         });
         let unaffected_sites_used = sums.unaffected_sites;
-        Answer { state, cost: None, estimate: None, unaffected_sites_used, dark_sites: sums.dark_sites, notes }
+        Answer {
+            state,
+            cost: None,
+            estimate: None,
+            unaffected_sites_used,
+            dark_sites: sums.dark_sites,
+            notes,
+        }
     }
 }

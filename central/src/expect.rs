@@ -67,7 +67,6 @@ impl std::ops::AddAssign for Tally {
     }
 }
 
-
 impl SiteSales {
     pub fn new(zone: TimeZone) -> SiteSales {
         SiteSales {
@@ -102,11 +101,15 @@ impl SiteSales {
         self.sells = true;
         if let Some(count) = self.minute_mut(start_ms / MINUTE_MS) {
             let before = if *count == UNKNOWN { 0 } else { *count };
-            *count = before.saturating_add(u16::try_from(transactions).unwrap_or(UNKNOWN)).min(UNKNOWN - 1);
+            *count = before
+                .saturating_add(u16::try_from(transactions).unwrap_or(UNKNOWN))
+                .min(UNKNOWN - 1);
         }
         let local = self.local_ms(start_ms) / QUARTER_MS;
         let quarter = self.quarter_mut(local);
-        quarter.map(|quarter| quarter.transactions = quarter.transactions.saturating_add(transactions)).is_some()
+        quarter
+            .map(|quarter| quarter.transactions = quarter.transactions.saturating_add(transactions))
+            .is_some()
     }
 
     /// Adds money to the interval that began then; false when it is too long ago.
@@ -116,7 +119,9 @@ impl SiteSales {
         }
         let local = self.local_ms(start_ms) / QUARTER_MS;
         let quarter = self.quarter_mut(local);
-        quarter.map(|quarter| quarter.amount_minor = quarter.amount_minor.saturating_add(amount_minor)).is_some()
+        quarter
+            .map(|quarter| quarter.amount_minor = quarter.amount_minor.saturating_add(amount_minor))
+            .is_some()
     }
 
     /// Transactions of a quarter of the past as the archive kept it; it counts as reported throughout.
@@ -172,9 +177,13 @@ impl SiteSales {
     fn same_weekdays(&self, at: u64, before: u64) -> Option<f64> {
         let mut values = [0.0; 2 * WEEKS_USED as usize];
         let mut found = 0;
-        let weeks = (1..=WEEKS_USED).flat_map(|week| [at.checked_sub(week * WEEK_QUARTERS), Some(at + week * WEEK_QUARTERS)]);
+        let weeks =
+            (1..=WEEKS_USED).flat_map(|week| [at.checked_sub(week * WEEK_QUARTERS), Some(at + week * WEEK_QUARTERS)]);
         for other in weeks.flatten().filter(|&other| other < before) {
-            let Some(quarter) = self.known(other).filter(|quarter| quarter.covered.count_ones() >= COVERED_MIN) else {
+            let Some(quarter) = self
+                .known(other)
+                .filter(|quarter| quarter.covered.count_ones() >= COVERED_MIN)
+            else {
                 continue;
             };
             values[found] = f64::from(quarter.transactions) * 15.0 / f64::from(quarter.covered.count_ones());
@@ -188,7 +197,9 @@ impl SiteSales {
         let at = self.local_ms(now_ms) / QUARTER_MS;
         let reported = |week: &u64| {
             let newest = at.saturating_sub(week * WEEK_QUARTERS);
-            (newest..newest + WEEK_QUARTERS).step_by(4).any(|quarter| self.known(quarter).is_some_and(|q| q.covered != 0))
+            (newest..newest + WEEK_QUARTERS)
+                .step_by(4)
+                .any(|quarter| self.known(quarter).is_some_and(|q| q.covered != 0))
         };
         (1..=WEEKS_USED).filter(reported).count()
     }
@@ -199,20 +210,34 @@ impl SiteSales {
     }
 
     fn quarter_mut(&mut self, quarter: u64) -> Option<&mut Quarter> {
-        advance(&mut self.quarters, &mut self.newest_quarter, quarter, QUARTERS_KEPT, Quarter::default());
+        advance(
+            &mut self.quarters,
+            &mut self.newest_quarter,
+            quarter,
+            QUARTERS_KEPT,
+            Quarter::default(),
+        );
         let kept = quarter + QUARTERS_KEPT > self.newest_quarter;
         kept.then(|| &mut self.quarters[index(quarter, QUARTERS_KEPT)])
     }
 
     fn minute_mut(&mut self, minute: u64) -> Option<&mut u16> {
-        advance(&mut self.minutes, &mut self.newest_minute, minute, MINUTES_KEPT, UNKNOWN);
+        advance(
+            &mut self.minutes,
+            &mut self.newest_minute,
+            minute,
+            MINUTES_KEPT,
+            UNKNOWN,
+        );
         let kept = minute + MINUTES_KEPT > self.newest_minute;
         kept.then(|| &mut self.minutes[index(minute, MINUTES_KEPT)])
     }
 
     /// Milliseconds of the local calendar; the hour that is there twice in autumn adds to the same slots.
     pub fn local_ms(&self, utc_ms: u64) -> u64 {
-        let Ok(timestamp) = i64::try_from(utc_ms).map_err(|_| ()).and_then(|ms| Timestamp::from_millisecond(ms).map_err(|_| ()))
+        let Ok(timestamp) = i64::try_from(utc_ms)
+            .map_err(|_| ())
+            .and_then(|ms| Timestamp::from_millisecond(ms).map_err(|_| ()))
         else {
             return utc_ms;
         };
@@ -236,7 +261,10 @@ fn advance<T: Clone>(ring: &mut Vec<T>, newest: &mut u64, at: u64, kept: u64, em
     *newest = at.max(*newest);
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "smaller than the ring, which is in memory")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "smaller than the ring, which is in memory"
+)]
 fn index(at: u64, kept: u64) -> usize {
     (at % kept) as usize
 }
@@ -244,20 +272,30 @@ fn index(at: u64, kept: u64) -> usize {
 /// Mean without the smallest and the largest when there are four or more; one or two days off do no harm.
 fn trimmed_mean(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
-    let trim = if values.len() >= 7 { 2 } else { usize::from(values.len() >= 4) };
+    let trim = if values.len() >= 7 {
+        2
+    } else {
+        usize::from(values.len() >= 4)
+    };
     let kept = &values[trim..values.len() - trim];
     kept.iter().sum::<f64>() / f64::from(u32::try_from(kept.len()).unwrap_or(u32::MAX))
 }
 
 /// The baselines of the minutes of a quarter: lines between the middles of the quarters.
 pub fn minute_baselines(sales: &SiteSales, quarter_ms: u64, before_ms: u64) -> [Option<f64>; 15] {
-    let Some(here) = sales.baseline(quarter_ms, before_ms) else { return [None; 15] };
+    let Some(here) = sales.baseline(quarter_ms, before_ms) else {
+        return [None; 15];
+    };
     let left = sales.baseline(quarter_ms - QUARTER_MS, before_ms).unwrap_or(here);
     let right = sales.baseline(quarter_ms + QUARTER_MS, before_ms).unwrap_or(here);
     std::array::from_fn(|minute| {
         #[expect(clippy::cast_precision_loss, reason = "0 to 14")]
         let within = minute as f64 + 0.5;
-        let (other, weight) = if within < 7.5 { (left, 7.5 - within) } else { (right, within - 7.5) };
+        let (other, weight) = if within < 7.5 {
+            (left, 7.5 - within)
+        } else {
+            (right, within - 7.5)
+        };
         Some((here + (other - here) * weight / 15.0) / 15.0)
     })
 }
@@ -281,7 +319,13 @@ mod tests {
     fn the_past_of_the_same_weekday_is_expected_and_one_odd_week_does_no_harm() {
         let mut sales = SiteSales::new(TimeZone::UTC);
         for week in 0..5 {
-            week_of(&mut sales, week, |quarter| if week == 2 { 0 } else { 10 + u32::from(quarter / 96 == 1) * 5 });
+            week_of(&mut sales, week, |quarter| {
+                if week == 2 {
+                    0
+                } else {
+                    10 + u32::from(quarter / 96 == 1) * 5
+                }
+            });
         }
         let now = MONDAY + 5 * WEEK_QUARTERS * QUARTER_MS;
         assert_eq!(sales.baseline(now + 40 * QUARTER_MS, now), Some(10.0));
@@ -294,7 +338,10 @@ mod tests {
         sales.cover(MONDAY, MINUTE_MS);
         sales.cover(MONDAY + 3 * MINUTE_MS, MINUTE_MS);
         let first = MONDAY / MINUTE_MS;
-        assert_eq!((sales.minute(first), sales.minute(first + 1), sales.minute(first + 4)), (Some(0), None, None));
+        assert_eq!(
+            (sales.minute(first), sales.minute(first + 1), sales.minute(first + 4)),
+            (Some(0), None, None)
+        );
         sales.add_transactions(MONDAY + MINUTE_MS, 3);
         sales.cover(MONDAY + MINUTE_MS, MINUTE_MS);
         sales.add_transactions(MONDAY + MINUTE_MS, 2);
@@ -307,7 +354,10 @@ mod tests {
     fn two_weeks_are_too_few_for_leaving_one_out_and_silent_weeks_do_not_count() {
         let mut sales = SiteSales::new(TimeZone::UTC);
         week_of(&mut sales, 0, |_| 10);
-        assert_eq!(sales.baseline(MONDAY + 700 * QUARTER_MS, MONDAY + 700 * QUARTER_MS), None);
+        assert_eq!(
+            sales.baseline(MONDAY + 700 * QUARTER_MS, MONDAY + 700 * QUARTER_MS),
+            None
+        );
         week_of(&mut sales, 3, |_| 20);
         let now = MONDAY + 4 * WEEK_QUARTERS * QUARTER_MS;
         assert_eq!(sales.baseline(now + 8 * QUARTER_MS, now), Some(15.0));
@@ -340,6 +390,9 @@ mod tests {
         sales.cover(MONDAY + QUARTERS_KEPT * QUARTER_MS, MINUTE_MS);
         assert_eq!((sales.quarter(MONDAY), sales.minute(MONDAY / MINUTE_MS)), (None, None));
         assert!(!sales.add_transactions(MONDAY, 5));
-        assert_eq!(sales.quarter(MONDAY + QUARTERS_KEPT * QUARTER_MS), Some((0, 0, 1.0 / 15.0)));
+        assert_eq!(
+            sales.quarter(MONDAY + QUARTERS_KEPT * QUARTER_MS),
+            Some((0, 0, 1.0 / 15.0))
+        );
     }
 }

@@ -43,7 +43,8 @@ use tillwatch_feed::topic::SiteId;
 
 /// An interval that begins this long after event time comes from a wrong clock and is left out.
 pub const FUTURE_MAX_MS: u64 = 24 * 60 * MINUTE_MS;
-/// Silence is judged only while event time goes on in smaller steps: in a replay, sites come one after the other.
+/// Silence is judged only after event time has gone on in smaller steps for long enough to see it: in a replay, time
+/// jumps and sites come one after the other.
 const PACE_MAX_MS: u64 = 5 * MINUTE_MS;
 /// An interval this long before event time is late and makes prices stale.
 const LATE_MS: u64 = 3 * MINUTE_MS;
@@ -65,7 +66,9 @@ pub struct ImpactSettings {
 
 impl Default for ImpactSettings {
     fn default() -> Self {
-        ImpactSettings { silent_after_ms: 10 * MINUTE_MS }
+        ImpactSettings {
+            silent_after_ms: 10 * MINUTE_MS,
+        }
     }
 }
 
@@ -104,6 +107,8 @@ pub struct Impact {
     fallen_since_ms: Vec<Option<u64>>,
     now_ms: u64,
     looked_ms: u64,
+    /// Since when event time has gone on without jumps.
+    steady_since_ms: u64,
     /// A finding came: do not wait for the next minute.
     urgent: bool,
     counters: ImpactCounters,
@@ -112,7 +117,11 @@ pub struct Impact {
 
 impl Impact {
     pub fn new(model: Model, settings: ImpactSettings) -> Impact {
-        let sales: Vec<SiteSales> = model.sites.iter().map(|site| SiteSales::new(site.time_zone.clone())).collect();
+        let sales: Vec<SiteSales> = model
+            .sites
+            .iter()
+            .map(|site| SiteSales::new(site.time_zone.clone()))
+            .collect();
         let topology = Topology::new(model);
         Impact {
             anomalies: Anomalies::new(&topology, settings.silent_after_ms),
@@ -126,6 +135,7 @@ impl Impact {
             book: Book::default(),
             now_ms: 0,
             looked_ms: 0,
+            steady_since_ms: 0,
             urgent: false,
             counters: ImpactCounters::default(),
             incidents: Vec::new(),
@@ -138,7 +148,9 @@ impl Impact {
     /// two days to [`Impact::on_observations`] instead, and only what is older here.
     pub fn restore(&mut self, rollups: &[Rollup]) {
         for rollup in rollups {
-            let Some(site) = self.topology.site(&rollup.site) else { continue };
+            let Some(site) = self.topology.site(&rollup.site) else {
+                continue;
+            };
             let sales = &mut self.sales[site];
             match mapping::sales_purpose(&rollup.series.role) {
                 Some(Purpose::Transactions) => match u32::try_from(rollup.sum) {
@@ -189,8 +201,13 @@ impl Impact {
             }
             Purpose::Health { service, bad } => {
                 self.gauges.add(site, service, observation);
-                let Some(score) = observation.score.filter(|score| score.state == ScoreState::Ok) else { return };
-                let alarm = Alarm { effect: score.effect, log10_p: score.log10_p };
+                let Some(score) = observation.score.filter(|score| score.state == ScoreState::Ok) else {
+                    return;
+                };
+                let alarm = Alarm {
+                    effect: score.effect,
+                    log10_p: score.log10_p,
+                };
                 let alarm = (score.alarm && bad.is(score.effect)).then_some(alarm);
                 let end_ms = start_ms + u64::from(observation.length_ms);
                 self.anomalies.observe(site, service, start_ms, end_ms, alarm);
@@ -219,7 +236,9 @@ impl Impact {
             return;
         };
         let purpose = mapping::purpose(&mut self.topology, &finding.metric, &finding.role, &finding.labels);
-        let Purpose::Health { service, bad } = purpose else { return };
+        let Purpose::Health { service, bad } = purpose else {
+            return;
+        };
         let end_ms = finding.end_ms.unwrap_or(finding.peak_ms + u64::from(finding.window_ms));
         if !bad.is(finding.effect) || (self.now_ms != 0 && end_ms > self.now_ms + FUTURE_MAX_MS) {
             return;
@@ -227,7 +246,16 @@ impl Impact {
         // In whole minutes, as the intervals that tell the same.
         let start_ms = finding.start_ms - finding.start_ms % MINUTE_MS;
         let end_ms = end_ms.max(finding.start_ms + 1).next_multiple_of(MINUTE_MS);
-        self.anomalies.find(site, service, start_ms, end_ms, Alarm { effect: finding.effect, log10_p: finding.log10_p });
+        self.anomalies.find(
+            site,
+            service,
+            start_ms,
+            end_ms,
+            Alarm {
+                effect: finding.effect,
+                log10_p: finding.log10_p,
+            },
+        );
         self.urgent = true;
     }
 
@@ -239,7 +267,10 @@ impl Impact {
         }
         let pace_ms = self.now_ms - self.looked_ms;
         (self.looked_ms, self.urgent) = (self.now_ms, false);
-        if pace_ms <= PACE_MAX_MS {
+        if pace_ms > PACE_MAX_MS {
+            self.steady_since_ms = self.now_ms;
+        }
+        if self.steady_since_ms + self.settings.silent_after_ms < self.now_ms {
             self.look_for_silence();
         }
         self.look();
@@ -248,19 +279,29 @@ impl Impact {
 
     /// A site is dark when it is silent while most others report.
     fn look_for_silence(&mut self) {
-        let mut heard: Vec<u64> = self.sales.iter().map(SiteSales::heard_ms).filter(|heard| *heard != 0).collect();
+        let mut heard: Vec<u64> = self
+            .sales
+            .iter()
+            .map(SiteSales::heard_ms)
+            .filter(|heard| *heard != 0)
+            .collect();
         heard.sort_unstable();
-        let Some(median_ms) = heard.get(heard.len() / 2).copied() else { return };
+        let Some(median_ms) = heard.get(heard.len() / 2).copied() else {
+            return;
+        };
         if median_ms + self.settings.silent_after_ms / 2 < self.now_ms {
             return;
         }
         for (site, sales) in self.sales.iter().enumerate().filter(|(_, sales)| sales.heard_ms() != 0) {
-            self.anomalies.heard(site, sales.heard_ms(), self.now_ms);
+            self.anomalies
+                .heard(site, sales.heard_ms().max(self.steady_since_ms), self.now_ms);
         }
     }
 
     fn look(&mut self) {
-        let spared: Vec<bool> = (0..self.topology.regions_len()).map(|region| self.is_spoiled(region)).collect();
+        let spared: Vec<bool> = (0..self.topology.regions_len())
+            .map(|region| self.is_spoiled(region))
+            .collect();
         let drops = sales::drops(&self.topology, &self.sales, &spared, self.now_ms);
         let term = |extent: Extent| sales::term(&drops, extent);
         let groups = correlate::group(&self.topology, &self.anomalies, self.now_ms, term);
@@ -277,7 +318,11 @@ impl Impact {
             Extent::Chain => true,
         };
         let recent = |tracked: &&crate::incident::book::Tracked| tracked.until_ms + FALL_PAUSE_MS > self.now_ms;
-        self.book.tracked.iter().filter(recent).any(|tracked| tracked.is_costed() && here(tracked.extent))
+        self.book
+            .tracked
+            .iter()
+            .filter(recent)
+            .any(|tracked| tracked.is_costed() && here(tracked.extent))
     }
 
     /// Opens and continues incidents of business alone.
@@ -301,7 +346,9 @@ impl Impact {
         self.counters.metrics_refused = self.topology.unplaced_refused + self.gauges.refused;
         self.counters.incidents_forgotten = self.book.forgotten;
         let ranked = self.book.ranked(self.now_ms).into_iter();
-        let told = ranked.zip(1..).map(|(tracked, rank)| tell::incident(&self.topology, tracked, rank, self.now_ms));
+        let told = ranked
+            .zip(1..)
+            .map(|(tracked, rank)| tell::incident(&self.topology, tracked, rank, self.now_ms));
         self.incidents = told.collect();
     }
 

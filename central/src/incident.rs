@@ -73,7 +73,10 @@ pub enum PriceState {
 impl PriceState {
     /// True when the incident carries a [`Cost`].
     pub fn is_costed(self) -> bool {
-        matches!(self, Self::Costed | Self::CostedWithoutUnaffectedSites | Self::BusinessOnly)
+        matches!(
+            self,
+            Self::Costed | Self::CostedWithoutUnaffectedSites | Self::BusinessOnly
+        )
     }
 }
 

@@ -128,7 +128,9 @@ impl Model {
         let mut ids = HashMap::new();
         for entry in entries {
             entry.only(reader, &["id", "name"]);
-            let Some(id) = entry.id(reader, "region", &mut ids) else { continue };
+            let Some(id) = entry.id(reader, "region", &mut ids) else {
+                continue;
+            };
             let name = entry.text(reader, "name").unwrap_or_else(|| id.clone());
             self.regions.push(Region { id, name });
         }
@@ -139,7 +141,9 @@ impl Model {
         let mut ids = HashMap::new();
         for entry in entries {
             entry.only(reader, &["id", "region", "time_zone", "currency"]);
-            let Some(id) = entry.id(reader, "site", &mut ids) else { continue };
+            let Some(id) = entry.id(reader, "site", &mut ids) else {
+                continue;
+            };
             let id = match id.parse::<SiteId>() {
                 Ok(site) => site,
                 Err(error) => {
@@ -151,7 +155,12 @@ impl Model {
             let time_zone = entry.time_zone(reader);
             let currency = entry.currency(reader);
             // A fault was noted when the region is unknown; the index is then never used.
-            self.sites.push(Site { id, region: region.unwrap_or(0), time_zone, currency });
+            self.sites.push(Site {
+                id,
+                region: region.unwrap_or(0),
+                time_zone,
+                currency,
+            });
         }
     }
 
@@ -160,11 +169,19 @@ impl Model {
         let mut kept = Vec::new();
         for entry in entries {
             entry.only(reader, &["id", "name", "depends_on", "scope", "metrics"]);
-            let Some(id) = entry.id(reader, "service", &mut ids) else { continue };
+            let Some(id) = entry.id(reader, "service", &mut ids) else {
+                continue;
+            };
             let name = entry.text(reader, "name").unwrap_or_else(|| id.clone());
             let scope = entry.scope(reader);
             let metrics = entry.selectors(reader);
-            self.services.push(Service { id, name, depends_on: Vec::new(), scope, metrics });
+            self.services.push(Service {
+                id,
+                name,
+                depends_on: Vec::new(),
+                scope,
+                metrics,
+            });
             kept.push(entry);
         }
         for (index, entry) in kept.iter().enumerate() {
@@ -181,7 +198,11 @@ impl Model {
         if path.iter().any(|&member| member < index) {
             return;
         }
-        let names: Vec<&str> = path.iter().chain([&index]).map(|&at| self.services[at].id.as_str()).collect();
+        let names: Vec<&str> = path
+            .iter()
+            .chain([&index])
+            .map(|&at| self.services[at].id.as_str())
+            .collect();
         let message = format!("services depend on each other in a circle: {}", names.join(" -> "));
         let hint = "a service may only depend on what works without it; remove one of these dependencies";
         entry.fault(reader, "depends_on", message, Some(hint.to_owned()));
@@ -249,17 +270,33 @@ scope = "chain"
     fn a_good_model_is_read() {
         let model = Model::parse("model.toml", GOOD).unwrap();
         assert_eq!(model.regions[0].name, "North");
-        assert_eq!((model.sites[0].region, model.sites[0].currency.as_deref()), (0, Some("EUR")));
+        assert_eq!(
+            (model.sites[0].region, model.sites[0].currency.as_deref()),
+            (0, Some("EUR"))
+        );
         let checkout = &model.services[0];
-        assert_eq!((checkout.name.as_str(), checkout.scope, &checkout.depends_on), ("checkout", Reach::Site, &vec![1]));
-        assert_eq!(checkout.metrics[0].labels, [("http.route".to_owned(), "/checkout".to_owned())]);
+        assert_eq!(
+            (checkout.name.as_str(), checkout.scope, &checkout.depends_on),
+            ("checkout", Reach::Site, &vec![1])
+        );
+        assert_eq!(
+            checkout.metrics[0].labels,
+            [("http.route".to_owned(), "/checkout".to_owned())]
+        );
         assert_eq!(model.services[1].scope, Reach::Chain);
     }
 
     #[test]
     fn regions_and_sites_are_enough() {
-        let model = Model::parse("m", "region = [{ id = \"n\" }]\nsite = [{ id = \"s\", region = \"n\" }]").unwrap();
-        assert_eq!((model.regions.len(), model.sites.len(), model.services.len()), (1, 1, 0));
+        let model = Model::parse(
+            "m",
+            "region = [{ id = \"n\" }]\nsite = [{ id = \"s\", region = \"n\" }]",
+        )
+        .unwrap();
+        assert_eq!(
+            (model.regions.len(), model.sites.len(), model.services.len()),
+            (1, 1, 0)
+        );
     }
 
     #[test]
@@ -267,12 +304,33 @@ scope = "chain"
         let text = "[[region]]\nid = \"north\"\nnmae = \"North\"\n[[region]]\nid = \"north\"\n[[site]]\nid = \"Store 1\"\nregion = \"nroth\"\n[[site]]\nid = \"s2\"\nregion = \"nroth\"\ntime_zone = \"Mars/Base\"\ncurrency = \"euro\"\n";
         let found = faults(text);
         assert_eq!(found.len(), 6, "{found:#?}");
-        assert_eq!(found[0], "model.toml:3:1: unknown key \"nmae\" in [[region]]\n  hint: did you mean \"name\"?");
-        assert_eq!(found[1], "model.toml:5:6: region \"north\" is there twice\n  hint: the first one is in line 2");
-        assert!(found[2].starts_with("model.toml:7:6: site \"Store 1\" is not of the form"), "{}", found[2]);
-        assert_eq!(found[3], "model.toml:11:10: unknown region \"nroth\"\n  hint: did you mean \"north\"?");
-        assert!(found[4].starts_with("model.toml:12:13: unknown time zone \"Mars/Base\"\n  hint: "), "{}", found[4]);
-        assert!(found[5].starts_with("model.toml:13:12: currency \"euro\""), "{}", found[5]);
+        assert_eq!(
+            found[0],
+            "model.toml:3:1: unknown key \"nmae\" in [[region]]\n  hint: did you mean \"name\"?"
+        );
+        assert_eq!(
+            found[1],
+            "model.toml:5:6: region \"north\" is there twice\n  hint: the first one is in line 2"
+        );
+        assert!(
+            found[2].starts_with("model.toml:7:6: site \"Store 1\" is not of the form"),
+            "{}",
+            found[2]
+        );
+        assert_eq!(
+            found[3],
+            "model.toml:11:10: unknown region \"nroth\"\n  hint: did you mean \"north\"?"
+        );
+        assert!(
+            found[4].starts_with("model.toml:12:13: unknown time zone \"Mars/Base\"\n  hint: "),
+            "{}",
+            found[4]
+        );
+        assert!(
+            found[5].starts_with("model.toml:13:12: currency \"euro\""),
+            "{}",
+            found[5]
+        );
     }
 
     #[test]
@@ -280,12 +338,18 @@ scope = "chain"
         let text = "[[service]]\nid = \"a\"\ndepends_on = [\"b\"]\n[[service]]\nid = \"b\"\ndepends_on = [\"c\"]\n[[service]]\nid = \"c\"\ndepends_on = [\"a\"]\n";
         let found = faults(text);
         assert_eq!(found.len(), 1, "{found:#?}");
-        assert!(found[0].starts_with("model.toml:3:14: services depend on each other in a circle: a -> b -> c -> a"), "{}", found[0]);
+        assert!(
+            found[0].starts_with("model.toml:3:14: services depend on each other in a circle: a -> b -> c -> a"),
+            "{}",
+            found[0]
+        );
     }
 
     #[test]
     fn wrong_types_and_broken_toml_have_a_place_too() {
-        let found = faults("[[service]]\nid = 5\n[[service]]\nid = \"a\"\nscope = \"sites\"\ndepends_on = [\"a\", 3]\nmetrics = [{ labels = { a = 1 } }]\n[[sevice]]\n");
+        let found = faults(
+            "[[service]]\nid = 5\n[[service]]\nid = \"a\"\nscope = \"sites\"\ndepends_on = [\"a\", 3]\nmetrics = [{ labels = { a = 1 } }]\n[[sevice]]\n",
+        );
         assert_eq!(found.len(), 7, "{found:#?}");
         assert!(found[1].starts_with("model.toml:5:9: scope \"sites\""), "{}", found[1]);
         let broken = faults("[[region]]\nid = \"a\nname = 3\n");

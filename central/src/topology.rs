@@ -59,7 +59,12 @@ struct Node {
 
 impl Topology {
     pub fn new(model: Model) -> Topology {
-        let site_index = model.sites.iter().enumerate().map(|(index, site)| (site.id.clone(), index)).collect();
+        let site_index = model
+            .sites
+            .iter()
+            .enumerate()
+            .map(|(index, site)| (site.id.clone(), index))
+            .collect();
         let mut region_sites = vec![Vec::new(); model.regions.len()];
         for (index, site) in model.sites.iter().enumerate() {
             region_sites[site.region].push(index);
@@ -144,12 +149,17 @@ impl Topology {
                 }
             }
         }
-        best.map(|(_, index)| index).or_else(|| self.place_unplaced(metric, labels))
+        best.map(|(_, index)| index)
+            .or_else(|| self.place_unplaced(metric, labels))
     }
 
     fn place_unplaced(&mut self, metric: &str, labels: &[(String, String)]) -> Option<Service> {
         let values: Vec<&str> = labels.iter().map(|(_, value)| value.as_str()).collect();
-        let name = if values.is_empty() { metric.to_owned() } else { format!("{metric} {}", values.join(" ")) };
+        let name = if values.is_empty() {
+            metric.to_owned()
+        } else {
+            format!("{metric} {}", values.join(" "))
+        };
         if let Some(&service) = self.unplaced.get(&name) {
             return Some(service);
         }
@@ -164,7 +174,13 @@ impl Topology {
 
     fn add(&mut self, id: String, name: String) -> Service {
         let alone = vec![(self.services.len(), 0)];
-        self.services.push(Node { id, name, scope: Reach::Site, ancestors: alone.clone(), dependants: alone });
+        self.services.push(Node {
+            id,
+            name,
+            scope: Reach::Site,
+            ancestors: alone.clone(),
+            dependants: alone,
+        });
         self.services.len() - 1
     }
 
@@ -173,18 +189,31 @@ impl Topology {
         for &(ancestor, _) in &self.services[service].ancestors {
             let scope = self.services[ancestor].scope;
             if scope == Reach::Site {
-                into.insert(Candidate { service: ancestor, extent: Extent::Site(site) });
+                into.insert(Candidate {
+                    service: ancestor,
+                    extent: Extent::Site(site),
+                });
             }
             if scope <= Reach::Region {
-                into.insert(Candidate { service: ancestor, extent: Extent::Region(self.region_of(site)) });
+                into.insert(Candidate {
+                    service: ancestor,
+                    extent: Extent::Region(self.region_of(site)),
+                });
             }
-            into.insert(Candidate { service: ancestor, extent: Extent::Chain });
+            into.insert(Candidate {
+                service: ancestor,
+                extent: Extent::Chain,
+            });
         }
     }
 
     /// A candidate in the words of the model.
     pub fn cause(&self, service: Option<Service>, extent: Extent) -> Cause {
-        let site = if let Extent::Site(site) = extent { Some(site) } else { None };
+        let site = if let Extent::Site(site) = extent {
+            Some(site)
+        } else {
+            None
+        };
         let region = match extent {
             Extent::Site(site) => Some(self.region_of(site)),
             Extent::Region(region) => Some(region),
@@ -284,7 +313,13 @@ scope = "chain"
         let topology = topology();
         let mut found = BTreeSet::new();
         topology.candidates(2, 1, &mut found);
-        let of = |service| found.iter().filter(|c| c.service == service).map(|c| c.extent).collect::<Vec<_>>();
+        let of = |service| {
+            found
+                .iter()
+                .filter(|c| c.service == service)
+                .map(|c| c.extent)
+                .collect::<Vec<_>>()
+        };
         assert_eq!(of(1), [Extent::Site(2), Extent::Region(1), Extent::Chain]);
         assert_eq!(of(2), [Extent::Region(1), Extent::Chain]);
         assert_eq!(of(3), [Extent::Chain]);

@@ -56,7 +56,12 @@ pub struct Anomalies {
 impl Anomalies {
     pub fn new(topology: &Topology, silent_after_ms: u64) -> Anomalies {
         let nodes = vec![Vec::new(); topology.sites_len()];
-        Anomalies { nodes, chances: Vec::new(), reporting: topology.reporting(), silent_after_ms }
+        Anomalies {
+            nodes,
+            chances: Vec::new(),
+            reporting: topology.reporting(),
+            silent_after_ms,
+        }
     }
 
     /// A scored interval.
@@ -87,12 +92,26 @@ impl Anomalies {
         let node = self.node_mut(site, service);
         node.heard_ms = now_ms;
         if silent {
-            node.extend(heard_ms, now_ms, Alarm { effect: -10.0, log10_p: -10.0 });
+            node.extend(
+                heard_ms,
+                now_ms,
+                Alarm {
+                    effect: -10.0,
+                    log10_p: -10.0,
+                },
+            );
         }
     }
 
     pub fn node(&self, site: Site, service: Service) -> &Node {
-        const NEVER: Node = Node { heard_ms: 0, from_ms: 0, until_ms: 0, alarm_ms: 0, log10_p: 0.0, effect: 0.0 };
+        const NEVER: Node = Node {
+            heard_ms: 0,
+            from_ms: 0,
+            until_ms: 0,
+            alarm_ms: 0,
+            log10_p: 0.0,
+            effect: 0.0,
+        };
         self.nodes[site].get(service).unwrap_or(&NEVER)
     }
 
@@ -143,7 +162,12 @@ impl Node {
             return;
         }
         if self.until_ms == 0 || start_ms > self.until_ms + EPISODE_GAP_MS {
-            *self = Node { heard_ms: self.heard_ms, from_ms: start_ms, until_ms: start_ms, ..Node::default() };
+            *self = Node {
+                heard_ms: self.heard_ms,
+                from_ms: start_ms,
+                until_ms: start_ms,
+                ..Node::default()
+            };
         }
         let before_ms = self.from_ms.saturating_sub(start_ms);
         let after_ms = end_ms.saturating_sub(self.until_ms.max(start_ms));
@@ -162,10 +186,17 @@ mod tests {
     use super::*;
     use crate::model::Model;
 
-    const ALARM: Alarm = Alarm { effect: 5.0, log10_p: -6.0 };
+    const ALARM: Alarm = Alarm {
+        effect: 5.0,
+        log10_p: -6.0,
+    };
 
     fn anomalies() -> Anomalies {
-        let model = Model::parse("m", "region = [{ id = \"n\" }]\nsite = [{ id = \"s\", region = \"n\" }]").unwrap();
+        let model = Model::parse(
+            "m",
+            "region = [{ id = \"n\" }]\nsite = [{ id = \"s\", region = \"n\" }]",
+        )
+        .unwrap();
         Anomalies::new(&Topology::new(model), 10 * MINUTE_MS)
     }
 
@@ -175,10 +206,16 @@ mod tests {
         let t = 1_000 * MINUTE_MS;
         anomalies.observe(0, 1, t, t + MINUTE_MS, Some(ALARM));
         anomalies.observe(0, 1, t + 5 * MINUTE_MS, t + 6 * MINUTE_MS, Some(ALARM));
-        assert_eq!((anomalies.node(0, 1).from_ms, anomalies.node(0, 1).alarm_ms), (t, 2 * MINUTE_MS));
+        assert_eq!(
+            (anomalies.node(0, 1).from_ms, anomalies.node(0, 1).alarm_ms),
+            (t, 2 * MINUTE_MS)
+        );
         let later = t + 30 * MINUTE_MS;
         anomalies.observe(0, 1, later, later + MINUTE_MS, Some(ALARM));
-        assert_eq!((anomalies.node(0, 1).from_ms, anomalies.node(0, 1).alarm_ms), (later, MINUTE_MS));
+        assert_eq!(
+            (anomalies.node(0, 1).from_ms, anomalies.node(0, 1).alarm_ms),
+            (later, MINUTE_MS)
+        );
     }
 
     #[test]

@@ -23,8 +23,15 @@ fn speaks_for(topology: &Topology, scored: &Scored) -> Vec<String> {
     let mut told = Vec::new();
     for count in scored.counts.iter().filter(|count| count.anomalous > 0) {
         let name = topology.service_name(count.service);
-        let role = if count.distance == 0 { "itself" } else { "which depends on it" };
-        told.push(format!("{name}, {role}, is anomalous at {} of {} sites", count.anomalous, count.reporting));
+        let role = if count.distance == 0 {
+            "itself"
+        } else {
+            "which depends on it"
+        };
+        told.push(format!(
+            "{name}, {role}, is anomalous at {} of {} sites",
+            count.anomalous, count.reporting
+        ));
     }
     if let Some(lead_ms) = scored.lead_ms.filter(|lead| *lead > 0) {
         told.push(format!("it began {} before what depends on it", minutes(lead_ms)));
@@ -41,7 +48,10 @@ fn speaks_against(topology: &Topology, candidate: Candidate, scored: &Scored) ->
         let fine = count.reporting - count.anomalous;
         let name = topology.service_name(count.service);
         if fine > 0 {
-            told.push(format!("{name} is fine at {fine} of {} reporting sites", count.reporting));
+            told.push(format!(
+                "{name} is fine at {fine} of {} reporting sites",
+                count.reporting
+            ));
         } else if count.reporting == 0 && count.service == candidate.service {
             told.push(format!("{name} itself is not measured there"));
         }
@@ -53,7 +63,10 @@ fn speaks_against(topology: &Topology, candidate: Candidate, scored: &Scored) ->
         told.push("sales there are as expected".to_owned());
     }
     if scored.fraction < FRACTION_TOLD {
-        told.push(format!("it would hit only about {:.0} % of what depends on it", scored.fraction * 100.0));
+        told.push(format!(
+            "it would hit only about {:.0} % of what depends on it",
+            scored.fraction * 100.0
+        ));
     }
     told
 }

@@ -61,8 +61,12 @@ pub struct Scored {
 /// `None` when no anomaly would be explained.
 pub fn score(context: &Context<'_>, candidate: Candidate) -> Option<Scored> {
     let mut tally = Tally::default();
-    let counts: Vec<Count> =
-        context.topology.dependants(candidate.service).iter().map(|&d| tally.count(context, candidate.extent, d)).collect();
+    let counts: Vec<Count> = context
+        .topology
+        .dependants(candidate.service)
+        .iter()
+        .map(|&d| tally.count(context, candidate.extent, d))
+        .collect();
     if tally.anomalous == 0 {
         return None;
     }
@@ -71,7 +75,13 @@ pub fn score(context: &Context<'_>, candidate: Candidate) -> Option<Scored> {
     let sales_term = (context.sales_term)(candidate.extent);
     let extras = own_term(&counts) + tally.lasting_term() + tally.strong_term() + lead_term(lead_ms) + sales_term;
     let log_likelihood = fit + extras - prior(context.topology, candidate.extent);
-    Some(Scored { log_likelihood, fraction, counts, lead_ms, sales_term })
+    Some(Scored {
+        log_likelihood,
+        fraction,
+        counts,
+        lead_ms,
+        sales_term,
+    })
 }
 
 /// Rare: one site out of all, one region out of all, or the one chain.
@@ -85,9 +95,17 @@ fn prior(topology: &Topology, extent: Extent) -> f64 {
 }
 
 fn best_fraction(anomalies: &Anomalies, counts: &[Count]) -> (f64, f64) {
-    let steps = (0..).map(|step| FRACTION_MIN + FRACTION_STEP * f64::from(step)).take_while(|f| *f < 1.0 + 1e-9);
-    let fits = steps.map(|fraction| (fraction, counts.iter().map(|count| term(anomalies, count, fraction)).sum::<f64>()));
-    fits.max_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or((1.0, f64::NEG_INFINITY))
+    let steps = (0..)
+        .map(|step| FRACTION_MIN + FRACTION_STEP * f64::from(step))
+        .take_while(|f| *f < 1.0 + 1e-9);
+    let fits = steps.map(|fraction| {
+        (
+            fraction,
+            counts.iter().map(|count| term(anomalies, count, fraction)).sum::<f64>(),
+        )
+    });
+    fits.max_by(|a, b| a.1.total_cmp(&b.1))
+        .unwrap_or((1.0, f64::NEG_INFINITY))
 }
 
 fn term(anomalies: &Anomalies, count: &Count, fraction: f64) -> f64 {
@@ -109,7 +127,11 @@ fn own_term(counts: &[Count]) -> f64 {
 fn lead_term(lead_ms: Option<i64>) -> f64 {
     let Some(lead_ms) = lead_ms else { return 0.0 };
     let late_ms = lead_ms.saturating_add_unsigned(CLOCK_QUALITY_MS);
-    if late_ms >= 0 { LAG_BONUS } else { (late_ms as f64 / 300_000.0).max(-LAG_MAX) }
+    if late_ms >= 0 {
+        LAG_BONUS
+    } else {
+        (late_ms as f64 / 300_000.0).max(-LAG_MAX)
+    }
 }
 
 /// What is summed while counting.
@@ -124,12 +146,19 @@ struct Tally {
 
 impl Tally {
     fn count(&mut self, context: &Context<'_>, extent: Extent, (service, distance): (Service, usize)) -> Count {
-        let mut count = Count { service, distance, reporting: 0, anomalous: 0 };
+        let mut count = Count {
+            service,
+            distance,
+            reporting: 0,
+            anomalous: 0,
+        };
         for &site in context.topology.sites(extent) {
             if context.explained.contains(&(site, service)) {
                 continue;
             }
-            let Some(anomalous) = context.anomalies.state(site, service, context.now_ms) else { continue };
+            let Some(anomalous) = context.anomalies.state(site, service, context.now_ms) else {
+                continue;
+            };
             count.reporting += 1;
             if anomalous {
                 count.anomalous += 1;
@@ -144,7 +173,11 @@ impl Tally {
         self.anomalous += 1;
         self.lasting_ms.push(node.alarm_ms);
         self.log10_ps.push(node.log10_p);
-        let starts = if distance == 0 { &mut self.own_starts } else { &mut self.other_starts };
+        let starts = if distance == 0 {
+            &mut self.own_starts
+        } else {
+            &mut self.other_starts
+        };
         starts.push(node.from_ms);
     }
 

@@ -47,9 +47,17 @@ pub fn group(
     let mut explained = BTreeSet::new();
     let mut groups = Vec::new();
     while !open.is_empty() && groups.len() < GROUPS_MAX {
-        let context = Context { topology, anomalies, now_ms, explained: &explained, sales_term: &sales_term };
+        let context = Context {
+            topology,
+            anomalies,
+            now_ms,
+            explained: &explained,
+            sales_term: &sales_term,
+        };
         let scored = score_all(&context, &open);
-        let Some(group) = best(&context, &open, scored) else { break };
+        let Some(group) = best(&context, &open, scored) else {
+            break;
+        };
         for node in &group.nodes {
             open.remove(node);
             explained.insert(*node);
@@ -64,14 +72,13 @@ fn score_all(context: &Context<'_>, open: &BTreeSet<(Site, Service)>) -> BTreeMa
     for &(site, service) in open {
         context.topology.candidates(site, service, &mut candidates);
     }
-    candidates.into_iter().filter_map(|candidate| Some((candidate, likelihood::score(context, candidate)?))).collect()
+    candidates
+        .into_iter()
+        .filter_map(|candidate| Some((candidate, likelihood::score(context, candidate)?)))
+        .collect()
 }
 
-fn best(
-    context: &Context<'_>,
-    open: &BTreeSet<(Site, Service)>,
-    scored: BTreeMap<Candidate, Scored>,
-) -> Option<Group> {
+fn best(context: &Context<'_>, open: &BTreeSet<(Site, Service)>, scored: BTreeMap<Candidate, Scored>) -> Option<Group> {
     let (&cause, chosen) = scored
         .iter()
         .filter(|(candidate, whole)| whole.log_likelihood > regions_apart(context.topology, &scored, candidate))
@@ -82,7 +89,14 @@ fn best(
     let nodes = explained_by(context.topology, open, cause);
     let alternatives = alternatives(context.topology, &scored, cause, &nodes);
     let (start_ms, until_ms) = span(context.anomalies, &nodes);
-    Some(Group { cause, scored: chosen.clone(), nodes, alternatives, start_ms, until_ms })
+    Some(Group {
+        cause,
+        scored: chosen.clone(),
+        nodes,
+        alternatives,
+        start_ms,
+        until_ms,
+    })
 }
 
 /// What several causes in single regions would explain together; a cause of the whole chain must do better.
@@ -90,7 +104,10 @@ fn regions_apart(topology: &Topology, scored: &BTreeMap<Candidate, Scored>, cand
     if candidate.extent != Extent::Chain {
         return f64::NEG_INFINITY;
     }
-    let region = |region| Candidate { service: candidate.service, extent: Extent::Region(region) };
+    let region = |region| Candidate {
+        service: candidate.service,
+        extent: Extent::Region(region),
+    };
     let parts = (0..topology.regions_len()).filter_map(|number| scored.get(&region(number)));
     parts.map(|part| part.log_likelihood.max(0.0)).sum()
 }
@@ -128,7 +145,10 @@ fn alternatives(
 
 fn span(anomalies: &Anomalies, nodes: &[(Site, Service)]) -> (u64, u64) {
     let of = |pick: fn(&anomaly::Node) -> u64| {
-        let mut times: Vec<u64> = nodes.iter().map(|&(site, service)| pick(anomalies.node(site, service))).collect();
+        let mut times: Vec<u64> = nodes
+            .iter()
+            .map(|&(site, service)| pick(anomalies.node(site, service)))
+            .collect();
         times.sort_unstable();
         times
     };

@@ -46,7 +46,11 @@ pub fn drops(topology: &Topology, sales: &[SiteSales], spared: &[bool], now_ms: 
         all.earlier += region.earlier;
     }
     let own = |spared: bool, region: &Region| if spared { Region::default() } else { *region };
-    regions.iter().zip(spared).map(|(region, spared)| drop_of(region, &all, &own(*spared, region))).collect()
+    regions
+        .iter()
+        .zip(spared)
+        .map(|(region, spared)| drop_of(region, &all, &own(*spared, region)))
+        .collect()
 }
 
 /// What sales say for a cause over an extent; only regions are judged.
@@ -73,15 +77,27 @@ fn add_site(region: &mut Region, sales: &SiteSales, now_ms: u64) {
             baselines = minute_baselines(sales, start_ms - start_ms % QUARTER_MS, now_ms);
         }
         let baseline = baselines[usize::try_from(minute % 15).unwrap_or(0)];
-        let (Some(actual), Some(baseline)) = (sales.minute(minute), baseline) else { continue };
-        let sum = if minute + RECENT_MINUTES >= now { &mut region.recent } else { &mut region.earlier };
-        *sum += Tally { actual: f64::from(actual), baseline };
+        let (Some(actual), Some(baseline)) = (sales.minute(minute), baseline) else {
+            continue;
+        };
+        let sum = if minute + RECENT_MINUTES >= now {
+            &mut region.recent
+        } else {
+            &mut region.earlier
+        };
+        *sum += Tally {
+            actual: f64::from(actual),
+            baseline,
+        };
     }
 }
 
 /// `own` is what the region has added to `all`.
 fn drop_of(region: &Region, all: &Region, own: &Region) -> Drop {
-    let others = |all: Tally, own: Tally| Tally { actual: all.actual - own.actual, baseline: all.baseline - own.baseline };
+    let others = |all: Tally, own: Tally| Tally {
+        actual: all.actual - own.actual,
+        baseline: all.baseline - own.baseline,
+    };
     let (recent, earlier) = (others(all.recent, own.recent), others(all.earlier, own.earlier));
     let ratio = |tally: Tally, by: f64| (tally.actual + PULL) / (tally.baseline * by + PULL);
     let own = ratio(region.earlier, ratio(earlier, 1.0)).powf(OWN_SHARE);
@@ -92,5 +108,8 @@ fn drop_of(region: &Region, all: &Region, own: &Region) -> Drop {
     let relative = REGION_NOISE.powi(2) + 1.0 / (recent.actual + PULL) + 0.5 / (region.earlier.actual + PULL);
     let sigma = (expected + expected * expected * relative).sqrt();
     let missing = expected - region.recent.actual;
-    Drop { share: missing / expected, sigmas: missing / sigma }
+    Drop {
+        share: missing / expected,
+        sigmas: missing / sigma,
+    }
 }

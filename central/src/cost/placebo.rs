@@ -24,6 +24,10 @@ const BELIEF: f64 = 20.0 * 0.05 * 0.05;
 const PULL: f64 = 50.0;
 /// Days elsewhere: the error of today may be this many times the usual.
 const TODAY_MAX: f64 = 3.0;
+/// Windows of today that are looked at elsewhere.
+const TODAY_WINDOWS: u64 = 4;
+/// How many such errors the belief is worth that today is a day like any other.
+const TODAY_BELIEF: f64 = 10.0;
 
 /// One window: log of actual to expected, log-ratios before it.
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +59,9 @@ pub fn ratio(tally: Tally, prior: f64) -> f64 {
 pub fn before(group: &Columns, control: Option<&Columns>, quarter: u64) -> [f64; 2] {
     SPANS.map(|span| {
         let tally = group.tally(quarter.saturating_sub(span), span);
-        let today = control.map_or(1.0, |control| ratio(control.tally(quarter.saturating_sub(span), span), 1.0));
+        let today = control.map_or(1.0, |control| {
+            ratio(control.tally(quarter.saturating_sub(span), span), 1.0)
+        });
         ((tally.actual + PULL) / (tally.baseline * today + PULL)).ln()
     })
 }
@@ -68,7 +74,10 @@ fn sample(group: &Columns, control: Option<&Columns>, quarter: u64, quarters: u6
     });
     // Half a transaction keeps the logarithm finite.
     let log_ratio = ((tally.actual + 0.5) / (tally.baseline * today + 0.5)).ln();
-    Sample { log_ratio, before: before(group, control, quarter) }
+    Sample {
+        log_ratio,
+        before: before(group, control, quarter),
+    }
 }
 
 /// Quarters of a window, and where past windows like it begin.
@@ -80,14 +89,17 @@ struct Windows {
 impl Windows {
     fn of(question: &Question<'_>) -> Windows {
         let minutes = question.minutes();
-        Windows { quarter: question.start_ms / QUARTER_MS, quarters: ((minutes + 7) / 15).clamp(1, 32) }
+        Windows {
+            quarter: question.start_ms / QUARTER_MS,
+            quarters: ((minutes + 7) / 15).clamp(1, 32),
+        }
     }
 
     fn past(&self) -> impl Iterator<Item = u64> {
         let steps = STEPS.into_iter().map(|step| step * self.quarters.cast_signed().min(4));
-        steps.flat_map(|step| (1..=DAYS_TABLED).map(move |day| (step, day))).filter_map(|(step, day)| {
-            self.quarter.checked_add_signed(step)?.checked_sub(day * 96)
-        })
+        steps
+            .flat_map(|step| (1..=DAYS_TABLED).map(move |day| (step, day)))
+            .filter_map(|(step, day)| self.quarter.checked_add_signed(step)?.checked_sub(day * 96))
     }
 }
 
@@ -101,12 +113,19 @@ impl Errors {
         if starts.len() < PLACEBOS_MIN {
             return None;
         }
-        let samples: Vec<Sample> =
-            starts.iter().map(|&start| sample(question.group_columns, control, start, windows.quarters)).collect();
+        let samples: Vec<Sample> = starts
+            .iter()
+            .map(|&start| sample(question.group_columns, control, start, windows.quarters))
+            .collect();
         let mut errors = fit(&samples);
         (errors.basket_minor, errors.basket_error) = basket(question.group_columns, &starts, windows.quarters);
-        errors.scale = length_scale(question, &windows) * today(question, &windows, &errors);
+        errors.scale = length_scale(question, &windows);
         Some(errors)
+    }
+
+    /// Widens the interval when today is unusual elsewhere, too.
+    pub fn scale_to_today(&mut self, question: &Question<'_>) {
+        self.scale *= today(question, &Windows::of(question), self);
     }
 
     /// The factor by which the group deviates, going by what it did before.
@@ -136,7 +155,11 @@ impl Errors {
     fn quantile(&self, p: f64, down: bool) -> f64 {
         let at = p * (self.sorted.len() as f64 + 1.0);
         let at = if down { at.floor() } else { at.ceil() };
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and the length")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "between 0 and the length"
+        )]
         let index = (at as usize).clamp(1, self.sorted.len()) - 1;
         self.sorted[index]
     }
@@ -144,7 +167,9 @@ impl Errors {
 
 fn usual_size(group: &Columns, windows: &Windows) -> f64 {
     let yesterdays = (1..=DAYS_TABLED).filter_map(|day| windows.quarter.checked_sub(day * 96));
-    let mut sizes: Vec<f64> = yesterdays.map(|quarter| group.tally(quarter, windows.quarters).baseline).collect();
+    let mut sizes: Vec<f64> = yesterdays
+        .map(|quarter| group.tally(quarter, windows.quarters).baseline)
+        .collect();
     median(&mut sizes)
 }
 
@@ -158,7 +183,10 @@ fn fits(question: &Question<'_>, quarter: u64, quarters: u64, usual: f64) -> boo
 /// Ridge regression of the log-ratio on what was before, towards [`WEIGHTS_BEFORE`].
 fn fit(samples: &[Sample]) -> Errors {
     let belief = WEIGHTS_BEFORE;
-    let mut logs: Vec<f64> = samples.iter().map(|s| s.log_ratio - belief[0] * s.before[0] - belief[1] * s.before[1]).collect();
+    let mut logs: Vec<f64> = samples
+        .iter()
+        .map(|s| s.log_ratio - belief[0] * s.before[0] - belief[1] * s.before[1])
+        .collect();
     let middle = median(&mut logs);
     let (mut a, mut b, mut d, mut x, mut y) = (BELIEF, 0.0, BELIEF, 0.0, 0.0);
     for sample in samples {
@@ -170,9 +198,18 @@ fn fit(samples: &[Sample]) -> Errors {
     }
     let det = a * d - b * b;
     let weights = [belief[0] + (d * x - b * y) / det, belief[1] + (a * y - b * x) / det];
-    let mut errors =
-        Errors { weights, bias: 0.0, sorted: Vec::new(), scale: 1.0, basket_minor: 0.0, basket_error: 0.0 };
-    let mut rest: Vec<f64> = samples.iter().map(|s| s.log_ratio - errors.log_correction(s.before)).collect();
+    let mut errors = Errors {
+        weights,
+        bias: 0.0,
+        sorted: Vec::new(),
+        scale: 1.0,
+        basket_minor: 0.0,
+        basket_error: 0.0,
+    };
+    let mut rest: Vec<f64> = samples
+        .iter()
+        .map(|s| s.log_ratio - errors.log_correction(s.before))
+        .collect();
     errors.bias = median(&mut rest);
     errors.sorted = rest.iter().map(|error| error - errors.bias).collect();
     errors
@@ -181,7 +218,9 @@ fn fit(samples: &[Sample]) -> Errors {
 /// Short windows are noisier than the quarter that stands for them.
 #[expect(clippy::cast_precision_loss, reason = "minutes of a day")]
 fn length_scale(question: &Question<'_>, windows: &Windows) -> f64 {
-    (windows.quarters as f64 * 15.0 / question.minutes().max(1) as f64).max(0.7).sqrt()
+    (windows.quarters as f64 * 15.0 / question.minutes().max(1) as f64)
+        .max(0.7)
+        .sqrt()
 }
 
 /// How unusual today is: errors of other regions today against theirs in the past; never below 1.
@@ -200,35 +239,50 @@ fn today(question: &Question<'_>, windows: &Windows, errors: &Errors) -> f64 {
                 into.push((sample.log_ratio - errors.log_correction(sample.before)).abs());
             }
         };
-        for back in 0..4 {
-            error(windows.quarter - back * windows.quarters, &mut now);
-        }
-        for day in 1..=DAYS_TABLED {
-            error(windows.quarter.saturating_sub(day * 96), &mut past);
+        // The same times of day in the past: an error is larger where less is sold.
+        for start in (0..TODAY_WINDOWS).map(|back| windows.quarter.saturating_sub(back * windows.quarters)) {
+            error(start, &mut now);
+            (1..=DAYS_TABLED).step_by(2).for_each(|day| error(start.saturating_sub(day * 96), &mut past));
         }
     }
     if now.len() < 8 || past.len() < PLACEBOS_MIN {
         return 1.0;
     }
-    (median(&mut now) / median(&mut past).max(1e-6)).clamp(1.0, TODAY_MAX)
+    let weight = f64::from(u32::try_from(now.len()).unwrap_or(u32::MAX)) / TODAY_BELIEF;
+    let ratio = median(&mut now) / median(&mut past).max(1e-6);
+    ((ratio * weight + 1.0) / (weight + 1.0)).clamp(1.0, TODAY_MAX)
 }
 
 /// Mean basket over the placebo windows, and the relative error of one window's mean.
 fn basket(group: &Columns, starts: &[u64], quarters: u64) -> (f64, f64) {
-    let of = |start: &u64| (group.tally(*start, quarters).actual, group.amount_minor(*start, quarters));
+    let of = |start: &u64| {
+        (
+            group.tally(*start, quarters).actual,
+            group.amount_minor(*start, quarters),
+        )
+    };
     let windows: Vec<(f64, f64)> = starts.iter().map(of).filter(|(count, _)| *count > 0.0).collect();
     let (count, amount) = windows.iter().fold((0.0, 0.0), |sum, w| (sum.0 + w.0, sum.1 + w.1));
     if count <= 0.0 || amount <= 0.0 {
         return (0.0, 0.0);
     }
     let mean = amount / count;
-    let spread: f64 = windows.iter().map(|(count, amount)| (amount / count / mean - 1.0).powi(2)).sum();
+    let spread: f64 = windows
+        .iter()
+        .map(|(count, amount)| (amount / count / mean - 1.0).powi(2))
+        .sum();
     (mean, (spread / windows.len() as f64).sqrt())
 }
 
 /// Sorts; 0 for nothing.
 fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
-    let Some(&upper) = values.get(values.len() / 2) else { return 0.0 };
-    if values.len() % 2 == 1 { upper } else { (upper + values[values.len() / 2 - 1]) / 2.0 }
+    let Some(&upper) = values.get(values.len() / 2) else {
+        return 0.0;
+    };
+    if values.len() % 2 == 1 {
+        upper
+    } else {
+        (upper + values[values.len() / 2 - 1]) / 2.0
+    }
 }

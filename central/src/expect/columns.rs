@@ -45,7 +45,8 @@ impl Columns {
         let done = self.end().saturating_sub(LATE_QUARTERS).max(self.first);
         self.cells.truncate(usize::try_from(done - self.first).unwrap_or(0));
         for quarter in done..=now {
-            self.cells.push(cell(sales, sites, quarter * QUARTER_MS, self.before_ms));
+            self.cells
+                .push(cell(sales, sites, quarter * QUARTER_MS, self.before_ms));
         }
     }
 
@@ -90,7 +91,9 @@ impl Columns {
     fn add(&mut self, other: &Columns, sign: f64) {
         let from = self.first;
         for (offset, cell) in self.cells.iter_mut().enumerate() {
-            let Some(theirs) = other.cell(from + offset as u64) else { continue };
+            let Some(theirs) = other.cell(from + offset as u64) else {
+                continue;
+            };
             cell.tally.actual += sign * theirs.tally.actual;
             cell.tally.baseline += sign * theirs.tally.baseline;
             cell.amount_minor += sign * theirs.amount_minor;
@@ -103,19 +106,31 @@ impl Columns {
 
     fn window(&self, from: u64, quarters: u64) -> &[Cell] {
         let position = |quarter: u64| {
-            usize::try_from(quarter.saturating_sub(self.first)).unwrap_or(usize::MAX).min(self.cells.len())
+            usize::try_from(quarter.saturating_sub(self.first))
+                .unwrap_or(usize::MAX)
+                .min(self.cells.len())
         };
         &self.cells[position(from)..position(from + quarters)]
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a mean basket is a measure; sums of money stay whole")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a mean basket is a measure; sums of money stay whole"
+)]
 fn cell(sales: &[SiteSales], sites: &[usize], start_ms: u64, before_ms: u64) -> Cell {
     let mut cell = Cell::default();
     for &site in sites {
-        let Some((transactions, amount_minor, share)) = sales[site].quarter(start_ms) else { continue };
-        let Some(baseline) = sales[site].baseline(start_ms, before_ms) else { continue };
-        cell.tally += Tally { actual: f64::from(transactions), baseline: baseline * share };
+        let Some((transactions, amount_minor, share)) = sales[site].quarter(start_ms) else {
+            continue;
+        };
+        let Some(baseline) = sales[site].baseline(start_ms, before_ms) else {
+            continue;
+        };
+        cell.tally += Tally {
+            actual: f64::from(transactions),
+            baseline: baseline * share,
+        };
         cell.amount_minor += amount_minor as f64;
     }
     cell
@@ -147,11 +162,29 @@ mod tests {
         sales[0].add_transactions(now, 1);
         let columns = Columns::of(&sales, &[0, 1], now);
         let today = now / QUARTER_MS;
-        assert_eq!(columns.tally(today - 8, 8), Tally { actual: 80.0, baseline: 80.0 });
+        assert_eq!(
+            columns.tally(today - 8, 8),
+            Tally {
+                actual: 80.0,
+                baseline: 80.0
+            }
+        );
         assert_eq!(columns.amount_minor(today - 8, 8), 1600.0);
-        assert_eq!(columns.tally(today, 1), Tally { actual: 1.0, baseline: 4.0 * 3.0 / 15.0 });
+        assert_eq!(
+            columns.tally(today, 1),
+            Tally {
+                actual: 1.0,
+                baseline: 4.0 * 3.0 / 15.0
+            }
+        );
         let one = Columns::sum([&columns].into_iter(), Some(&Columns::of(&sales, &[1], now)));
-        assert_eq!(one.tally(today - 8, 8), Tally { actual: 32.0, baseline: 32.0 });
+        assert_eq!(
+            one.tally(today - 8, 8),
+            Tally {
+                actual: 32.0,
+                baseline: 32.0
+            }
+        );
     }
 
     #[test]
@@ -162,7 +195,13 @@ mod tests {
         sales[0].cover(now - 2 * QUARTER_MS, QUARTER_MS);
         sales[0].add_transactions(now - 2 * QUARTER_MS, 9);
         columns.update(&sales, &[0], now + QUARTER_MS);
-        assert_eq!(columns.tally(now / QUARTER_MS - 2, 1), Tally { actual: 9.0, baseline: 4.0 });
+        assert_eq!(
+            columns.tally(now / QUARTER_MS - 2, 1),
+            Tally {
+                actual: 9.0,
+                baseline: 4.0
+            }
+        );
         assert_eq!(columns.end(), now / QUARTER_MS + 2);
         assert!(columns.holds(now / QUARTER_MS, 2) && !columns.holds(now / QUARTER_MS, 3));
     }

@@ -76,15 +76,21 @@ struct Minutes {
 pub(super) fn draw(impact: &Impact, tracked: &Tracked) -> Chart {
     let (start_ms, end_ms) = pricing::window(tracked, impact.now_ms);
     let from_ms = start_ms.saturating_sub(BEFORE_MS);
-    let to_ms = (end_ms + AFTER_MS).min(impact.now_ms / MINUTE_MS * MINUTE_MS).max(from_ms + MINUTE_MS);
+    let to_ms = (end_ms + AFTER_MS)
+        .min(impact.now_ms / MINUTE_MS * MINUTE_MS)
+        .max(from_ms + MINUTE_MS);
     let minutes = minutes(impact, tracked, from_ms, to_ms);
     let step_ms = step_ms(&minutes, to_ms - from_ms);
-    let times_ms: Vec<u64> = (from_ms / step_ms..to_ms.div_ceil(step_ms)).map(|step| step * step_ms).collect();
+    let times_ms: Vec<u64> = (from_ms / step_ms..to_ms.div_ceil(step_ms))
+        .map(|step| step * step_ms)
+        .collect();
     let services = tell::services(tracked);
     Chart {
         incident: tracked.id.clone(),
         sales: sales(tracked, &minutes, &times_ms, step_ms),
-        services: impact.gauges.charts(&impact.topology, &services, &tracked.sites, &times_ms, step_ms),
+        services: impact
+            .gauges
+            .charts(&impact.topology, &services, &tracked.sites, &times_ms, step_ms),
         times_ms,
         step_ms,
         start_ms: tracked.start_ms,
@@ -96,20 +102,36 @@ fn minutes(impact: &Impact, tracked: &Tracked, from_ms: u64, to_ms: u64) -> Minu
     let unaffected = pricing::unaffected_of(impact, tracked);
     let (first, end) = (from_ms / MINUTE_MS, to_ms / MINUTE_MS);
     let length = usize::try_from(end - first).unwrap_or(0);
-    let mut minutes = Minutes { first, group: vec![Default::default(); length], unaffected: vec![Tally::default(); length] };
+    let mut minutes = Minutes {
+        first,
+        group: vec![Default::default(); length],
+        unaffected: vec![Tally::default(); length],
+    };
     let each = |site: usize, mut add: Box<dyn FnMut(usize, Tally) + '_>| {
         let mut line = BaselineLine::default();
         for minute in first..end {
             let sales = &impact.sales[site];
-            let (Some(actual), Some(baseline)) = (sales.minute(minute), line.at(sales, minute, tracked.start_ms)) else { continue };
-            add(usize::try_from(minute - first).unwrap_or(0), Tally { actual: f64::from(actual), baseline });
+            let (Some(actual), Some(baseline)) = (sales.minute(minute), line.at(sales, minute, tracked.start_ms))
+            else {
+                continue;
+            };
+            add(
+                usize::try_from(minute - first).unwrap_or(0),
+                Tally {
+                    actual: f64::from(actual),
+                    baseline,
+                },
+            );
         }
     };
     for &site in &tracked.sites {
-        each(site, Box::new(|at, tally| {
-            minutes.group[at].0 += tally;
-            minutes.group[at].1 += 1;
-        }));
+        each(
+            site,
+            Box::new(|at, tally| {
+                minutes.group[at].0 += tally;
+                minutes.group[at].1 += 1;
+            }),
+        );
     }
     for &site in &unaffected {
         each(site, Box::new(|at, tally| minutes.unaffected[at] += tally));
@@ -124,7 +146,11 @@ fn step_ms(minutes: &Minutes, length_ms: u64) -> u64 {
         return MINUTE_MS;
     }
     // The finest of these that fits; incidents are priced over less than two days.
-    [5, 15, 30].into_iter().map(|step| step * MINUTE_MS).find(|step| length_ms / step <= STEPS_MAX).unwrap_or(60 * MINUTE_MS)
+    [5, 15, 30]
+        .into_iter()
+        .map(|step| step * MINUTE_MS)
+        .find(|step| length_ms / step <= STEPS_MAX)
+        .unwrap_or(60 * MINUTE_MS)
 }
 
 fn sales(tracked: &Tracked, minutes: &Minutes, times_ms: &[u64], step_ms: u64) -> SalesChart {
@@ -159,10 +185,18 @@ struct Step {
 
 impl Minutes {
     fn step(&self, time_ms: u64, step_ms: u64) -> Step {
-        let mut step = Step { actual: 0.0, usual: 0.0, sites: 0 };
+        let mut step = Step {
+            actual: 0.0,
+            usual: 0.0,
+            sites: 0,
+        };
         for minute in time_ms / MINUTE_MS..(time_ms + step_ms) / MINUTE_MS {
-            let Some(at) = minute.checked_sub(self.first).and_then(|at| usize::try_from(at).ok()) else { continue };
-            let Some(&(tally, sites)) = self.group.get(at) else { continue };
+            let Some(at) = minute.checked_sub(self.first).and_then(|at| usize::try_from(at).ok()) else {
+                continue;
+            };
+            let Some(&(tally, sites)) = self.group.get(at) else {
+                continue;
+            };
             step.actual += tally.actual;
             step.usual += tally.baseline * self.ratio(at);
             step.sites = step.sites.max(sites);
@@ -173,7 +207,9 @@ impl Minutes {
     fn ratio(&self, at: usize) -> f64 {
         let to = (at + RATIO_MINUTES + 1).min(self.unaffected.len());
         let mut sum = Tally::default();
-        self.unaffected[at.saturating_sub(RATIO_MINUTES)..to].iter().for_each(|tally| sum += *tally);
+        self.unaffected[at.saturating_sub(RATIO_MINUTES)..to]
+            .iter()
+            .for_each(|tally| sum += *tally);
         (sum.actual + RATIO_PULL) / (sum.baseline + RATIO_PULL)
     }
 }

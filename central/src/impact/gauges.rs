@@ -38,7 +38,10 @@ pub struct Gauges {
 
 impl Gauges {
     pub fn new(sites: usize) -> Gauges {
-        Gauges { sites: (0..sites).map(|_| Vec::new()).collect(), refused: 0 }
+        Gauges {
+            sites: (0..sites).map(|_| Vec::new()).collect(),
+            refused: 0,
+        }
     }
 
     /// Keeps the interval when it is a latency or a queue; of several series of a minute the worst stays.
@@ -53,7 +56,18 @@ impl Gauges {
         let found = lines.iter().position(|(line, _)| same(line));
         let index = found.unwrap_or_else(|| {
             let (metric, unit, role) = (series.metric.clone(), series.unit.clone(), series.role.clone());
-            lines.push((Line { service, metric, unit, role }, Ring { newest: 0, values: Vec::new() }));
+            lines.push((
+                Line {
+                    service,
+                    metric,
+                    unit,
+                    role,
+                },
+                Ring {
+                    newest: 0,
+                    values: Vec::new(),
+                },
+            ));
             lines.len() - 1
         });
         if found.is_none() && lines.len() > METRICS_MAX {
@@ -65,18 +79,34 @@ impl Gauges {
     }
 
     /// Lines of these services over these sites, as means of steps.
-    pub fn charts(&self, topology: &Topology, services: &[Service], sites: &[Site], times_ms: &[u64], step_ms: u64) -> Vec<ServiceChart> {
+    pub fn charts(
+        &self,
+        topology: &Topology,
+        services: &[Service],
+        sites: &[Site],
+        times_ms: &[u64],
+        step_ms: u64,
+    ) -> Vec<ServiceChart> {
         let mut sums: BTreeMap<(usize, &Line), Vec<(f64, f64)>> = BTreeMap::new();
         for (line, ring) in sites.iter().flat_map(|&site| &self.sites[site]) {
-            let Some(place) = services.iter().position(|service| *service == line.service) else { continue };
-            let steps = sums.entry((place, line)).or_insert_with(|| vec![(0.0, 0.0); times_ms.len()]);
+            let Some(place) = services.iter().position(|service| *service == line.service) else {
+                continue;
+            };
+            let steps = sums
+                .entry((place, line))
+                .or_insert_with(|| vec![(0.0, 0.0); times_ms.len()]);
             for (step, &start_ms) in steps.iter_mut().zip(times_ms) {
-                for value in (start_ms / MINUTE_MS..(start_ms + step_ms) / MINUTE_MS).filter_map(|minute| ring.get(minute)) {
+                for value in
+                    (start_ms / MINUTE_MS..(start_ms + step_ms) / MINUTE_MS).filter_map(|minute| ring.get(minute))
+                {
                     *step = (step.0 + f64::from(value), step.1 + 1.0);
                 }
             }
         }
-        sums.into_iter().take(CHARTS_MAX).map(|((_, line), steps)| chart(topology, line, &steps)).collect()
+        sums.into_iter()
+            .take(CHARTS_MAX)
+            .map(|((_, line), steps)| chart(topology, line, &steps))
+            .collect()
     }
 }
 
@@ -87,15 +117,25 @@ fn chart(topology: &Topology, line: &Line, steps: &[(f64, f64)]) -> ServiceChart
         metric: line.metric.clone(),
         unit: line.unit.clone(),
         role: line.role.clone(),
-        values: steps.iter().map(|(sum, count)| (*count > 0.0).then(|| sum / count)).collect(),
+        values: steps
+            .iter()
+            .map(|(sum, count)| (*count > 0.0).then(|| sum / count))
+            .collect(),
     }
 }
 
 /// In the metric's unit: the 95th percentile of a distribution, the mean of anything else.
-#[expect(clippy::cast_possible_truncation, reason = "a picture needs no more than seven digits")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a picture needs no more than seven digits"
+)]
 fn value(observation: &Observation) -> Option<f32> {
     let summary = &observation.summary;
-    if let Some(quantile) = summary.histogram.as_ref().and_then(|histogram| histogram.quantile(0.95)) {
+    if let Some(quantile) = summary
+        .histogram
+        .as_ref()
+        .and_then(|histogram| histogram.quantile(0.95))
+    {
         return Some(quantile as f32);
     }
     let mean = summary.mean()?;

@@ -20,7 +20,10 @@ pub enum Purpose {
     Transactions,
     Amount,
     /// Health of a service.
-    Health { service: Service, bad: Bad },
+    Health {
+        service: Service,
+        bad: Bad,
+    },
     /// Other figures about sales, and what has no room.
     None,
 }
@@ -49,8 +52,14 @@ impl Purposes {
 /// The same for a finding, which describes its series itself.
 pub fn purpose(topology: &mut Topology, metric: &str, role: &str, labels: &[(String, String)]) -> Purpose {
     sales_purpose(role).unwrap_or_else(|| {
-        let bad = if matches!(role, "latency" | "queue") { Bad::Up } else { Bad::Either };
-        topology.place(metric, labels).map_or(Purpose::None, |service| Purpose::Health { service, bad })
+        let bad = if matches!(role, "latency" | "queue") {
+            Bad::Up
+        } else {
+            Bad::Either
+        };
+        topology
+            .place(metric, labels)
+            .map_or(Purpose::None, |service| Purpose::Health { service, bad })
     })
 }
 

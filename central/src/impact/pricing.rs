@@ -13,6 +13,8 @@ use std::collections::BTreeSet;
 const ONSET_LEAD_MS: u64 = 2 * MINUTE_MS;
 /// Prices look back this far at most, less than minutes are kept.
 const WINDOW_MAX_MS: u64 = (MINUTES_KEPT - 6 * 60) * MINUTE_MS;
+/// A loss of so many usual errors makes a site unfit for comparisons, though it is no price yet.
+const SUSPECT_MIN: f64 = 1.5;
 /// Currency when neither site nor model knows one.
 /// Source: ISO 4217, "no currency".
 const CURRENCY_UNKNOWN: &str = "XXX";
@@ -27,7 +29,12 @@ pub(super) fn mark_stale(book: &mut Book, site: Site, start_ms: u64) {
 
 /// Prices what goes on or has changed.
 pub(super) fn price_all(impact: &mut Impact) {
-    if !impact.book.tracked.iter().any(|tracked| tracked.is_open() || tracked.stale) {
+    if !impact
+        .book
+        .tracked
+        .iter()
+        .any(|tracked| tracked.is_open() || tracked.stale)
+    {
         return;
     }
     update_regions(impact);
@@ -71,7 +78,10 @@ pub(super) fn fall(impact: &mut Impact, region: usize, start_ms: u64) {
 fn is_explained(impact: &Impact, region: usize, now_ms: u64) -> bool {
     let sites = impact.topology.sites(Extent::Region(region));
     impact.book.tracked.iter().any(|tracked| {
-        let here = sites.iter().filter(|site| tracked.sites.binary_search(site).is_ok()).count();
+        let here = sites
+            .iter()
+            .filter(|site| tracked.sites.binary_search(site).is_ok())
+            .count();
         let recent = tracked.is_open() || (tracked.is_costed() && tracked.until_ms + FALL_PAUSE_MS > now_ms);
         recent && 2 * here >= sites.len()
     })
@@ -79,7 +89,11 @@ fn is_explained(impact: &Impact, region: usize, now_ms: u64) -> bool {
 
 fn update_regions(impact: &mut Impact) {
     for (region, columns) in impact.regions.iter_mut().enumerate() {
-        columns.update(&impact.sales, impact.topology.sites(Extent::Region(region)), impact.now_ms);
+        columns.update(
+            &impact.sales,
+            impact.topology.sites(Extent::Region(region)),
+            impact.now_ms,
+        );
     }
 }
 
@@ -97,7 +111,10 @@ pub(super) fn window(tracked: &Tracked, now_ms: u64) -> (u64, u64) {
     let goes_on = tracked.is_open() && tracked.until_ms + HOLD_MS >= now_ms;
     let end_ms = if goes_on { now_ms } else { tracked.until_ms.min(now_ms) };
     let end_ms = end_ms.max(tracked.start_ms + MINUTE_MS) / MINUTE_MS * MINUTE_MS;
-    let start_ms = tracked.start_ms.saturating_sub(ONSET_LEAD_MS).max(end_ms.saturating_sub(WINDOW_MAX_MS));
+    let start_ms = tracked
+        .start_ms
+        .saturating_sub(ONSET_LEAD_MS)
+        .max(end_ms.saturating_sub(WINDOW_MAX_MS));
     (start_ms / MINUTE_MS * MINUTE_MS, end_ms)
 }
 
@@ -126,7 +143,9 @@ fn price(impact: &Impact, tracked: &Tracked) -> Answer {
         answer.state = answer.state.without_cause();
     }
     if currencies > 1 {
-        answer.notes.push(format!("the affected sites sell in {currencies} currencies; all is told as {currency}"));
+        answer.notes.push(format!(
+            "the affected sites sell in {currencies} currencies; all is told as {currency}"
+        ));
     }
     answer
 }
@@ -135,16 +154,24 @@ fn price(impact: &Impact, tracked: &Tracked) -> Answer {
 fn touched(impact: &Impact, own: &Tracked, start_ms: u64) -> BTreeSet<Site> {
     let disturbs = |other: &&Tracked| {
         let meets = other.id != own.id && (other.is_open() || other.until_ms > start_ms);
-        // A harmless anomaly of the whole chain would leave nobody unaffected.
-        meets && (other.is_costed() || other.extent != Extent::Chain)
+        // Harmless anomalies do not spoil a comparison; leaving them all out would leave nobody to compare with.
+        meets && other.may_have_lost(SUSPECT_MIN)
     };
-    impact.book.tracked.iter().filter(disturbs).flat_map(|other| other.sites.iter().copied()).collect()
+    impact
+        .book
+        .tracked
+        .iter()
+        .filter(disturbs)
+        .flat_map(|other| other.sites.iter().copied())
+        .collect()
 }
 
 /// Is the region off the incident? One of a single site is set against its own region, too.
 fn is_outside(tracked: &Tracked, topology: &Topology, region: usize) -> bool {
     match tracked.extent {
-        Extent::Site(_) => tracked.sites.iter().all(|&site| topology.region_of(site) != region) || tracked.sites.len() == 1,
+        Extent::Site(_) => {
+            tracked.sites.iter().all(|&site| topology.region_of(site) != region) || tracked.sites.len() == 1
+        }
         Extent::Region(own) => own != region && tracked.sites.iter().all(|&site| topology.region_of(site) != region),
         Extent::Chain => false,
     }
@@ -159,14 +186,21 @@ fn unaffected(impact: &Impact, tracked: &Tracked, touched: &BTreeSet<Site>) -> V
     let topology = &impact.topology;
     let outside = |site: &Site| is_outside(tracked, topology, topology.region_of(*site));
     let own = |site: &Site| tracked.sites.binary_search(site).is_ok();
-    (0..topology.sites_len()).filter(|site| outside(site) && !own(site) && !touched.contains(site)).collect()
+    (0..topology.sites_len())
+        .filter(|site| outside(site) && !own(site) && !touched.contains(site))
+        .collect()
 }
 
 /// The region of a single affected site, without that site.
 fn own_region_without(impact: &Impact, tracked: &Tracked) -> Option<(usize, Columns)> {
-    let (Extent::Site(site), 1) = (tracked.extent, tracked.sites.len()) else { return None };
+    let (Extent::Site(site), 1) = (tracked.extent, tracked.sites.len()) else {
+        return None;
+    };
     let region = impact.topology.region_of(site);
-    Some((region, Columns::sum([&impact.regions[region]].into_iter(), Some(&tracked.columns))))
+    Some((
+        region,
+        Columns::sum([&impact.regions[region]].into_iter(), Some(&tracked.columns)),
+    ))
 }
 
 fn unaffected_columns<'a>(
@@ -198,20 +232,33 @@ fn spoiled(impact: &Impact, own: &Tracked) -> Vec<(u64, u64)> {
         Extent::Region(region) => regions.contains(&region),
         Extent::Chain => true,
     };
-    let recent = impact.book.tracked.iter().filter(|other| other.id != own.id && other.is_costed());
+    let recent = impact
+        .book
+        .tracked
+        .iter()
+        .filter(|other| other.id != own.id && other.is_costed());
     let recent = recent.map(|other| (other.extent, other.start_ms, other.until_ms));
     let all = impact.book.spoiled.iter().copied().chain(recent);
-    all.filter(|(extent, _, _)| meets(*extent)).map(|(_, from, to)| (from, to)).collect()
+    all.filter(|(extent, _, _)| meets(*extent))
+        .map(|(_, from, to)| (from, to))
+        .collect()
 }
 
 /// The currency of most affected sites, and how many there are.
 fn currency(impact: &Impact, tracked: &Tracked) -> (String, usize) {
     let model = impact.topology.model();
-    let of = |site: &Site| impact.sales[*site].currency().or(model.sites[*site].currency.as_deref());
+    let of = |site: &Site| {
+        impact.sales[*site]
+            .currency()
+            .or(model.sites[*site].currency.as_deref())
+    };
     let mut counts = std::collections::BTreeMap::new();
     for currency in tracked.sites.iter().filter_map(of) {
         *counts.entry(currency).or_insert(0_usize) += 1;
     }
-    let most = counts.iter().max_by_key(|(_, count)| **count).map_or(CURRENCY_UNKNOWN, |(currency, _)| currency);
+    let most = counts
+        .iter()
+        .max_by_key(|(_, count)| **count)
+        .map_or(CURRENCY_UNKNOWN, |(currency, _)| currency);
     (most.to_owned(), counts.len())
 }

@@ -13,14 +13,21 @@ pub(super) fn incident(topology: &Topology, tracked: &Tracked, rank: u32, now_ms
     let chosen = chosen(topology, tracked);
     let answer = tracked.answer.as_ref();
     let cost = answer.and_then(|answer| answer.cost.clone());
-    let lost = answer.and_then(|answer| answer.estimate).filter(|_| cost.is_some()).map(|estimate| whole(estimate.lost));
+    let lost = answer
+        .and_then(|answer| answer.estimate)
+        .filter(|_| cost.is_some())
+        .map(|estimate| whole(estimate.lost));
     let mut notes = answer.map_or_else(Vec::new, |answer| answer.notes.clone());
     notes.truncate(NOTES_MAX);
     let words = |(candidate, scored): &(Candidate, _)| evidence::in_words(topology, *candidate, scored);
     Incident {
         id: tracked.id.clone(),
         rank,
-        status: if tracked.is_open() { Status::Open } else { Status::Closed },
+        status: if tracked.is_open() {
+            Status::Open
+        } else {
+            Status::Closed
+        },
         price_state: price_state(topology, tracked),
         cause: chosen.cause,
         log_likelihood: chosen.log_likelihood,
@@ -28,7 +35,10 @@ pub(super) fn incident(topology: &Topology, tracked: &Tracked, rank: u32, now_ms
         evidence_against: chosen.evidence_against,
         alternatives: tracked.alternatives.iter().map(words).collect(),
         sites: sites(topology, tracked),
-        services: services(tracked).into_iter().map(|service| topology.service_id(service).to_owned()).collect(),
+        services: services(tracked)
+            .into_iter()
+            .map(|service| topology.service_id(service).to_owned())
+            .collect(),
         start_ms: tracked.start_ms,
         end_ms: tracked.closed_ms.map(|_| tracked.until_ms),
         updated_ms: now_ms,
@@ -53,9 +63,14 @@ pub(super) fn services(tracked: &Tracked) -> Vec<Service> {
 
 fn chosen(topology: &Topology, tracked: &Tracked) -> Alternative {
     match (tracked.service, &tracked.scored) {
-        (Some(service), Some(scored)) => {
-            evidence::in_words(topology, Candidate { service, extent: tracked.extent }, scored)
-        }
+        (Some(service), Some(scored)) => evidence::in_words(
+            topology,
+            Candidate {
+                service,
+                extent: tracked.extent,
+            },
+            scored,
+        ),
         (service, _) => Alternative {
             cause: topology.cause(service, tracked.extent),
             log_likelihood: 0.0,
@@ -67,16 +82,29 @@ fn chosen(topology: &Topology, tracked: &Tracked) -> Alternative {
 
 /// Silence is all that is known of a dark site, whatever little it sold before.
 fn price_state(topology: &Topology, tracked: &Tracked) -> PriceState {
-    let state = tracked.answer.as_ref().map_or(PriceState::Learning, |answer| answer.state);
+    let state = tracked
+        .answer
+        .as_ref()
+        .map_or(PriceState::Learning, |answer| answer.state);
     let silent = tracked.service == Some(topology.reporting()) && tracked.is_open();
-    if silent && !state.is_costed() && tracked.answer.as_ref().is_some_and(|a| 2 * a.dark_sites as usize > tracked.sites.len()) {
+    if silent
+        && !state.is_costed()
+        && tracked
+            .answer
+            .as_ref()
+            .is_some_and(|a| 2 * a.dark_sites as usize > tracked.sites.len())
+    {
         return PriceState::Dark;
     }
     state
 }
 
 fn sites(topology: &Topology, tracked: &Tracked) -> Vec<String> {
-    let mut sites: Vec<String> = tracked.sites.iter().map(|&site| topology.site_id(site).to_string()).collect();
+    let mut sites: Vec<String> = tracked
+        .sites
+        .iter()
+        .map(|&site| topology.site_id(site).to_string())
+        .collect();
     sites.sort_unstable();
     sites
 }
@@ -92,7 +120,12 @@ pub(super) fn resume(topology: &Topology, book: &mut Book, incident: &Incident) 
     let site = |id: &str| id.parse::<SiteId>().ok().and_then(|id| topology.site(&id));
     let extent = match incident.cause.scope {
         Reach::Chain => Some(Extent::Chain),
-        Reach::Region => incident.cause.region.as_deref().and_then(|id| model.region(id)).map(Extent::Region),
+        Reach::Region => incident
+            .cause
+            .region
+            .as_deref()
+            .and_then(|id| model.region(id))
+            .map(Extent::Region),
         Reach::Site => incident.cause.site.as_deref().and_then(site).map(Extent::Site),
     };
     let Some(extent) = extent else { return };

@@ -100,15 +100,28 @@ impl Tracked {
         self.answer.as_ref().is_some_and(|answer| answer.state.is_costed())
     }
 
+    /// True when its loss is this many usual errors, or it is wide and not reckoned yet.
+    pub fn may_have_lost(&self, errors: f64) -> bool {
+        match &self.answer {
+            None => matches!(self.extent, Extent::Region(_)),
+            Some(answer) => answer.estimate.is_some_and(|estimate| estimate.distinctness >= errors),
+        }
+    }
+
     pub fn lower_minor(&self) -> i64 {
-        self.answer.as_ref().and_then(|answer| answer.cost.as_ref()).map_or(0, |cost| cost.lower_minor)
+        self.answer
+            .as_ref()
+            .and_then(|answer| answer.cost.as_ref())
+            .map_or(0, |cost| cost.lower_minor)
     }
 
     /// Cost rate times the time that it is likely to go on; 0 when closed.
     #[expect(clippy::cast_precision_loss, reason = "an order, not a price")]
     fn looming_minor(&self, now_ms: u64) -> f64 {
         let cost = self.answer.as_ref().and_then(|answer| answer.cost.as_ref());
-        let (Some(cost), true) = (cost, self.is_open()) else { return 0.0 };
+        let (Some(cost), true) = (cost, self.is_open()) else {
+            return 0.0;
+        };
         let age_ms = now_ms.saturating_sub(self.start_ms).max(MINUTE_MS);
         cost.estimate_minor as f64 / age_ms as f64 * age_ms.max(REMAINING_MIN_MS) as f64
     }
@@ -163,7 +176,8 @@ impl Book {
         let mut taken = BTreeSet::new();
         for group in groups {
             let found = self.find(group, topology, &taken, now_ms);
-            let index = found.unwrap_or_else(|| self.open(Some(group.cause.service), group.cause.extent, group.start_ms, topology));
+            let index = found
+                .unwrap_or_else(|| self.open(Some(group.cause.service), group.cause.extent, group.start_ms, topology));
             self.tracked[index].take(group, topology);
             taken.insert(self.tracked[index].id.clone());
             self.merge_into(index, group, &mut taken);
@@ -182,7 +196,10 @@ impl Book {
         let what = service.map_or("sales", |service| topology.service_id(service));
         let cause = topology.cause(None, extent);
         let place = cause.site.or(cause.region).unwrap_or_default();
-        let at = i64::try_from(start_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok()).unwrap_or_default();
+        let at = i64::try_from(start_ms)
+            .ok()
+            .and_then(|ms| Timestamp::from_millisecond(ms).ok())
+            .unwrap_or_default();
         let day = at.strftime("%Y%m%d-%H%M").to_string();
         let name = |number: u32| format!("{day}-{:04x}", short_hash(&format!("{what}/{place}/{number}")));
         let known = |id: &String| self.tracked.iter().any(|tracked| tracked.id == *id);
@@ -191,7 +208,11 @@ impl Book {
 
     /// The incident that a group continues: the one that shares the most anomalies, or has the same cause.
     fn find(&self, group: &Group, topology: &Topology, taken: &BTreeSet<String>, now_ms: u64) -> Option<usize> {
-        let recent = |tracked: &Tracked| tracked.closed_ms.is_none_or(|closed| closed + REOPEN_WITHIN_MS >= now_ms);
+        let recent = |tracked: &Tracked| {
+            tracked
+                .closed_ms
+                .is_none_or(|closed| closed + REOPEN_WITHIN_MS >= now_ms)
+        };
         let affinity = |tracked: &Tracked| {
             let shared = group.nodes.iter().filter(|node| tracked.nodes.contains(node)).count();
             let same_cause = tracked.service == Some(group.cause.service) && tracked.extent == group.cause.extent;
@@ -203,7 +224,9 @@ impl Book {
             3 * shared + 2 * usize::from(same_cause) + usize::from(business)
         };
         let candidates = self.tracked.iter().enumerate().filter(|(_, tracked)| recent(tracked));
-        let best = candidates.map(|(index, tracked)| (affinity(tracked), std::cmp::Reverse(index))).max()?;
+        let best = candidates
+            .map(|(index, tracked)| (affinity(tracked), std::cmp::Reverse(index)))
+            .max()?;
         (best.0 > 0).then_some(best.1.0)
     }
 
@@ -216,7 +239,8 @@ impl Book {
             tracked.id != kept && tracked.is_open() && shared > 0 && 2 * shared >= tracked.nodes.len()
         };
         let start_ms = self.tracked.iter().filter(|t| absorbed(t)).map(|t| t.start_ms).min();
-        self.tracked.retain(|tracked| !absorbed(tracked) || taken.contains(&tracked.id));
+        self.tracked
+            .retain(|tracked| !absorbed(tracked) || taken.contains(&tracked.id));
         if let (Some(start_ms), Some(tracked)) = (start_ms, self.tracked.iter_mut().find(|t| t.id == kept)) {
             // A single early bird does not move the start of a wide incident.
             tracked.start_ms = tracked.start_ms.min(start_ms.max(group.start_ms));
@@ -232,7 +256,11 @@ impl Book {
             }
         }
         let kept = |tracked: &Tracked| tracked.closed_ms.is_none_or(|closed| closed + CLOSED_KEPT_MS >= now_ms);
-        for gone in self.tracked.iter().filter(|tracked| !kept(tracked) && tracked.is_costed()) {
+        for gone in self
+            .tracked
+            .iter()
+            .filter(|tracked| !kept(tracked) && tracked.is_costed())
+        {
             self.spoiled.push_back((gone.extent, gone.start_ms, gone.until_ms));
         }
         self.spoiled.drain(..self.spoiled.len().saturating_sub(SPOILED_MAX));
@@ -250,7 +278,8 @@ impl Book {
         ranked.sort_by(|a, b| {
             let costed = b.is_costed().cmp(&a.is_costed());
             let looming = b.looming_minor(now_ms).total_cmp(&a.looming_minor(now_ms));
-            let rest = (b.lower_minor(), b.is_open(), b.sites.len()).cmp(&(a.lower_minor(), a.is_open(), a.sites.len()));
+            let rest =
+                (b.lower_minor(), b.is_open(), b.sites.len()).cmp(&(a.lower_minor(), a.is_open(), a.sites.len()));
             costed.then(looming).then(rest).then_with(|| a.id.cmp(&b.id))
         });
         ranked
@@ -260,7 +289,11 @@ impl Book {
 impl PriceState {
     /// The price of an incident without a technical cause.
     pub fn without_cause(self) -> PriceState {
-        if self.is_costed() { PriceState::BusinessOnly } else { self }
+        if self.is_costed() {
+            PriceState::BusinessOnly
+        } else {
+            self
+        }
     }
 }
 
@@ -277,7 +310,9 @@ fn part(some: usize, all: usize) -> f64 {
 
 /// Source: FNV-1a, folded to 16 bits.
 fn short_hash(text: &str) -> u16 {
-    let hash = text.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    let hash = text.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    });
     let [a, b, c, d] = hash.to_le_bytes();
     u16::from_le_bytes([a ^ c, b ^ d])
 }

@@ -27,15 +27,27 @@ pub(super) struct Entry<'a> {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(file: &'a str, text: &'a str) -> Reader<'a> {
-        Reader { file, text, faults: Vec::new() }
+        Reader {
+            file,
+            text,
+            faults: Vec::new(),
+        }
     }
 
     pub(super) fn root(&mut self, keys: &[&str]) -> Entry<'a> {
         let (root, errors) = DeTable::parse_recoverable(self.text);
         for error in errors {
-            self.fault(error.span().map_or(0, |span| span.start), error.message().to_owned(), None);
+            self.fault(
+                error.span().map_or(0, |span| span.start),
+                error.message().to_owned(),
+                None,
+            );
         }
-        let entry = Entry { span: root.span(), table: root.into_inner(), name: "the model".to_owned() };
+        let entry = Entry {
+            span: root.span(),
+            table: root.into_inner(),
+            name: "the model".to_owned(),
+        };
         entry.only(self, keys);
         entry
     }
@@ -51,13 +63,25 @@ impl<'a> Reader<'a> {
 
     fn fault(&mut self, at: usize, message: String, hint: Option<String>) {
         let (line, column) = self.place(at);
-        self.faults.push((at, ModelError { file: self.file.to_owned(), line, column, message, hint }));
+        self.faults.push((
+            at,
+            ModelError {
+                file: self.file.to_owned(),
+                line,
+                column,
+                message,
+                hint,
+            },
+        ));
     }
 
     fn place(&self, at: usize) -> (usize, usize) {
         let before = self.text.get(..at).unwrap_or(self.text);
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+        (
+            before.matches('\n').count() + 1,
+            before[line_start..].chars().count() + 1,
+        )
     }
 }
 
@@ -85,17 +109,27 @@ impl<'a> Entry<'a> {
             .list(reader, key)
             .iter()
             .filter_map(|value| match value.get_ref() {
-                DeValue::Table(table) => {
-                    Some(Entry { table: table.clone(), name: format!("[[{key}]]"), span: value.span() })
-                }
+                DeValue::Table(table) => Some(Entry {
+                    table: table.clone(),
+                    name: format!("[[{key}]]"),
+                    span: value.span(),
+                }),
                 other => {
-                    reader.fault(value.span().start, format!("{key} must be a table; found {}", other.type_str()), None);
+                    reader.fault(
+                        value.span().start,
+                        format!("{key} must be a table; found {}", other.type_str()),
+                        None,
+                    );
                     None
                 }
             })
             .collect();
         if tables.len() > max {
-            reader.fault(tables[max].span.start, format!("more than {max} entries [[{key}]]"), None);
+            reader.fault(
+                tables[max].span.start,
+                format!("more than {max} entries [[{key}]]"),
+                None,
+            );
         }
         tables
     }
@@ -107,7 +141,9 @@ impl<'a> Entry<'a> {
 
     /// The entry's own id, new in `ids`, where it gets the next index.
     pub(super) fn id(&self, reader: &mut Reader<'_>, kind: &str, ids: &mut HashMap<String, usize>) -> Option<String> {
-        let Some(id) = self.required(reader, "id") else { return None };
+        let Some(id) = self.required(reader, "id") else {
+            return None;
+        };
         if id.is_empty() || id.len() > 64 {
             self.fault(reader, "id", format!("the id of a {kind} has 1 to 64 bytes"), None);
             return None;
@@ -115,7 +151,12 @@ impl<'a> Entry<'a> {
         if ids.contains_key(&id) {
             let message = format!("{kind} {id:?} is there twice");
             let first = reader.text.find(&format!("\"{id}\"")).map(|at| reader.place(at).0);
-            self.fault(reader, "id", message, first.map(|line| format!("the first one is in line {line}")));
+            self.fault(
+                reader,
+                "id",
+                message,
+                first.map(|line| format!("the first one is in line {line}")),
+            );
             return None;
         }
         ids.insert(id.clone(), ids.len());
@@ -136,7 +177,9 @@ impl<'a> Entry<'a> {
     pub(super) fn references(&self, reader: &mut Reader<'_>, key: &str, ids: &HashMap<String, usize>) -> Vec<usize> {
         let mut found = Vec::new();
         for value in self.list(reader, key) {
-            let Some(name) = text_of(reader, &value, key) else { continue };
+            let Some(name) = text_of(reader, &value, key) else {
+                continue;
+            };
             match ids.get(&name) {
                 Some(&index) => found.push(index),
                 None => {
@@ -152,7 +195,9 @@ impl<'a> Entry<'a> {
 
     /// A name of the time zone database or a POSIX rule; UTC when there is none.
     pub(super) fn time_zone(&self, reader: &mut Reader<'_>) -> TimeZone {
-        let Some(name) = self.text(reader, "time_zone") else { return TimeZone::UTC };
+        let Some(name) = self.text(reader, "time_zone") else {
+            return TimeZone::UTC;
+        };
         if name == "UTC" {
             return TimeZone::UTC;
         }
@@ -201,33 +246,54 @@ impl<'a> Entry<'a> {
     }
 
     fn labels(&self, reader: &mut Reader<'_>) -> Vec<(String, String)> {
-        let Some(value) = self.value("labels") else { return Vec::new() };
-        let DeValue::Table(table) = value.get_ref() else {
-            let message = format!("labels must be a table; found {}", value.get_ref().type_str());
-            reader.fault(value.span().start, message, Some("labels = { \"http.route\" = \"/checkout\" }".to_owned()));
+        let Some(value) = self.value("labels") else {
             return Vec::new();
         };
-        let pairs = table.iter().map(|(key, value)| (key.get_ref().to_string(), text_of(reader, value, "a label")));
+        let DeValue::Table(table) = value.get_ref() else {
+            let message = format!("labels must be a table; found {}", value.get_ref().type_str());
+            reader.fault(
+                value.span().start,
+                message,
+                Some("labels = { \"http.route\" = \"/checkout\" }".to_owned()),
+            );
+            return Vec::new();
+        };
+        let pairs = table
+            .iter()
+            .map(|(key, value)| (key.get_ref().to_string(), text_of(reader, value, "a label")));
         pairs.filter_map(|(key, value)| Some((key, value?))).collect()
     }
 
     fn required(&self, reader: &mut Reader<'_>, key: &str) -> Option<String> {
         if self.value(key).is_none() {
-            reader.fault(self.span.start, format!("{} has no {key}", self.name), Some(format!("add: {key} = \"...\"")));
+            reader.fault(
+                self.span.start,
+                format!("{} has no {key}", self.name),
+                Some(format!("add: {key} = \"...\"")),
+            );
         }
         self.text(reader, key)
     }
 
     fn value(&self, key: &str) -> Option<&Spanned<DeValue<'a>>> {
-        self.table.iter().find(|(name, _)| name.get_ref().as_ref() as &str == key).map(|(_, value)| value)
+        self.table
+            .iter()
+            .find(|(name, _)| name.get_ref().as_ref() as &str == key)
+            .map(|(_, value)| value)
     }
 
     fn list(&self, reader: &mut Reader<'_>, key: &str) -> Vec<Spanned<DeValue<'a>>> {
-        let Some(value) = self.value(key) else { return Vec::new() };
+        let Some(value) = self.value(key) else {
+            return Vec::new();
+        };
         match value.get_ref() {
             DeValue::Array(array) => array.iter().cloned().collect(),
             other => {
-                reader.fault(value.span().start, format!("{key} must be a list; found {}", other.type_str()), None);
+                reader.fault(
+                    value.span().start,
+                    format!("{key} must be a list; found {}", other.type_str()),
+                    None,
+                );
                 Vec::new()
             }
         }

@@ -231,7 +231,7 @@ impl Chain {
             match hit {
                 None => here += 1,
                 Some(event) => {
-                    let mut basket = Random::new(self.seed ^ (minute_ms << 8), 90_000 + u64::from(customer));
+                    let mut basket = Random::new(self.seed ^ (minute_ms << 8), 90_000 + 1_000 * store as u64 + u64::from(customer));
                     let amount = self.amount(store, 1, &mut basket);
                     self.lost[event].0 += 1;
                     self.lost[event].1 += amount;
@@ -359,18 +359,4 @@ metrics = [{ name = "queue.depth", labels = { "messaging.destination.name" = "ma
 id = "mainframe"
 scope = "chain"
 "#
-}
-impl Chain {
-    pub fn dbg(&mut self) {
-        for (region, _) in REGIONS {
-            let sites = Chain::region(region);
-            for q in [0u64, 7, 14, 28, 35] {
-                let day = HISTORY_START_MS + q * 96 * QUARTER_MS;
-                let r: Vec<String> = (33..42).map(|k| { let t = day + k * QUARTER_MS; let mean: f64 = sites.iter().map(|&s| 15.0*self.rate(s, t + QUARTER_MS/2)).sum();
-                    let got: u32 = sites.iter().map(|&s| Random::new(self.seed ^ (t<<8), 5 + s as u64).poisson(15.0*self.rate(s, t + QUARTER_MS/2))).sum();
-                    format!("{:.0}/{}", mean, got) }).collect();
-                println!("{region} {q} {}", r.join(" "));
-            }
-        }
-    }
 }
