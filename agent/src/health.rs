@@ -123,9 +123,17 @@ impl Health {
         let mut series = Vec::new();
         for (name, health) in &self.0 {
             let mut push = |metric: u16, labels: &[&str], value: u64| {
-                let labels = std::iter::once(name.as_str()).chain(labels.iter().copied()).map(str::to_owned).collect();
+                let labels = std::iter::once(name.as_str())
+                    .chain(labels.iter().copied())
+                    .map(str::to_owned)
+                    .collect();
                 let values = Values::Integers(vec![i64::try_from(value).unwrap_or(i64::MAX)]);
-                series.push(Series { metric, labels, values, times_ms: vec![now_ms] });
+                series.push(Series {
+                    metric,
+                    labels,
+                    values,
+                    times_ms: vec![now_ms],
+                });
             };
             push(CALLS, &[], health.calls.load(Relaxed));
             push(TIME, &[], health.time_us.load(Relaxed));
@@ -152,7 +160,11 @@ impl Health {
     pub fn labels(&self, sources: Vec<String>) -> BTreeMap<String, LabelPolicy> {
         let list = |values: Vec<String>| {
             let values_max = u32::try_from(values.len()).unwrap_or(u32::MAX);
-            LabelPolicy { pattern: None, values: Some(values), values_max }
+            LabelPolicy {
+                pattern: None,
+                values: Some(values),
+                values_max,
+            }
         };
         let failures = Failure::ALL.iter().map(|failure| failure.name().to_owned()).collect();
         BTreeMap::from([
@@ -168,14 +180,70 @@ impl Health {
 pub fn descriptor() -> Descriptor {
     let plugin = ["tillwatch.plugin"];
     let metrics = vec![
-        metric("tillwatch.plugin.calls", "{call}", Kind::Counter, 0, &plugin, "Calls of the plugin."),
-        metric("tillwatch.plugin.failures", "{call}", Kind::Counter, 0, &["tillwatch.plugin", "error.type"], "Calls that failed."),
-        metric("tillwatch.plugin.time", "s", Kind::Counter, 6, &plugin, "Time spent in calls of the plugin."),
-        metric("tillwatch.plugin.read", "By", Kind::Counter, 0, &plugin, "Bytes that the plugin was given."),
-        metric("tillwatch.plugin.skipped", "By", Kind::Counter, 0, &plugin, "Bytes of lines that were too long."),
-        metric("tillwatch.plugin.lost", "{file}", Kind::Counter, 0, &plugin, "Files that vanished unread or were too large."),
-        metric("tillwatch.plugin.logs_dropped", "{line}", Kind::Counter, 0, &plugin, "Log lines beyond the plugin's rate."),
-        metric("source.up", "1", Kind::Gauge, 0, &["tillwatch.plugin", "tillwatch.source"], "1 when the source is there, else 0."),
+        metric(
+            "tillwatch.plugin.calls",
+            "{call}",
+            Kind::Counter,
+            0,
+            &plugin,
+            "Calls of the plugin.",
+        ),
+        metric(
+            "tillwatch.plugin.failures",
+            "{call}",
+            Kind::Counter,
+            0,
+            &["tillwatch.plugin", "error.type"],
+            "Calls that failed.",
+        ),
+        metric(
+            "tillwatch.plugin.time",
+            "s",
+            Kind::Counter,
+            6,
+            &plugin,
+            "Time spent in calls of the plugin.",
+        ),
+        metric(
+            "tillwatch.plugin.read",
+            "By",
+            Kind::Counter,
+            0,
+            &plugin,
+            "Bytes that the plugin was given.",
+        ),
+        metric(
+            "tillwatch.plugin.skipped",
+            "By",
+            Kind::Counter,
+            0,
+            &plugin,
+            "Bytes of lines that were too long.",
+        ),
+        metric(
+            "tillwatch.plugin.lost",
+            "{file}",
+            Kind::Counter,
+            0,
+            &plugin,
+            "Files that vanished unread or were too large.",
+        ),
+        metric(
+            "tillwatch.plugin.logs_dropped",
+            "{line}",
+            Kind::Counter,
+            0,
+            &plugin,
+            "Log lines beyond the plugin's rate.",
+        ),
+        metric(
+            "source.up",
+            "1",
+            Kind::Gauge,
+            0,
+            &["tillwatch.plugin", "tillwatch.source"],
+            "1 when the source is there, else 0.",
+        ),
     ];
     Descriptor {
         name: NAME.to_owned(),
@@ -215,7 +283,10 @@ mod tests {
             ("tillwatch.plugin.time", "sales", 1_500),
             ("source.up", "sales lines", 0),
         ] {
-            assert!(found.contains(&(name, labels.to_owned(), Values::Integers(vec![value]))), "{name}: {found:?}");
+            assert!(
+                found.contains(&(name, labels.to_owned(), Values::Integers(vec![value]))),
+                "{name}: {found:?}"
+            );
         }
     }
 }

@@ -2,13 +2,24 @@
 //!
 //! `run` makes every task and channel; everything else is told what it needs.
 
+pub mod cli;
+pub mod init;
 pub mod config;
+pub mod check;
+pub mod run;
 pub mod clock;
+pub mod stop;
+pub mod schedule;
+pub mod runner;
+pub mod collectors;
 pub mod platform;
 pub mod source;
 pub mod plugin;
 pub mod health;
-pub mod schedule;
+pub mod keeper;
 pub mod spool;
 pub mod tls;
 pub mod uplink;
+pub mod backfill;
+pub mod preview;
+mod output;

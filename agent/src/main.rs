@@ -1,1 +1,5 @@
-fn main() {}
+//! The program `tillwatch`; everything is in the library.
+
+fn main() -> std::process::ExitCode {
+    tillwatch_agent::cli::main()
+}

@@ -18,15 +18,22 @@ impl Schedule {
         let interval_ms = interval_ms.max(1);
         let bytes = site.bytes().chain([0]).chain(collector.bytes());
         // FNV-1a: the same on every machine and in every version.
-        let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
-        Self { interval_ms, offset_ms: (hash ^ (hash >> 32)) % interval_ms }
+        let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+        });
+        Self {
+            interval_ms,
+            offset_ms: (hash ^ (hash >> 32)) % interval_ms,
+        }
     }
 
     /// The first due time after `now_ms`; times that were missed are not made up for.
     #[must_use]
     pub fn next_after(&self, now_ms: u64) -> u64 {
         let since_offset = now_ms.saturating_sub(self.offset_ms);
-        let next = (since_offset / self.interval_ms + 1).saturating_mul(self.interval_ms).saturating_add(self.offset_ms);
+        let next = (since_offset / self.interval_ms + 1)
+            .saturating_mul(self.interval_ms)
+            .saturating_add(self.offset_ms);
         if now_ms < self.offset_ms { self.offset_ms } else { next }
     }
 }

@@ -158,10 +158,26 @@ fn read(root: &Section<'_>, base: &Path, elsewhere: &mut Vec<Problem>) -> Option
     let system = system(root);
     let plugins = plugins(root, base, &plugin_dir, elsewhere);
     root.report_unknown();
-    Some(Config { site: site?, time_zone: time_zone?, state_dir, plugin_dir, window_ms, summary_ms, broker: broker?, spool, system, plugins })
+    Some(Config {
+        site: site?,
+        time_zone: time_zone?,
+        state_dir,
+        plugin_dir,
+        window_ms,
+        summary_ms,
+        broker: broker?,
+        spool,
+        system,
+        plugins,
+    })
 }
 
-fn required<T>(section: &Section<'_>, key: &str, example: &str, read: impl FnOnce(&str) -> Result<T, Mistake>) -> Option<T> {
+fn required<T>(
+    section: &Section<'_>,
+    key: &str,
+    example: &str,
+    read: impl FnOnce(&str) -> Result<T, Mistake>,
+) -> Option<T> {
     if section.value(key).is_none() {
         section.report_missing(key, example);
     }
@@ -187,7 +203,11 @@ fn time_zone(name: &str) -> Result<TimeZone, Mistake> {
 }
 
 fn folder(section: &Section<'_>, key: &str, default: &str, base: &Path) -> PathBuf {
-    base.join(section.string(key).map_or_else(|| default.to_owned(), Spanned::into_inner))
+    base.join(
+        section
+            .string(key)
+            .map_or_else(|| default.to_owned(), Spanned::into_inner),
+    )
 }
 
 /// Window and summary; the first must divide the second.
@@ -195,10 +215,20 @@ fn times(root: &Section<'_>) -> (u32, u32) {
     let window_ms = duration(root, "window", WINDOW_MS, WINDOW_RANGE_MS);
     let summary_ms = duration(root, "summary", SUMMARY_MS, SUMMARY_RANGE_MS);
     if !summary_ms.is_multiple_of(window_ms) {
-        let place = root.value("summary").or(root.value("window")).map_or(0..0, Spanned::span);
-        root.report(place, "`summary` is not a whole number of windows", format!("make it a multiple of {window_ms}ms"));
+        let place = root
+            .value("summary")
+            .or(root.value("window"))
+            .map_or(0..0, Spanned::span);
+        root.report(
+            place,
+            "`summary` is not a whole number of windows",
+            format!("make it a multiple of {window_ms}ms"),
+        );
     }
-    (u32::try_from(window_ms).unwrap_or(u32::MAX), u32::try_from(summary_ms).unwrap_or(u32::MAX))
+    (
+        u32::try_from(window_ms).unwrap_or(u32::MAX),
+        u32::try_from(summary_ms).unwrap_or(u32::MAX),
+    )
 }
 
 fn duration(section: &Section<'_>, key: &str, default: u64, range: (u64, u64)) -> u64 {
@@ -209,19 +239,34 @@ fn size(section: &Section<'_>, key: &str, default: u64, range: (u64, u64)) -> u6
     limited(section, key, section.read(key, size_bytes), default, range, "B")
 }
 
-fn limited(section: &Section<'_>, key: &str, value: Option<Spanned<u64>>, default: u64, range: (u64, u64), unit: &str) -> u64 {
+fn limited(
+    section: &Section<'_>,
+    key: &str,
+    value: Option<Spanned<u64>>,
+    default: u64,
+    range: (u64, u64),
+    unit: &str,
+) -> u64 {
     let Some(value) = value else { return default };
     if (range.0..=range.1).contains(value.get_ref()) {
         return value.into_inner();
     }
-    section.report(value.span(), format!("`{key}` is out of range"), format!("write {}{unit} to {}{unit}", range.0, range.1));
+    section.report(
+        value.span(),
+        format!("`{key}` is out of range"),
+        format!("write {}{unit} to {}{unit}", range.0, range.1),
+    );
     default
 }
 
 fn broker(root: &Section<'_>, base: &Path) -> Option<Broker> {
     let Some(section) = root.table("broker") else {
         if root.value("broker").is_none() {
-            root.report(0..0, "`[broker]` is missing", "add [broker] with url, ca, certificate and key");
+            root.report(
+                0..0,
+                "`[broker]` is missing",
+                "add [broker] with url, ca, certificate and key",
+            );
         }
         return None;
     };
@@ -230,13 +275,23 @@ fn broker(root: &Section<'_>, base: &Path) -> Option<Broker> {
     let ca = pem_file(&section, "ca", base, needs_tls);
     let certificate = pem_file(&section, "certificate", base, needs_tls);
     let key = pem_file(&section, "key", base, needs_tls);
-    let shard = section.read("shard", name_of::<Shard>).map_or_else(|| "a".parse().ok(), |shard| Some(shard.into_inner()));
+    let shard = section
+        .read("shard", name_of::<Shard>)
+        .map_or_else(|| "a".parse().ok(), |shard| Some(shard.into_inner()));
     let archives = archives(&section);
     section.finish();
     let address = address?;
-    let files = ca.zip(certificate).zip(key).map(|((ca, certificate), key)| TlsFiles { ca, certificate, key });
+    let files = ca
+        .zip(certificate)
+        .zip(key)
+        .map(|((ca, certificate), key)| TlsFiles { ca, certificate, key });
     let tls = if address.is_secure { Some(files?) } else { None };
-    Some(Broker { address, tls, shard: shard?, archives: archives? })
+    Some(Broker {
+        address,
+        tls,
+        shard: shard?,
+        archives: archives?,
+    })
 }
 
 /// A file that must be there when it is needed.
@@ -253,7 +308,11 @@ fn pem_file(section: &Section<'_>, key: &str, base: &Path, is_needed: bool) -> O
             std::io::ErrorKind::PermissionDenied => "give the user of the agent the right to read it",
             _ => "put the PEM file there, or correct the path",
         };
-        section.report(name.span(), format!("`{key}`: {} cannot be read: {error}", path.display()), hint);
+        section.report(
+            name.span(),
+            format!("`{key}`: {} cannot be read: {error}", path.display()),
+            hint,
+        );
     }
     Some(path)
 }
@@ -264,7 +323,11 @@ fn archives(section: &Section<'_>) -> Option<Vec<ArchiveId>> {
     }
     let names = section.strings("archives")?;
     if names.get_ref().is_empty() {
-        section.report(names.span(), "`archives` is empty", "name at least one: without an acknowledgement nothing is ever deleted");
+        section.report(
+            names.span(),
+            "`archives` is empty",
+            "name at least one: without an acknowledgement nothing is ever deleted",
+        );
     }
     let mut archives = Vec::new();
     for name in names.into_inner() {
@@ -278,7 +341,10 @@ fn archives(section: &Section<'_>) -> Option<Vec<ArchiveId>> {
 
 fn spool(root: &Section<'_>) -> SpoolConfig {
     let Some(section) = root.table("spool") else {
-        return SpoolConfig { bytes_max: SPOOL_BYTES_MAX, age_max_ms: SPOOL_AGE_MAX_MS };
+        return SpoolConfig {
+            bytes_max: SPOOL_BYTES_MAX,
+            age_max_ms: SPOOL_AGE_MAX_MS,
+        };
     };
     let spool = SpoolConfig {
         bytes_max: size(&section, "bytes_max", SPOOL_BYTES_MAX, SPOOL_RANGE_BYTES),
@@ -290,7 +356,10 @@ fn spool(root: &Section<'_>) -> SpoolConfig {
 
 fn system(root: &Section<'_>) -> SystemConfig {
     let Some(section) = root.table("system") else {
-        return SystemConfig { enabled: true, interval_ms: SYSTEM_INTERVAL_MS };
+        return SystemConfig {
+            enabled: true,
+            interval_ms: SYSTEM_INTERVAL_MS,
+        };
     };
     let system = SystemConfig {
         enabled: section.boolean("enabled").is_none_or(Spanned::into_inner),
@@ -307,7 +376,11 @@ fn plugins(root: &Section<'_>, base: &Path, plugin_dir: &Path, elsewhere: &mut V
         if let Some(name) = section.string("name")
             && !names.insert(name.get_ref().clone())
         {
-            section.report(name.span(), format!("another plugin is named {:?}", name.get_ref()), "give each its own name");
+            section.report(
+                name.span(),
+                format!("another plugin is named {:?}", name.get_ref()),
+                "give each its own name",
+            );
         }
         if names.len() > PLUGINS_MAX {
             section.report(section.span(), format!("more than {PLUGINS_MAX} plugins"), "run fewer");
@@ -359,7 +432,10 @@ fn instance_name(text: &str) -> Result<String, Mistake> {
     if (1..=40).contains(&text.len()) && text.bytes().all(fits) {
         return Ok(text.to_owned());
     }
-    Err(Mistake::new(format!("cannot be {text:?}"), "use a-z, 0-9 and -, 1 to 40 of them"))
+    Err(Mistake::new(
+        format!("cannot be {text:?}"),
+        "use a-z, 0-9 and -, 1 to 40 of them",
+    ))
 }
 
 fn find_plugin(
@@ -371,16 +447,33 @@ fn find_plugin(
 ) -> Option<(PathBuf, Manifest)> {
     let name = used.get_ref();
     // A path names a folder of its own; a name is looked for where plugins are installed.
-    let folder = if name.contains('/') { base.join(name) } else { plugin_dir.join(name) };
+    let folder = if name.contains('/') {
+        base.join(name)
+    } else {
+        plugin_dir.join(name)
+    };
     if !folder.join("plugin.toml").is_file() {
         let hint = not_found_hint(name, plugin_dir);
-        section.report(used.span(), format!("plugin {name:?} is not in {}", folder.parent().unwrap_or(plugin_dir).display()), hint);
+        section.report(
+            used.span(),
+            format!(
+                "plugin {name:?} is not in {}",
+                folder.parent().unwrap_or(plugin_dir).display()
+            ),
+            hint,
+        );
         return None;
     }
-    let manifest = Manifest::load(&folder).map_err(|problems| elsewhere.extend(problems.0)).ok()?;
+    let manifest = Manifest::load(&folder)
+        .map_err(|problems| elsewhere.extend(problems.0))
+        .ok()?;
     let wasm = folder.join(format!("{}.wasm", manifest.name));
     if !wasm.is_file() {
-        section.report(used.span(), format!("{} is missing", wasm.display()), "build it with `tillwatch plugin build`, or install it again");
+        section.report(
+            used.span(),
+            format!("{} is missing", wasm.display()),
+            "build it with `tillwatch plugin build`, or install it again",
+        );
         return None;
     }
     Some((folder, manifest))
@@ -401,7 +494,10 @@ fn not_found_hint(name: &str, plugin_dir: &Path) -> String {
 pub fn installed(plugin_dir: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(plugin_dir).into_iter().flatten().flatten();
     let is_plugin = |entry: &std::fs::DirEntry| entry.path().join("plugin.toml").is_file();
-    let mut names: Vec<String> = entries.filter(is_plugin).filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    let mut names: Vec<String> = entries
+        .filter(is_plugin)
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
     names.sort();
     names
 }
@@ -410,7 +506,11 @@ fn check_interval(section: &Section<'_>, interval_ms: u64, manifest: &Manifest) 
     if interval_ms < u64::from(manifest.min_interval_ms) {
         let place = section.value("interval").map_or(section.span(), Spanned::span);
         let what = format!("plugin `{}` must not be asked so often", manifest.name);
-        section.report(place, what, format!("write at least \"{}ms\"", manifest.min_interval_ms));
+        section.report(
+            place,
+            what,
+            format!("write at least \"{}ms\"", manifest.min_interval_ms),
+        );
     }
 }
 

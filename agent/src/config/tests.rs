@@ -63,19 +63,33 @@ fn a_good_file_is_read_with_its_defaults() {
     let config = host.load(GOOD).unwrap();
     assert_eq!(config.site.to_string(), "store-0412");
     assert_eq!((config.window_ms, config.summary_ms), (10_000, 60_000));
-    assert_eq!(config.spool, SpoolConfig { bytes_max: 32 << 20, age_max_ms: SPOOL_AGE_MAX_MS });
+    assert_eq!(
+        config.spool,
+        SpoolConfig {
+            bytes_max: 32 << 20,
+            age_max_ms: SPOOL_AGE_MAX_MS
+        }
+    );
     assert_eq!(config.state_dir, host.folder.path().join("state"));
     assert_eq!(config.broker.archives.len(), 1);
     assert!(config.system.enabled);
     let plugin = &config.plugins[0];
-    assert_eq!((plugin.name.as_str(), plugin.interval_ms, plugin.deadline_ms), ("queue", 5_000, 250));
+    assert_eq!(
+        (plugin.name.as_str(), plugin.interval_ms, plugin.deadline_ms),
+        ("queue", 5_000, 250)
+    );
     assert_eq!(plugin.settings, serde_json::json!({"format": "json", "limit": 3}));
 }
 
 #[test]
 fn a_missing_file_says_how_to_get_one() {
-    let problems = Config::load(Path::new("/nonexistent/agent.toml")).unwrap_err().to_string();
-    assert!(problems.contains("/nonexistent/agent.toml: cannot be read"), "{problems}");
+    let problems = Config::load(Path::new("/nonexistent/agent.toml"))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        problems.contains("/nonexistent/agent.toml: cannot be read"),
+        "{problems}"
+    );
     assert!(problems.contains("tillwatch init"), "{problems}");
 }
 
@@ -83,25 +97,97 @@ fn a_missing_file_says_how_to_get_one() {
 fn every_mistake_has_its_place_and_its_hint() {
     let host = Host::new();
     for (from, to, expected) in [
-        ("site = \"store-0412\"", "site = \"Store 412\"", "agent.toml:1:8: `site` cannot be \"Store 412\"\n  hint: use a-z"),
-        ("site = \"store-0412\"\n", "", "agent.toml:1:1: `site` is missing\n  hint: add site = \"store-0412\""),
-        ("site =", "stie = 1\nsite =", "agent.toml:1:1: unknown key `stie`\n  hint: known here:"),
-        ("Europe/Berlin", "Europe/Brelin", "agent.toml:2:13: `time_zone` is not a time zone of this machine: \"Europe/Brelin\"\n  hint: did you mean \"Europe/Berlin\"?"),
-        ("mqtts://", "mqtt://", "agent.toml:7:7: `url` is wrong: \"mqtt://central.example.com:8883\" would send without TLS to another machine\n  hint: use mqtts://"),
+        (
+            "site = \"store-0412\"",
+            "site = \"Store 412\"",
+            "agent.toml:1:8: `site` cannot be \"Store 412\"\n  hint: use a-z",
+        ),
+        (
+            "site = \"store-0412\"\n",
+            "",
+            "agent.toml:1:1: `site` is missing\n  hint: add site = \"store-0412\"",
+        ),
+        (
+            "site =",
+            "stie = 1\nsite =",
+            "agent.toml:1:1: unknown key `stie`\n  hint: known here:",
+        ),
+        (
+            "Europe/Berlin",
+            "Europe/Brelin",
+            "agent.toml:2:13: `time_zone` is not a time zone of this machine: \"Europe/Brelin\"\n  hint: did you mean \"Europe/Berlin\"?",
+        ),
+        (
+            "mqtts://",
+            "mqtt://",
+            "agent.toml:7:7: `url` is wrong: \"mqtt://central.example.com:8883\" would send without TLS to another machine\n  hint: use mqtts://",
+        ),
         ("[broker]", "[brokr]", "`[broker]` is missing"),
-        ("[broker]", "[brokr]", "unknown key `brokr`\n  hint: did you mean `broker`?"),
-        ("\"key.pem\"", "\"nokey.pem\"", "agent.toml:10:7: `key`: nokey.pem cannot be read: No such file"),
-        ("ca = \"ca.pem\"\n", "", "agent.toml:6:1: `ca` is missing\n  hint: add ca = \"/etc/tillwatch/ca.pem\""),
-        ("\"32MiB\"", "\"32 mb\"", "agent.toml:13:13: `bytes_max` is not a size: \"32 mb\"\n  hint: write a number and B, KiB"),
-        ("\"5s\"", "\"5\"", "agent.toml:18:12: `interval` is not a duration: \"5\"\n  hint: write a number and ms"),
-        ("\"5s\"", "\"500ms\"", "agent.toml:18:12: plugin `queue-depth` must not be asked so often\n  hint: write at least \"1000ms\""),
-        ("use = \"queue-depth\"", "use = \"queue-dept\"", "agent.toml:17:7: plugin \"queue-dept\" is not in plugins\n  hint: did you mean \"queue-depth\"?"),
-        ("sources.events", "sources.drops", "does not ask for source `drops`\n  hint: did you mean `drop`?"),
-        ("sources.events", "sources.drops", "agent.toml:15:1: plugin `queue-depth` needs source `events`"),
-        ("limit = 3", "limit = true", "agent.toml:22:9: `limit` must be a whole number, not true or false"),
-        ("limit = 3", "limt = 3", "agent.toml:22:1: unknown key `limt`\n  hint: did you mean `limit`?"),
-        ("[spool]", "window = 5\n[spool]", "agent.toml:12:1: unknown key `window`"),
-        ("state_dir", "summary = \"15s\"\nstate_dir", "agent.toml:3:11: `summary` is not a whole number of windows\n  hint: make it a multiple of 10000ms"),
+        (
+            "[broker]",
+            "[brokr]",
+            "unknown key `brokr`\n  hint: did you mean `broker`?",
+        ),
+        (
+            "\"key.pem\"",
+            "\"nokey.pem\"",
+            "agent.toml:10:7: `key`: nokey.pem cannot be read: No such file",
+        ),
+        (
+            "ca = \"ca.pem\"\n",
+            "",
+            "agent.toml:6:1: `ca` is missing\n  hint: add ca = \"/etc/tillwatch/ca.pem\"",
+        ),
+        (
+            "\"32MiB\"",
+            "\"32 mb\"",
+            "agent.toml:13:13: `bytes_max` is not a size: \"32 mb\"\n  hint: write a number and B, KiB",
+        ),
+        (
+            "\"5s\"",
+            "\"5\"",
+            "agent.toml:18:12: `interval` is not a duration: \"5\"\n  hint: write a number and ms",
+        ),
+        (
+            "\"5s\"",
+            "\"500ms\"",
+            "agent.toml:18:12: plugin `queue-depth` must not be asked so often\n  hint: write at least \"1000ms\"",
+        ),
+        (
+            "use = \"queue-depth\"",
+            "use = \"queue-dept\"",
+            "agent.toml:17:7: plugin \"queue-dept\" is not in plugins\n  hint: did you mean \"queue-depth\"?",
+        ),
+        (
+            "sources.events",
+            "sources.drops",
+            "does not ask for source `drops`\n  hint: did you mean `drop`?",
+        ),
+        (
+            "sources.events",
+            "sources.drops",
+            "agent.toml:15:1: plugin `queue-depth` needs source `events`",
+        ),
+        (
+            "limit = 3",
+            "limit = true",
+            "agent.toml:22:9: `limit` must be a whole number, not true or false",
+        ),
+        (
+            "limit = 3",
+            "limt = 3",
+            "agent.toml:22:1: unknown key `limt`\n  hint: did you mean `limit`?",
+        ),
+        (
+            "[spool]",
+            "window = 5\n[spool]",
+            "agent.toml:12:1: unknown key `window`",
+        ),
+        (
+            "state_dir",
+            "summary = \"15s\"\nstate_dir",
+            "agent.toml:3:11: `summary` is not a whole number of windows\n  hint: make it a multiple of 10000ms",
+        ),
     ] {
         let found = host.problems(from, to);
         assert!(found.contains(expected), "expected: {expected}\nfound: {found}");
@@ -111,7 +197,11 @@ fn every_mistake_has_its_place_and_its_hint() {
 #[test]
 fn all_mistakes_come_in_one_pass() {
     let host = Host::new();
-    let text = GOOD.replace("Berlin", "Berln").replace("\"5s\"", "\"5\"").replace("limit = 3", "limt = 3").replace("ca.pem", "x.pem");
+    let text = GOOD
+        .replace("Berlin", "Berln")
+        .replace("\"5s\"", "\"5\"")
+        .replace("limit = 3", "limt = 3")
+        .replace("ca.pem", "x.pem");
     let problems = host.load(&text).unwrap_err();
     let lines: Vec<usize> = problems.0.iter().map(|problem| problem.line).collect();
     assert_eq!(lines, [2, 8, 18, 22], "{problems}");
@@ -123,7 +213,12 @@ fn a_wrong_manifest_is_reported_in_its_own_file() {
     let manifest = host.folder.path().join("plugins/queue-depth/plugin.toml");
     std::fs::write(&manifest, MANIFEST.replace("gauge", "gage")).unwrap();
     let found = host.problems("site", "site");
-    assert!(found.contains("plugins/queue-depth/plugin.toml:29:8: `kind` cannot be \"gage\"\n  hint: did you mean \"gauge\"?"), "{found}");
+    assert!(
+        found.contains(
+            "plugins/queue-depth/plugin.toml:29:8: `kind` cannot be \"gage\"\n  hint: did you mean \"gauge\"?"
+        ),
+        "{found}"
+    );
 }
 
 #[test]

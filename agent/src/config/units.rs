@@ -3,8 +3,14 @@
 use super::written::Mistake;
 use crate::uplink::{BrokerAddress, parse_url};
 
-const DURATIONS: [(&str, u64); 6] =
-    [("ms", 1), ("s", 1_000), ("m", 60_000), ("min", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+const DURATIONS: [(&str, u64); 6] = [
+    ("ms", 1),
+    ("s", 1_000),
+    ("m", 60_000),
+    ("min", 60_000),
+    ("h", 3_600_000),
+    ("d", 86_400_000),
+];
 const SIZES: [(&str, u64); 4] = [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
 
 /// `250ms`, `10s`, `5m`, `12h`, `14d` in milliseconds.
@@ -12,8 +18,12 @@ const SIZES: [(&str, u64); 4] = [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), (
 /// # Errors
 /// When it is no whole number with one of these units.
 pub fn duration_ms(text: &str) -> Result<u64, Mistake> {
-    quantity(text, &DURATIONS)
-        .ok_or_else(|| Mistake::new(format!("is not a duration: {text:?}"), "write a number and ms, s, m, h or d, such as \"10s\""))
+    quantity(text, &DURATIONS).ok_or_else(|| {
+        Mistake::new(
+            format!("is not a duration: {text:?}"),
+            "write a number and ms, s, m, h or d, such as \"10s\"",
+        )
+    })
 }
 
 /// `512B`, `64KiB`, `32MiB`, `1GiB` in bytes.
@@ -21,8 +31,12 @@ pub fn duration_ms(text: &str) -> Result<u64, Mistake> {
 /// # Errors
 /// When it is no whole number with one of these units.
 pub fn size_bytes(text: &str) -> Result<u64, Mistake> {
-    quantity(text, &SIZES)
-        .ok_or_else(|| Mistake::new(format!("is not a size: {text:?}"), "write a number and B, KiB, MiB or GiB, such as \"64MiB\""))
+    quantity(text, &SIZES).ok_or_else(|| {
+        Mistake::new(
+            format!("is not a size: {text:?}"),
+            "write a number and B, KiB, MiB or GiB, such as \"64MiB\"",
+        )
+    })
 }
 
 fn quantity(text: &str, units: &[(&str, u64)]) -> Option<u64> {
@@ -51,10 +65,26 @@ mod tests {
 
     #[test]
     fn durations_and_sizes_need_a_unit() {
-        for (text, expected) in [("250ms", Some(250)), ("10 s", Some(10_000)), ("14d", Some(1_209_600_000)), ("10", None), ("1.5s", None), ("-1s", None), ("10x", None), ("99999999999999999999s", None), ("", None), ("ß", None)] {
+        for (text, expected) in [
+            ("250ms", Some(250)),
+            ("10 s", Some(10_000)),
+            ("14d", Some(1_209_600_000)),
+            ("10", None),
+            ("1.5s", None),
+            ("-1s", None),
+            ("10x", None),
+            ("99999999999999999999s", None),
+            ("", None),
+            ("ß", None),
+        ] {
             assert_eq!(duration_ms(text).ok(), expected, "{text}");
         }
-        for (text, expected) in [("64KiB", Some(65_536)), ("1GiB", Some(1 << 30)), ("5", None), ("5 kb", None)] {
+        for (text, expected) in [
+            ("64KiB", Some(65_536)),
+            ("1GiB", Some(1 << 30)),
+            ("5", None),
+            ("5 kb", None),
+        ] {
             assert_eq!(size_bytes(text).ok(), expected, "{text}");
         }
     }

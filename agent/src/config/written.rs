@@ -66,7 +66,11 @@ pub struct Reporter<'a> {
 impl<'a> Reporter<'a> {
     #[must_use]
     pub fn new(path: &'a Path, text: &'a str) -> Self {
-        Self { path, text, problems: RefCell::default() }
+        Self {
+            path,
+            text,
+            problems: RefCell::default(),
+        }
     }
 
     pub fn report(&self, span: Range<usize>, what: impl Into<String>, hint: Option<String>) {
@@ -100,7 +104,11 @@ impl<'a> Reporter<'a> {
 pub fn parse<'a>(text: &'a str, reporter: &Reporter<'_>) -> Spanned<DeTable<'a>> {
     let (root, errors) = DeTable::parse_recoverable(text);
     for error in errors {
-        reporter.report(error.span().unwrap_or(0..0), error.message().trim_end().replace('\n', ", "), None);
+        reporter.report(
+            error.span().unwrap_or(0..0),
+            error.message().trim_end().replace('\n', ", "),
+            None,
+        );
     }
     root
 }
@@ -121,7 +129,12 @@ impl<'a> Section<'a> {
     }
 
     fn of(entries: &'a DeTable<'a>, span: Range<usize>, reporter: &'a Reporter<'a>) -> Self {
-        Self { reporter, entries, span, asked: RefCell::default() }
+        Self {
+            reporter,
+            entries,
+            span,
+            asked: RefCell::default(),
+        }
     }
 
     /// Where the table begins.
@@ -143,17 +156,26 @@ impl<'a> Section<'a> {
 
     /// The key is missing and must not be.
     pub fn report_missing(&self, key: &str, example: &str) {
-        self.report(self.span(), format!("`{key}` is missing"), format!("add {key} = {example}"));
+        self.report(
+            self.span(),
+            format!("`{key}` is missing"),
+            format!("add {key} = {example}"),
+        );
     }
 
     pub fn value(&self, key: &str) -> Option<&'a Spanned<DeValue<'a>>> {
         self.asked.borrow_mut().push(key.to_owned());
-        self.entries.iter().find(|(name, _value)| name.get_ref() == key).map(|(_name, value)| value)
+        self.entries
+            .iter()
+            .find(|(name, _value)| name.get_ref() == key)
+            .map(|(_name, value)| value)
     }
 
     /// All names of the table with their places, for tables whose keys are free.
     pub fn names(&self) -> impl Iterator<Item = Spanned<String>> {
-        self.entries.keys().map(|name| Spanned::new(name.span(), name.get_ref().clone().into_owned()))
+        self.entries
+            .keys()
+            .map(|name| Spanned::new(name.span(), name.get_ref().clone().into_owned()))
     }
 
     pub fn string(&self, key: &str) -> Option<Spanned<String>> {
@@ -174,7 +196,9 @@ impl<'a> Section<'a> {
     pub fn strings(&self, key: &str) -> Option<Spanned<Vec<Spanned<String>>>> {
         self.typed(key, "a list of strings", |value| {
             let items = value.as_array()?.iter();
-            items.map(|item| Some(Spanned::new(item.span(), item.get_ref().as_str()?.to_owned()))).collect()
+            items
+                .map(|item| Some(Spanned::new(item.span(), item.get_ref().as_str()?.to_owned())))
+                .collect()
         })
     }
 
@@ -190,7 +214,9 @@ impl<'a> Section<'a> {
 
     /// `[[key]]`.
     pub fn tables(&self, key: &str) -> Vec<Section<'a>> {
-        let Some(value) = self.value(key) else { return Vec::new() };
+        let Some(value) = self.value(key) else {
+            return Vec::new();
+        };
         let tables = value.get_ref().as_array().and_then(|items| {
             let section = |item: &'a Spanned<DeValue<'a>>| match item.get_ref() {
                 DeValue::Table(entries) => Some(Self::of(entries, item.span(), self.reporter)),
@@ -199,7 +225,11 @@ impl<'a> Section<'a> {
             items.iter().map(section).collect::<Option<Vec<_>>>()
         });
         tables.unwrap_or_else(|| {
-            self.report(value.span(), format!("`{key}` must be a list of tables"), format!("write [[{key}]] above its keys"));
+            self.report(
+                value.span(),
+                format!("`{key}` must be a list of tables"),
+                format!("write [[{key}]] above its keys"),
+            );
             Vec::new()
         })
     }
@@ -232,7 +262,12 @@ impl<'a> Section<'a> {
         }
     }
 
-    fn typed<T>(&self, key: &str, expected: &str, read: impl FnOnce(&'a DeValue<'a>) -> Option<T>) -> Option<Spanned<T>> {
+    fn typed<T>(
+        &self,
+        key: &str,
+        expected: &str,
+        read: impl FnOnce(&'a DeValue<'a>) -> Option<T>,
+    ) -> Option<Spanned<T>> {
         let value = self.value(key)?;
         let read = read(value.get_ref());
         if read.is_none() {
@@ -242,7 +277,11 @@ impl<'a> Section<'a> {
     }
 
     fn report_type(&self, key: &str, expected: &str, value: &Spanned<DeValue<'_>>) {
-        self.report(value.span(), format!("`{key}` must be {expected}, not {}", type_name(value.get_ref())), "");
+        self.report(
+            value.span(),
+            format!("`{key}` must be {expected}, not {}", type_name(value.get_ref())),
+            "",
+        );
     }
 }
 
@@ -257,7 +296,10 @@ pub struct Mistake {
 
 impl Mistake {
     pub fn new(what: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { what: what.into(), hint: hint.into() }
+        Self {
+            what: what.into(),
+            hint: hint.into(),
+        }
     }
 }
 
@@ -278,7 +320,10 @@ pub fn unknown_hint<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Str
 pub fn closest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
     let limit = (name.chars().count() / 3).max(1);
     let distances = known.iter().map(|known| (edit_distance(name, known), *known));
-    distances.filter(|(distance, _known)| *distance <= limit).min().map(|(_distance, known)| known)
+    distances
+        .filter(|(distance, _known)| *distance <= limit)
+        .min()
+        .map(|(_distance, known)| known)
 }
 
 /// Levenshtein's, one row at a time.
@@ -356,7 +401,12 @@ mod tests {
         let root = parse(text, &reporter);
         let section = Section::root(&root, &reporter);
         assert_eq!(section.string("shard").unwrap().get_ref(), "a");
-        let lines: Vec<usize> = reporter.problems.borrow().iter().map(|(_start, problem)| problem.line).collect();
+        let lines: Vec<usize> = reporter
+            .problems
+            .borrow()
+            .iter()
+            .map(|(_start, problem)| problem.line)
+            .collect();
         assert!(lines.contains(&1) && lines.contains(&2), "{lines:?}");
     }
 }

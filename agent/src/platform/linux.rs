@@ -18,7 +18,10 @@ pub struct FileId {
 /// The identity of the file that `metadata` describes.
 #[must_use]
 pub fn file_id(metadata: &Metadata) -> FileId {
-    FileId { device: metadata.dev(), inode: metadata.ino() }
+    FileId {
+        device: metadata.dev(),
+        inode: metadata.ino(),
+    }
 }
 
 /// Opens a log that the operator granted; a symbolic link is followed, as its target is part of the grant.
@@ -38,7 +41,10 @@ pub fn open_document(path: &Path) -> io::Result<File> {
 }
 
 fn open(path: &Path, flags: OFlags) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path)?;
     if file.metadata()?.is_file() {
         return Ok(file);
     }
@@ -69,7 +75,9 @@ pub fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize>
 /// # Errors
 /// When the socket named by the environment cannot be written.
 pub fn notify_service_manager(state: &str) -> io::Result<()> {
-    let Some(name) = std::env::var_os("NOTIFY_SOCKET") else { return Ok(()) };
+    let Some(name) = std::env::var_os("NOTIFY_SOCKET") else {
+        return Ok(());
+    };
     let socket = UnixDatagram::unbound()?;
     let address = service_manager_address(name.as_encoded_bytes())?;
     socket.send_to_addr(state.as_bytes(), &address)?;

@@ -6,10 +6,10 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use std::sync::Arc;
 use tillwatch_core::guard::Guard;
 use tillwatch_core::sample::{Batch, Descriptor, Metric};
 use tillwatch_sandbox::{CallError, ErrorKind, Instance, Limits, Plugin};
-use std::sync::Arc;
 use tracing::warn;
 
 use super::host::GrantedHost;
@@ -56,10 +56,15 @@ impl PluginCollector {
             ..Limits::default()
         };
         let settings = config.settings.to_string();
-        let mut instance = plugin.instantiate(limits, Box::new(host.clone())).context("instantiating it")?;
+        let mut instance = plugin
+            .instantiate(limits, Box::new(host.clone()))
+            .context("instantiating it")?;
         let described = instance.describe().context("calling describe")?;
         check_description(&described, &config.manifest)?;
-        instance.configure(&settings).map_err(guarded).context("its settings are refused")?;
+        instance
+            .configure(&settings)
+            .map_err(guarded)
+            .context("its settings are refused")?;
         let descriptor = instance.describe().context("calling describe")?;
         check_configured(&described, &descriptor)?;
         host.commit();
@@ -91,11 +96,15 @@ impl PluginCollector {
         }
         let begun = Instant::now();
         let result = self.call();
-        self.health.on_call(u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX));
+        self.health
+            .on_call(u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX));
         match result {
             Ok(batch) => {
                 self.failures = 0;
-                Some(Collected { batch, progress: self.host.progress() })
+                Some(Collected {
+                    batch,
+                    progress: self.host.progress(),
+                })
             }
             Err(error) => {
                 self.on_error(error);
@@ -135,7 +144,8 @@ impl PluginCollector {
 
     /// A used-up instance is replaced while nothing is open; the plugin's own state is in the host.
     fn recycle(&mut self) {
-        let is_large = |instance: &Instance| instance.counters().memory_bytes > self.limits.memory_bytes_max / RECYCLE_SHARE;
+        let is_large =
+            |instance: &Instance| instance.counters().memory_bytes > self.limits.memory_bytes_max / RECYCLE_SHARE;
         if self.instance.as_ref().is_some_and(is_large) {
             self.instance = None;
         }
@@ -149,7 +159,9 @@ fn guarded(error: CallError) -> CallError {
             error.message = Guard.text(&error.message).into_owned();
             CallError::Plugin(error)
         }
-        CallError::Trap { reason } => CallError::Trap { reason: Guard.text(&reason).into_owned() },
+        CallError::Trap { reason } => CallError::Trap {
+            reason: Guard.text(&reason).into_owned(),
+        },
         other => other,
     }
 }
@@ -167,13 +179,30 @@ fn kind_of(error: &CallError) -> Failure {
 /// What was granted and shown to the operator is what runs.
 fn check_description(described: &Descriptor, manifest: &Manifest) -> Result<()> {
     let hint = "hint: the .wasm was built from another plugin.toml; build or install it again";
-    ensure!(described.name == manifest.name, "it calls itself {:?}, plugin.toml says {:?}\n{hint}", described.name, manifest.name);
+    ensure!(
+        described.name == manifest.name,
+        "it calls itself {:?}, plugin.toml says {:?}\n{hint}",
+        described.name,
+        manifest.name
+    );
     let (ours, theirs) = (&manifest.version, &described.version);
-    ensure!(theirs == ours, "it is version {theirs}, plugin.toml says {ours}\n{hint}");
+    ensure!(
+        theirs == ours,
+        "it is version {theirs}, plugin.toml says {ours}\n{hint}"
+    );
     let count = (described.metrics.len(), manifest.metrics.len());
-    ensure!(count.0 == count.1, "it describes {} metrics, plugin.toml {}\n{hint}", count.0, count.1);
+    ensure!(
+        count.0 == count.1,
+        "it describes {} metrics, plugin.toml {}\n{hint}",
+        count.0,
+        count.1
+    );
     for (described, declared) in described.metrics.iter().zip(&manifest.metrics) {
-        ensure!(described == declared, "it describes metric {} otherwise than plugin.toml\n{hint}", declared.name);
+        ensure!(
+            described == declared,
+            "it describes metric {} otherwise than plugin.toml\n{hint}",
+            declared.name
+        );
     }
     Ok(())
 }
@@ -181,11 +210,18 @@ fn check_description(described: &Descriptor, manifest: &Manifest) -> Result<()> 
 /// Settings may change the currency of money and its decimals, and nothing else.
 fn check_configured(before: &Descriptor, after: &Descriptor) -> Result<()> {
     let same = |(before, after): (&Metric, &Metric)| {
-        let money = Metric { currency: before.currency.clone(), decimals: before.decimals, ..after.clone() };
+        let money = Metric {
+            currency: before.currency.clone(),
+            decimals: before.decimals,
+            ..after.clone()
+        };
         before == after || (before.currency.is_some() && after.currency.is_some() && *before == money)
     };
     let is_same = before.metrics.len() == after.metrics.len() && before.metrics.iter().zip(&after.metrics).all(same);
-    ensure!(is_same && before.name == after.name, "its settings change more of its metrics than the currency");
+    ensure!(
+        is_same && before.name == after.name,
+        "its settings change more of its metrics than the currency"
+    );
     Ok(())
 }
 
@@ -212,14 +248,22 @@ mod tests {
     fn a_wasm_must_be_what_its_manifest_says() {
         let check = |change: fn(&mut Descriptor)| {
             let (descriptor, manifest) = described(change);
-            check_description(&descriptor, &manifest).err().map(|error| error.to_string())
+            check_description(&descriptor, &manifest)
+                .err()
+                .map(|error| error.to_string())
         };
         assert_eq!(check(|_same| {}), None);
         for (change, expected) in [
-            ((|descriptor| descriptor.name = "x".to_owned()) as fn(&mut Descriptor), "calls itself \"x\""),
+            (
+                (|descriptor| descriptor.name = "x".to_owned()) as fn(&mut Descriptor),
+                "calls itself \"x\"",
+            ),
             (|descriptor| descriptor.version = "9.9.9".to_owned(), "is version 9.9.9"),
             (|descriptor| descriptor.metrics.clear(), "describes 0 metrics"),
-            (|descriptor| descriptor.metrics[0].unit = "s".to_owned(), "describes metric queue.depth otherwise"),
+            (
+                |descriptor| descriptor.metrics[0].unit = "s".to_owned(),
+                "describes metric queue.depth otherwise",
+            ),
         ] {
             let message = check(change).unwrap();
             assert!(message.contains(expected), "{message}");

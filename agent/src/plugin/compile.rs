@@ -40,7 +40,11 @@ impl Loader {
     pub fn new(sandbox: Sandbox, state_dir: &Path) -> Result<Self> {
         let cache = state_dir.join("cache");
         make_private_folder(&cache).with_context(|| format!("making {}", cache.display()))?;
-        Ok(Self { sandbox, cache, used: BTreeSet::new() })
+        Ok(Self {
+            sandbox,
+            cache,
+            used: BTreeSet::new(),
+        })
     }
 
     /// # Errors
@@ -55,7 +59,9 @@ impl Loader {
         let begun = Instant::now();
         compile(wasm, &compiled).with_context(|| format!("compiling {}", wasm.display()))?;
         info!(wasm = %wasm.display(), ms = begun.elapsed().as_millis(), "plugin compiled");
-        self.sandbox.load(&compiled).with_context(|| format!("loading what was compiled from {}", wasm.display()))
+        self.sandbox
+            .load(&compiled)
+            .with_context(|| format!("loading what was compiled from {}", wasm.display()))
     }
 
     /// Removes what was not used since this loader was made.
@@ -85,7 +91,10 @@ fn read_bounded(path: &Path) -> Result<Vec<u8>> {
     let file = std::fs::File::open(path)?;
     let mut bytes = Vec::new();
     file.take(WASM_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    ensure!(bytes.len() as u64 <= WASM_BYTES_MAX, "it is larger than {WASM_BYTES_MAX} bytes");
+    ensure!(
+        bytes.len() as u64 <= WASM_BYTES_MAX,
+        "it is larger than {WASM_BYTES_MAX} bytes"
+    );
     Ok(bytes)
 }
 
@@ -114,7 +123,14 @@ fn compile(wasm: &Path, compiled: &Path) -> Result<()> {
         errors.take(MESSAGE_BYTES_MAX).read_to_string(&mut message)?;
     }
     let message = message.trim();
-    bail!("{}", if message.is_empty() { "the compiler was stopped by its limits" } else { message })
+    bail!(
+        "{}",
+        if message.is_empty() {
+            "the compiler was stopped by its limits"
+        } else {
+            message
+        }
+    )
 }
 
 fn wait(child: &mut Child) -> Result<bool> {
@@ -134,11 +150,15 @@ fn wait(child: &mut Child) -> Result<bool> {
 
 /// Beside our own program, else on the PATH.
 fn find_compiler() -> Result<PathBuf> {
-    let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join(COMPILER)));
+    let beside = std::env::current_exe()
+        .ok()
+        .and_then(|exe| Some(exe.parent()?.join(COMPILER)));
     let path = std::env::var_os("PATH").unwrap_or_default();
     let on_path = std::env::split_paths(&path).map(|folder| folder.join(COMPILER));
     let found = beside.into_iter().chain(on_path).find(|candidate| candidate.is_file());
-    found.with_context(|| format!("{COMPILER} is neither beside this program nor on the PATH\nhint: install the whole package"))
+    found.with_context(|| {
+        format!("{COMPILER} is neither beside this program nor on the PATH\nhint: install the whole package")
+    })
 }
 
 #[cfg(test)]
@@ -147,6 +167,9 @@ mod tests {
 
     #[test]
     fn the_cache_is_keyed_by_content() {
-        assert_eq!(sha256_hex(b"abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(
+            sha256_hex(b"abc"),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
     }
 }

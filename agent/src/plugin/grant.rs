@@ -21,9 +21,20 @@ const READ_BYTES_CEILING: u64 = 16 << 20;
 /// A source that the plugin asked for and the operator granted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Grant {
-    Lines { file: PathBuf, line_bytes_max: usize },
-    Documents { folder: PathBuf, pattern: String, settle_ms: u64, document_bytes_max: u64 },
-    Folder { folder: PathBuf, pattern: String },
+    Lines {
+        file: PathBuf,
+        line_bytes_max: usize,
+    },
+    Documents {
+        folder: PathBuf,
+        pattern: String,
+        settle_ms: u64,
+        document_bytes_max: u64,
+    },
+    Folder {
+        folder: PathBuf,
+        pattern: String,
+    },
 }
 
 /// Reads `[plugin.sources.*]`; a required source that is not granted is a problem.
@@ -41,17 +52,37 @@ pub fn sources(plugin: &Section<'_>, manifest: &Manifest, base: &Path) -> BTreeM
             grants.insert(name.into_inner(), grant);
         }
     }
-    let is_named = |asked: &AskedSource| sources.iter().flat_map(Section::names).any(|name| name.get_ref() == &asked.name);
-    for asked in manifest.sources.iter().filter(|asked| asked.required && !is_named(asked)) {
-        let what = format!("plugin `{}` needs source `{}`, which is not granted", manifest.name, asked.name);
-        plugin.report(plugin.span(), what, format!("add [plugin.sources.{}] with {}", asked.name, example(asked.kind)));
+    let is_named = |asked: &AskedSource| {
+        sources
+            .iter()
+            .flat_map(Section::names)
+            .any(|name| name.get_ref() == &asked.name)
+    };
+    for asked in manifest
+        .sources
+        .iter()
+        .filter(|asked| asked.required && !is_named(asked))
+    {
+        let what = format!(
+            "plugin `{}` needs source `{}`, which is not granted",
+            manifest.name, asked.name
+        );
+        plugin.report(
+            plugin.span(),
+            what,
+            format!("add [plugin.sources.{}] with {}", asked.name, example(asked.kind)),
+        );
     }
     grants
 }
 
 fn report_not_asked(plugin: &Section<'_>, name: &Spanned<String>, manifest: &Manifest) {
     let known = manifest.sources.iter().map(|source| source.name.as_str());
-    let what = format!("plugin `{}` does not ask for source `{}`", manifest.name, name.get_ref());
+    let what = format!(
+        "plugin `{}` does not ask for source `{}`",
+        manifest.name,
+        name.get_ref()
+    );
     plugin.report(name.span(), what, unknown_hint(name.get_ref(), known));
 }
 
@@ -66,10 +97,16 @@ fn grant(section: Section<'_>, asked: &AskedSource, base: &Path) -> Option<Grant
         }
         SourceKind::Documents => {
             let pattern = pattern(&section);
-            let settle_ms = section.read("settle", duration_ms).map_or(SETTLE_MS, Spanned::into_inner);
+            let settle_ms = section
+                .read("settle", duration_ms)
+                .map_or(SETTLE_MS, Spanned::into_inner);
             let document_bytes_max = size(&section, "document_max", DOCUMENT_BYTES_MAX);
-            path(&section, "folder", base, asked.kind)
-                .map(|folder| Grant::Documents { folder, pattern, settle_ms, document_bytes_max })
+            path(&section, "folder", base, asked.kind).map(|folder| Grant::Documents {
+                folder,
+                pattern,
+                settle_ms,
+                document_bytes_max,
+            })
         }
         SourceKind::Folder => {
             let pattern = pattern(&section);
@@ -83,13 +120,20 @@ fn grant(section: Section<'_>, asked: &AskedSource, base: &Path) -> Option<Grant
 fn path(section: &Section<'_>, key: &str, base: &Path, kind: SourceKind) -> Option<PathBuf> {
     match section.string(key) {
         Some(path) if path.get_ref().is_empty() => {
-            section.report(path.span(), format!("`{key}` is empty"), format!("write {}", example(kind)));
+            section.report(
+                path.span(),
+                format!("`{key}` is empty"),
+                format!("write {}", example(kind)),
+            );
             None
         }
         Some(path) => Some(base.join(path.get_ref())),
         None => {
             if section.value(key).is_none() {
-                section.report_missing(key, example(kind).split_once("= ").map_or("\"...\"", |(_key, value)| value));
+                section.report_missing(
+                    key,
+                    example(kind).split_once("= ").map_or("\"...\"", |(_key, value)| value),
+                );
             }
             None
         }
@@ -97,15 +141,23 @@ fn path(section: &Section<'_>, key: &str, base: &Path, kind: SourceKind) -> Opti
 }
 
 fn pattern(section: &Section<'_>) -> String {
-    section.string("pattern").map_or_else(|| "*".to_owned(), Spanned::into_inner)
+    section
+        .string("pattern")
+        .map_or_else(|| "*".to_owned(), Spanned::into_inner)
 }
 
 fn size(section: &Section<'_>, key: &str, default: u64) -> u64 {
-    let Some(size) = section.read(key, size_bytes) else { return default };
+    let Some(size) = section.read(key, size_bytes) else {
+        return default;
+    };
     if (1..=READ_BYTES_CEILING).contains(size.get_ref()) {
         return size.into_inner();
     }
-    section.report(size.span(), format!("`{key}` is out of range"), "write at least 1B and at most 16MiB");
+    section.report(
+        size.span(),
+        format!("`{key}` is out of range"),
+        "write at least 1B and at most 16MiB",
+    );
     default
 }
 
@@ -132,18 +184,32 @@ pub fn settings(plugin: &Section<'_>, manifest: &Manifest) -> Value {
     Value::Object(settings)
 }
 
-fn setting_value(plugin: &Section<'_>, given: Option<&Section<'_>>, setting: &Setting, manifest: &str) -> Option<Value> {
+fn setting_value(
+    plugin: &Section<'_>,
+    given: Option<&Section<'_>>,
+    setting: &Setting,
+    manifest: &str,
+) -> Option<Value> {
     let Some((section, value)) = given.and_then(|given| Some((given, given.value(&setting.name)?))) else {
         if setting.required && setting.default.is_none() {
             let what = format!("plugin `{manifest}` needs setting `{}`", setting.name);
-            plugin.report(plugin.span(), what, format!("add it under [plugin.settings]: {}", setting.help));
+            plugin.report(
+                plugin.span(),
+                what,
+                format!("add it under [plugin.settings]: {}", setting.help),
+            );
         }
         return setting.default.clone();
     };
     if setting.kind.fits(value.get_ref()) {
         return Some(to_json(value.get_ref()));
     }
-    let what = format!("`{}` must be {}, not {}", setting.name, setting.kind.name(), type_name(value.get_ref()));
+    let what = format!(
+        "`{}` must be {}, not {}",
+        setting.name,
+        setting.kind.name(),
+        type_name(value.get_ref())
+    );
     section.report(value.span(), what, setting.help.clone());
     None
 }
@@ -162,14 +228,21 @@ mod tests {
         let grants = sources(&section, &manifest, Path::new("/base"));
         let settings = settings(&section, &manifest);
         drop(section);
-        (grants, settings, reporter.into_problems().0.iter().map(ToString::to_string).collect())
+        (
+            grants,
+            settings,
+            reporter.into_problems().0.iter().map(ToString::to_string).collect(),
+        )
     }
 
     #[test]
     fn what_is_asked_and_granted_is_granted_with_defaults_filled_in() {
         let (grants, settings, problems) = check("[sources.events]\nfile = \"x.log\"\n[settings]\nlimit = 3\n");
         assert_eq!(problems, Vec::<String>::new());
-        let expected = Grant::Lines { file: PathBuf::from("/base/x.log"), line_bytes_max: LINE_BYTES_MAX };
+        let expected = Grant::Lines {
+            file: PathBuf::from("/base/x.log"),
+            line_bytes_max: LINE_BYTES_MAX,
+        };
         assert_eq!(grants, BTreeMap::from([("events".to_owned(), expected)]));
         assert_eq!(settings, serde_json::json!({"format": "json", "limit": 3}));
     }
@@ -189,7 +262,8 @@ mod tests {
 
     #[test]
     fn a_wrong_setting_names_its_type_and_an_unknown_one_its_neighbor() {
-        let (_grants, _settings, problems) = check("[sources.events]\nfile = \"x\"\n[settings]\nlimit = \"3\"\nformatt = 1\n");
+        let (_grants, _settings, problems) =
+            check("[sources.events]\nfile = \"x\"\n[settings]\nlimit = \"3\"\nformatt = 1\n");
         assert_eq!(
             problems,
             [
@@ -203,7 +277,13 @@ mod tests {
     fn a_source_of_another_kind_is_missing_its_key() {
         let (grants, _settings, problems) = check("[sources.events]\nfolder = \"x\"\n");
         assert!(grants.is_empty());
-        assert!(problems.iter().any(|problem| problem.contains("`file` is missing")), "{problems:?}");
-        assert!(problems.iter().any(|problem| problem.contains("unknown key `folder`")), "{problems:?}");
+        assert!(
+            problems.iter().any(|problem| problem.contains("`file` is missing")),
+            "{problems:?}"
+        );
+        assert!(
+            problems.iter().any(|problem| problem.contains("unknown key `folder`")),
+            "{problems:?}"
+        );
     }
 }

@@ -36,13 +36,24 @@ pub struct Reading {
 
 impl Reading {
     /// As it comes.
-    pub const LIVE: Self =
-        Self { start: Start::Live, line_bytes_max: usize::MAX, documents_max: u32::MAX, has_folders: true };
+    pub const LIVE: Self = Self {
+        start: Start::Live,
+        line_bytes_max: usize::MAX,
+        documents_max: u32::MAX,
+        has_folders: true,
+    };
     /// In small steps from the oldest rotated file on.
-    pub const BACKFILL: Self =
-        Self { start: Start::Oldest, line_bytes_max: 64 << 10, documents_max: 16, has_folders: false };
+    pub const BACKFILL: Self = Self {
+        start: Start::Oldest,
+        line_bytes_max: 64 << 10,
+        documents_max: 16,
+        has_folders: false,
+    };
     /// From now on, leaving what is there.
-    pub const TAP: Self = Self { start: Start::End, ..Self::LIVE };
+    pub const TAP: Self = Self {
+        start: Start::End,
+        ..Self::LIVE
+    };
 }
 
 /// A plugin's host; clones share everything, so that a new instance goes on where a trapped one was.
@@ -80,10 +91,18 @@ impl GrantedHost {
         clock: Clock,
         health: Arc<PluginHealth>,
     ) -> Result<Self, ProgressError> {
-        let progress = progress.filter(|progress| !progress.is_empty()).map(Progress::decode).transpose()?.unwrap_or_default();
+        let progress = progress
+            .filter(|progress| !progress.is_empty())
+            .map(Progress::decode)
+            .transpose()?
+            .unwrap_or_default();
         let mut sources = BTreeMap::new();
         for (name, grant) in grants {
-            let position = progress.sources.get(name.as_str()).copied().filter(|position| !position.is_empty());
+            let position = progress
+                .sources
+                .get(name.as_str())
+                .copied()
+                .filter(|position| !position.is_empty());
             sources.insert(name.clone(), Source::open(grant, position, reading)?);
         }
         let granted = Granted {
@@ -157,8 +176,12 @@ impl Host for GrantedHost {
 
     fn read_lines(&mut self, source: &str, bytes_max: u32) -> Result<Lines, Fault> {
         let mut granted = self.lock();
-        let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX).min(granted.reading.line_bytes_max);
-        let Some(Source::Lines(tail)) = granted.sources.get_mut(source) else { return Err(Fault::Unknown) };
+        let bytes_max = usize::try_from(bytes_max)
+            .unwrap_or(usize::MAX)
+            .min(granted.reading.line_bytes_max);
+        let Some(Source::Lines(tail)) = granted.sources.get_mut(source) else {
+            return Err(Fault::Unknown);
+        };
         let lines = tail.read(bytes_max)?;
         granted.health.on_read(lines.bytes.len() as u64, lines.skipped_bytes);
         Ok(lines)
@@ -167,7 +190,9 @@ impl Host for GrantedHost {
     fn next_document(&mut self, source: &str) -> Result<Option<Document>, Fault> {
         let mut granted = self.lock();
         let is_enough = granted.documents_left == 0;
-        let Some(Source::Documents(documents)) = granted.sources.get_mut(source) else { return Err(Fault::Unknown) };
+        let Some(Source::Documents(documents)) = granted.sources.get_mut(source) else {
+            return Err(Fault::Unknown);
+        };
         if is_enough {
             return Ok(None);
         }
@@ -237,10 +262,19 @@ impl Source {
         Ok(match grant {
             Grant::Lines { file, line_bytes_max } => {
                 let settings = TailSettings::new(file.clone());
-                let settings = TailSettings { line_bytes_max: *line_bytes_max, start: reading.start, ..settings };
+                let settings = TailSettings {
+                    line_bytes_max: *line_bytes_max,
+                    start: reading.start,
+                    ..settings
+                };
                 Self::Lines(Tail::open(settings, progress)?)
             }
-            Grant::Documents { folder, pattern, settle_ms, document_bytes_max } => {
+            Grant::Documents {
+                folder,
+                pattern,
+                settle_ms,
+                document_bytes_max,
+            } => {
                 let settings = DocumentsSettings {
                     settle_ms: *settle_ms,
                     document_bytes_max: *document_bytes_max,
@@ -306,7 +340,10 @@ struct Progress<'a> {
 impl<'a> Progress<'a> {
     fn decode(bytes: &'a [u8]) -> Result<Self, ProgressError> {
         let mut reader = Reader::new(bytes)?;
-        let mut progress = Self { state: reader.bytes()?, sources: BTreeMap::new() };
+        let mut progress = Self {
+            state: reader.bytes()?,
+            sources: BTreeMap::new(),
+        };
         while !reader.is_empty() {
             let name = std::str::from_utf8(reader.bytes()?).map_err(|_not_utf8| ProgressError::Short)?;
             progress.sources.insert(name, reader.bytes()?);
@@ -322,8 +359,20 @@ mod tests {
 
     fn open(folder: &Path, progress: Option<&[u8]>, reading: Reading) -> GrantedHost {
         let grants = BTreeMap::from([
-            ("log".to_owned(), Grant::Lines { file: folder.join("x.log"), line_bytes_max: 1_000 }),
-            ("drop".to_owned(), Grant::Folder { folder: folder.to_owned(), pattern: "*".to_owned() }),
+            (
+                "log".to_owned(),
+                Grant::Lines {
+                    file: folder.join("x.log"),
+                    line_bytes_max: 1_000,
+                },
+            ),
+            (
+                "drop".to_owned(),
+                Grant::Folder {
+                    folder: folder.to_owned(),
+                    pattern: "*".to_owned(),
+                },
+            ),
             (
                 "docs".to_owned(),
                 Grant::Documents {

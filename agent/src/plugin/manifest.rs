@@ -108,7 +108,13 @@ impl Manifest {
     pub fn load(folder: &Path) -> Result<Self, Problems> {
         let path = folder.join("plugin.toml");
         let text = std::fs::read_to_string(&path).map_err(|error| {
-            Problems(vec![Problem { path: path.clone(), line: 0, column: 0, what: format!("cannot be read: {error}"), hint: None }])
+            Problems(vec![Problem {
+                path: path.clone(),
+                line: 0,
+                column: 0,
+                what: format!("cannot be read: {error}"),
+                hint: None,
+            }])
         })?;
         Self::parse(&path, &text)
     }
@@ -140,14 +146,23 @@ fn read(root: &Section<'_>) -> Option<Manifest> {
     let sources = root.tables("source").into_iter().filter_map(source).collect();
     let settings = root.tables("setting").into_iter().filter_map(setting).collect();
     let labels = labels(root);
-    let metrics = root.tables("metric").into_iter().filter_map(|section| metric(section, &labels)).collect();
+    let metrics = root
+        .tables("metric")
+        .into_iter()
+        .filter_map(|section| metric(section, &labels))
+        .collect();
     root.report_unknown();
     let plugin = plugin?;
     let world = plugin.read("world", |world| match world {
         WORLD => Ok(()),
-        other => Err(Mistake::new(format!("is {other:?}"), format!("this agent offers \"{WORLD}\""))),
+        other => Err(Mistake::new(
+            format!("is {other:?}"),
+            format!("this agent offers \"{WORLD}\""),
+        )),
     });
-    let min_interval = plugin.integer("min_interval_ms").and_then(|value| u32::try_from(value.into_inner()).ok());
+    let min_interval = plugin
+        .integer("min_interval_ms")
+        .and_then(|value| u32::try_from(value.into_inner()).ok());
     let manifest = Manifest {
         name: required(&plugin, "name", "\"queue-depth\"")?,
         version: required(&plugin, "version", "\"0.1.0\"")?,
@@ -163,7 +178,11 @@ fn read(root: &Section<'_>) -> Option<Manifest> {
 }
 
 fn source(section: Section<'_>) -> Option<AskedSource> {
-    let kinds = [("lines", SourceKind::Lines), ("documents", SourceKind::Documents), ("folder", SourceKind::Folder)];
+    let kinds = [
+        ("lines", SourceKind::Lines),
+        ("documents", SourceKind::Documents),
+        ("folder", SourceKind::Folder),
+    ];
     let source = AskedSource {
         name: required(&section, "name", "\"events\"")?,
         kind: section.read("kind", |kind| one_of(kind, &kinds))?.into_inner(),
@@ -195,7 +214,12 @@ fn setting(section: Section<'_>) -> Option<Setting> {
 }
 
 fn metric(section: Section<'_>, labels: &BTreeMap<String, LabelPolicy>) -> Option<Metric> {
-    let kinds = [("gauge", Kind::Gauge), ("counter", Kind::Counter), ("sum", Kind::Sum), ("distribution", Kind::Distribution)];
+    let kinds = [
+        ("gauge", Kind::Gauge),
+        ("counter", Kind::Counter),
+        ("sum", Kind::Sum),
+        ("distribution", Kind::Distribution),
+    ];
     let keys = section.strings("labels").map(Spanned::into_inner).unwrap_or_default();
     for key in keys.iter().filter(|key| !labels.contains_key(key.get_ref())) {
         let hint = format!("add [label.\"{}\"] with a pattern or values", key.get_ref());
@@ -216,17 +240,27 @@ fn metric(section: Section<'_>, labels: &BTreeMap<String, LabelPolicy>) -> Optio
 }
 
 fn decimals(section: &Section<'_>) -> u8 {
-    let Some(decimals) = section.integer("decimals") else { return DECIMALS_DEFAULT };
+    let Some(decimals) = section.integer("decimals") else {
+        return DECIMALS_DEFAULT;
+    };
     if !(0..=DECIMALS_MAX).contains(decimals.get_ref()) {
-        section.report(decimals.span(), "`decimals` is out of range", format!("write 0 to {DECIMALS_MAX}"));
+        section.report(
+            decimals.span(),
+            "`decimals` is out of range",
+            format!("write 0 to {DECIMALS_MAX}"),
+        );
     }
     u8::try_from(decimals.into_inner()).unwrap_or(DECIMALS_DEFAULT)
 }
 
 fn labels(root: &Section<'_>) -> BTreeMap<String, LabelPolicy> {
-    let Some(section) = root.table("label") else { return BTreeMap::new() };
+    let Some(section) = root.table("label") else {
+        return BTreeMap::new();
+    };
     let names: BTreeSet<String> = section.names().map(Spanned::into_inner).collect();
-    let policies = names.into_iter().filter_map(|name| Some((name.clone(), label(section.table(&name)?))));
+    let policies = names
+        .into_iter()
+        .filter_map(|name| Some((name.clone(), label(section.table(&name)?))));
     policies.collect()
 }
 
@@ -235,16 +269,26 @@ fn label(section: Section<'_>) -> LabelPolicy {
     let values = section.strings("values").map(Spanned::into_inner);
     let values = values.map(|values| values.into_iter().map(Spanned::into_inner).collect::<Vec<_>>());
     if pattern.is_some() == values.is_some() {
-        section.report(section.span(), "a label has either `pattern` or `values`", "give one of them");
+        section.report(
+            section.span(),
+            "a label has either `pattern` or `values`",
+            "give one of them",
+        );
     }
-    let values_max = section.integer("values_max").and_then(|value| u32::try_from(value.into_inner()).ok());
+    let values_max = section
+        .integer("values_max")
+        .and_then(|value| u32::try_from(value.into_inner()).ok());
     if pattern.is_some() && values_max.is_none() {
         section.report_missing("values_max", "50");
     }
     help(&section);
     section.finish();
     let listed = values.as_ref().map_or(0, Vec::len);
-    LabelPolicy { pattern, values, values_max: values_max.unwrap_or(u32::try_from(listed).unwrap_or(u32::MAX)) }
+    LabelPolicy {
+        pattern,
+        values,
+        values_max: values_max.unwrap_or(u32::try_from(listed).unwrap_or(u32::MAX)),
+    }
 }
 
 fn help(section: &Section<'_>) -> String {
@@ -263,7 +307,10 @@ fn one_of<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, Mistake> {
         return Ok(*choice);
     }
     let names: Vec<&str> = choices.iter().map(|(name, _choice)| *name).collect();
-    let hint = closest(text, &names).map_or_else(|| format!("one of {}", names.join(", ")), |name| format!("did you mean \"{name}\"?"));
+    let hint = closest(text, &names).map_or_else(
+        || format!("one of {}", names.join(", ")),
+        |name| format!("did you mean \"{name}\"?"),
+    );
     Err(Mistake::new(format!("cannot be {text:?}"), hint))
 }
 
@@ -272,13 +319,20 @@ fn one_of<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, Mistake> {
 pub fn to_json(value: &DeValue<'_>) -> serde_json::Value {
     match value {
         DeValue::String(text) => serde_json::Value::from(text.as_ref()),
-        DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix()).map_or(serde_json::Value::Null, Into::into),
-        DeValue::Float(number) => number.as_str().parse::<f64>().map_or(serde_json::Value::Null, Into::into),
+        DeValue::Integer(number) => {
+            i64::from_str_radix(number.as_str(), number.radix()).map_or(serde_json::Value::Null, Into::into)
+        }
+        DeValue::Float(number) => number
+            .as_str()
+            .parse::<f64>()
+            .map_or(serde_json::Value::Null, Into::into),
         DeValue::Boolean(value) => serde_json::Value::from(*value),
         DeValue::Datetime(time) => serde_json::Value::from(time.to_string()),
         DeValue::Array(items) => items.iter().map(|item| to_json(item.get_ref())).collect(),
         DeValue::Table(entries) => {
-            let entries = entries.iter().map(|(name, value)| (name.get_ref().clone().into_owned(), to_json(value.get_ref())));
+            let entries = entries
+                .iter()
+                .map(|(name, value)| (name.get_ref().clone().into_owned(), to_json(value.get_ref())));
             serde_json::Value::Object(entries.collect())
         }
     }
@@ -328,7 +382,9 @@ values_max = 50
 
     fn problems(from: &str, to: &str) -> String {
         assert!(GOOD.contains(from), "{from}");
-        Manifest::parse(Path::new("plugin.toml"), &GOOD.replacen(from, to, 1)).unwrap_err().to_string()
+        Manifest::parse(Path::new("plugin.toml"), &GOOD.replacen(from, to, 1))
+            .unwrap_err()
+            .to_string()
     }
 
     #[test]
@@ -344,13 +400,33 @@ values_max = 50
     #[test]
     fn each_mistake_has_its_line_and_a_hint() {
         for (from, to, expected) in [
-            ("kind = \"lines\"", "kind = \"line\"", "plugin.toml:10:8: `kind` cannot be \"line\"\n  hint: did you mean \"lines\"?"),
-            ("world = \"collector\"", "world = \"prober\"", "hint: this agent offers \"collector\""),
-            ("labels = [\"queue\"]", "labels = [\"que\"]", "label `que` is not described"),
+            (
+                "kind = \"lines\"",
+                "kind = \"line\"",
+                "plugin.toml:10:8: `kind` cannot be \"line\"\n  hint: did you mean \"lines\"?",
+            ),
+            (
+                "world = \"collector\"",
+                "world = \"prober\"",
+                "hint: this agent offers \"collector\"",
+            ),
+            (
+                "labels = [\"queue\"]",
+                "labels = [\"que\"]",
+                "label `que` is not described",
+            ),
             ("values_max = 50", "", "`values_max` is missing"),
             ("decimals = 0", "decimals = 12", "`decimals` is out of range"),
-            ("summary =", "sumary =", "unknown key `sumary`\n  hint: did you mean `summary`?"),
-            ("[[metric]]", "[[metrics]]", "unknown key `metrics`\n  hint: did you mean `metric`?"),
+            (
+                "summary =",
+                "sumary =",
+                "unknown key `sumary`\n  hint: did you mean `summary`?",
+            ),
+            (
+                "[[metric]]",
+                "[[metrics]]",
+                "unknown key `metrics`\n  hint: did you mean `metric`?",
+            ),
         ] {
             let found = problems(from, to);
             assert!(found.contains(expected), "{found}");

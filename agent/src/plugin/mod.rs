@@ -5,3 +5,6 @@ pub mod grant;
 pub mod compile;
 pub mod host;
 pub mod collector;
+pub mod build;
+pub mod golden;
+pub mod list;

@@ -143,7 +143,9 @@ impl Documents {
         let mut names = 0;
         for entry in std::fs::read_dir(&self.settings.folder)?.take(NAMES_MAX) {
             names += 1;
-            let Some(candidate) = self.candidate(&entry?) else { continue };
+            let Some(candidate) = self.candidate(&entry?) else {
+                continue;
+            };
             present.insert(candidate.mark);
             if !self.memory.has(candidate.mark) {
                 fresh.push(candidate);
@@ -164,9 +166,16 @@ impl Documents {
     }
 
     fn candidate(&self, entry: &std::fs::DirEntry) -> Option<Candidate> {
-        let name = entry.file_name().into_string().ok().filter(|name| self.settings.pattern.matches(name))?;
+        let name = entry
+            .file_name()
+            .into_string()
+            .ok()
+            .filter(|name| self.settings.pattern.matches(name))?;
         let metadata = entry.metadata().ok().filter(Metadata::is_file)?;
-        Some(Candidate { mark: Mark::of(&name, &metadata), name })
+        Some(Candidate {
+            mark: Mark::of(&name, &metadata),
+            name,
+        })
     }
 
     fn is_settled(&mut self, candidate: &Candidate, now_ms: u64) -> bool {
@@ -195,7 +204,11 @@ impl Documents {
             return Ok(None);
         }
         self.taken.push(candidate.mark);
-        Ok(Some(Document { name: candidate.name.clone(), modified_ms: candidate.mark.modified_ms, bytes }))
+        Ok(Some(Document {
+            name: candidate.name.clone(),
+            modified_ms: candidate.mark.modified_ms,
+            bytes,
+        }))
     }
 }
 
@@ -218,8 +231,13 @@ impl Mark {
         let size = metadata.len().to_le_bytes();
         let inode = file_id(metadata).inode.to_le_bytes();
         let bytes = name.bytes().chain(size).chain(inode);
-        let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
-        Self { modified_ms: modified_ms(metadata), hash }
+        let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+        });
+        Self {
+            modified_ms: modified_ms(metadata),
+            hash,
+        }
     }
 }
 
@@ -259,9 +277,15 @@ impl Memory {
 
     fn decode(bytes: &[u8]) -> Result<Self, ProgressError> {
         let mut reader = Reader::new(bytes)?;
-        let mut memory = Self { marks: BTreeSet::new(), forgotten_through_ms: reader.number()? };
+        let mut memory = Self {
+            marks: BTreeSet::new(),
+            forgotten_through_ms: reader.number()?,
+        };
         while !reader.is_empty() {
-            memory.marks.insert(Mark { modified_ms: reader.number()?, hash: reader.number()? });
+            memory.marks.insert(Mark {
+                modified_ms: reader.number()?,
+                hash: reader.number()?,
+            });
         }
         Ok(memory)
     }
@@ -278,7 +302,9 @@ mod tests {
 
     impl Drop {
         fn new() -> Self {
-            Self { folder: tempfile::tempdir().unwrap() }
+            Self {
+                folder: tempfile::tempdir().unwrap(),
+            }
         }
 
         fn write(&self, name: &str, content: &str, modified_s: u64) {
@@ -298,7 +324,9 @@ mod tests {
     }
 
     fn read_all(documents: &mut Documents) -> Vec<String> {
-        std::iter::from_fn(|| documents.read().unwrap()).map(|document| document.name).collect()
+        std::iter::from_fn(|| documents.read().unwrap())
+            .map(|document| document.name)
+            .collect()
     }
 
     #[test]
@@ -364,7 +392,10 @@ mod tests {
         let drop = Drop::new();
         drop.write("big.xml", "0123456789", 10);
         drop.write("small.xml", "0", 20);
-        let settings = DocumentsSettings { document_bytes_max: 5, ..drop.settings() };
+        let settings = DocumentsSettings {
+            document_bytes_max: 5,
+            ..drop.settings()
+        };
         let mut documents = Documents::open(settings, None).unwrap();
         assert_eq!(read_all(&mut documents), ["small.xml"]);
         documents.commit();
@@ -386,12 +417,18 @@ mod tests {
         for number in 0..10 {
             drop.write(&format!("{number}.xml"), "x", 10 + number);
         }
-        let settings = DocumentsSettings { remembered_max: 4, ..drop.settings() };
+        let settings = DocumentsSettings {
+            remembered_max: 4,
+            ..drop.settings()
+        };
         let mut documents = Documents::open(settings, None).unwrap();
         assert_eq!(read_all(&mut documents).len(), 10);
         documents.commit();
         assert_eq!(documents.memory.marks.len(), 4);
-        assert!(read_all(&mut documents).is_empty(), "what is forgotten is not read again");
+        assert!(
+            read_all(&mut documents).is_empty(),
+            "what is forgotten is not read again"
+        );
         for number in 0..10 {
             std::fs::remove_file(drop.folder.path().join(format!("{number}.xml"))).unwrap();
         }
@@ -404,7 +441,10 @@ mod tests {
     fn starting_at_the_end_leaves_what_is_there() {
         let drop = Drop::new();
         drop.write("old.xml", "x", 10);
-        let settings = DocumentsSettings { start: Start::End, ..drop.settings() };
+        let settings = DocumentsSettings {
+            start: Start::End,
+            ..drop.settings()
+        };
         let mut documents = Documents::open(settings, None).unwrap();
         assert!(read_all(&mut documents).is_empty());
         documents.commit();

@@ -27,7 +27,12 @@ pub struct Folder {
 impl Folder {
     #[must_use]
     pub fn new(path: PathBuf, pattern: NamePattern, entries_max: usize) -> Self {
-        Self { path, pattern, entries_max, up: false }
+        Self {
+            path,
+            pattern,
+            entries_max,
+            up: false,
+        }
     }
 
     /// Lists the folder.
@@ -69,7 +74,11 @@ impl Folder {
             return None;
         }
         let metadata = entry.metadata().ok().filter(std::fs::Metadata::is_file)?;
-        Some(Entry { name, size: metadata.len(), modified_ms: modified_ms(&metadata) })
+        Some(Entry {
+            name,
+            size: metadata.len(),
+            modified_ms: modified_ms(&metadata),
+        })
     }
 }
 
@@ -83,12 +92,16 @@ mod tests {
         for (name, age_s) in [("b.msg", 10), ("a.msg", 20), ("c.msg", 5), ("x.tmp", 99)] {
             let file = std::fs::File::create(folder.path().join(name)).unwrap();
             file.set_len(100).unwrap();
-            file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000 - age_s)).unwrap();
+            file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000 - age_s))
+                .unwrap();
         }
         std::fs::create_dir(folder.path().join("d.msg")).unwrap();
         let mut source = Folder::new(folder.path().to_owned(), NamePattern::new("*.msg"), 2);
         let listing = source.list().unwrap();
-        assert_eq!((listing.count, listing.bytes, listing.oldest_modified_ms), (3, 300, Some(980_000)));
+        assert_eq!(
+            (listing.count, listing.bytes, listing.oldest_modified_ms),
+            (3, 300, Some(980_000))
+        );
         let names: Vec<&str> = listing.entries.iter().map(|entry| entry.name.as_str()).collect();
         assert_eq!(names, ["a.msg", "b.msg"]);
         assert!(source.is_up());

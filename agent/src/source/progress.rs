@@ -78,7 +78,9 @@ impl<'a> Reader<'a> {
     /// When fewer bytes are left than the field says.
     pub fn bytes(&mut self) -> Result<&'a [u8], ProgressError> {
         let (head, rest) = self.0.split_first_chunk().ok_or(ProgressError::Short)?;
-        let (value, rest) = rest.split_at_checked(u32::from_le_bytes(*head) as usize).ok_or(ProgressError::Short)?;
+        let (value, rest) = rest
+            .split_at_checked(u32::from_le_bytes(*head) as usize)
+            .ok_or(ProgressError::Short)?;
         self.0 = rest;
         Ok(value)
     }
@@ -91,7 +93,11 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// When bytes are left over.
     pub fn finish(self) -> Result<(), ProgressError> {
-        if self.0.is_empty() { Ok(()) } else { Err(ProgressError::Long(self.0.len())) }
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(ProgressError::Long(self.0.len()))
+        }
     }
 }
 

@@ -56,11 +56,17 @@ impl SystemCollector {
         self.system.refresh_memory();
         if std::mem::replace(&mut self.has_cpu, true) {
             let used = f64::from(self.system.global_cpu_usage()) / 100.0;
-            series.push(Series { metric: CPU, labels: Vec::new(), values: Values::Reals(vec![used.clamp(0.0, 1.0)]), times_ms: vec![now_ms] });
+            series.push(Series {
+                metric: CPU,
+                labels: Vec::new(),
+                values: Values::Reals(vec![used.clamp(0.0, 1.0)]),
+                times_ms: vec![now_ms],
+            });
         }
         series.push(reading(MEMORY_USED, &["used"], self.system.used_memory(), now_ms));
         series.push(reading(MEMORY_AVAILABLE, &[], self.system.available_memory(), now_ms));
-        self.disks.refresh_specifics(true, DiskRefreshKind::nothing().with_storage());
+        self.disks
+            .refresh_specifics(true, DiskRefreshKind::nothing().with_storage());
         for (mount, (used, free)) in self.filesystems() {
             series.push(reading(FILESYSTEM, &[&mount, "used"], used, now_ms));
             series.push(reading(FILESYSTEM, &[&mount, "free"], free, now_ms));
@@ -80,7 +86,13 @@ impl SystemCollector {
         let first_of_device = disks.into_iter().filter(|disk| devices.insert(disk.name().to_owned()));
         let named = first_of_device.filter_map(|disk| {
             let mount = disk.mount_point().to_str().filter(|mount| is_label(mount))?;
-            Some((mount.to_owned(), (disk.total_space().saturating_sub(disk.available_space()), disk.available_space())))
+            Some((
+                mount.to_owned(),
+                (
+                    disk.total_space().saturating_sub(disk.available_space()),
+                    disk.available_space(),
+                ),
+            ))
         });
         named.take(MOUNTS_MAX).collect()
     }
@@ -95,7 +107,10 @@ impl SystemCollector {
 }
 
 fn is_label(mount: &str) -> bool {
-    mount.len() <= 64 && mount.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_./:-".contains(&byte))
+    mount.len() <= 64
+        && mount
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"_./:-".contains(&byte))
 }
 
 fn reading(metric: u16, labels: &[&str], bytes: u64, now_ms: u64) -> Series {
@@ -111,9 +126,30 @@ fn reading(metric: u16, labels: &[&str], bytes: u64, now_ms: u64) -> Series {
 #[must_use]
 pub fn descriptor() -> Descriptor {
     let metrics = vec![
-        metric("system.cpu.utilization", "1", Kind::Gauge, 4, &[], "Share of all processors' time that was used."),
-        metric("system.memory.usage", "By", Kind::Gauge, 0, &["system.memory.state"], "Memory in use."),
-        metric("system.linux.memory.available", "By", Kind::Gauge, 0, &[], "Memory that programs can still get."),
+        metric(
+            "system.cpu.utilization",
+            "1",
+            Kind::Gauge,
+            4,
+            &[],
+            "Share of all processors' time that was used.",
+        ),
+        metric(
+            "system.memory.usage",
+            "By",
+            Kind::Gauge,
+            0,
+            &["system.memory.state"],
+            "Memory in use.",
+        ),
+        metric(
+            "system.linux.memory.available",
+            "By",
+            Kind::Gauge,
+            0,
+            &[],
+            "Memory that programs can still get.",
+        ),
         metric(
             "system.filesystem.usage",
             "By",
@@ -122,7 +158,14 @@ pub fn descriptor() -> Descriptor {
             &["system.filesystem.mountpoint", "system.filesystem.state"],
             "Space of a file system, used and free.",
         ),
-        metric("system.network.io", "By", Kind::Counter, 0, &["network.io.direction"], "Bytes over all interfaces but loopback."),
+        metric(
+            "system.network.io",
+            "By",
+            Kind::Counter,
+            0,
+            &["network.io.direction"],
+            "Bytes over all interfaces but loopback.",
+        ),
     ];
     Descriptor {
         name: NAME.to_owned(),
@@ -141,7 +184,11 @@ pub fn labels() -> BTreeMap<String, LabelPolicy> {
         values: Some(values.iter().map(|&value| value.to_owned()).collect()),
         values_max: u32::try_from(values.len()).unwrap_or(u32::MAX),
     };
-    let mount = LabelPolicy { pattern: Some("/[A-Za-z0-9_./:-]{0,63}".to_owned()), values: None, values_max: 16 };
+    let mount = LabelPolicy {
+        pattern: Some("/[A-Za-z0-9_./:-]{0,63}".to_owned()),
+        values: None,
+        values_max: 16,
+    };
     BTreeMap::from([
         ("system.memory.state".to_owned(), list(&["used"])),
         ("system.filesystem.mountpoint".to_owned(), mount),
@@ -174,15 +221,26 @@ mod tests {
         let labels = labels();
         let first = collector.collect(1_000);
         let second = collector.collect(2_000);
-        assert!(first.series.iter().all(|series| series.metric != CPU), "the first reading has no CPU use");
+        assert!(
+            first.series.iter().all(|series| series.metric != CPU),
+            "the first reading has no CPU use"
+        );
         assert!(second.series.iter().any(|series| series.metric == CPU));
         for series in &second.series {
             let metric = &descriptor.metrics[usize::from(series.metric)];
             assert_eq!(series.labels.len(), metric.label_keys.len(), "{}", metric.name);
-            assert!(metric.label_keys.iter().all(|key| labels.contains_key(key)), "{}", metric.name);
+            assert!(
+                metric.label_keys.iter().all(|key| labels.contains_key(key)),
+                "{}",
+                metric.name
+            );
             assert_eq!(series.times_ms, [2_000]);
         }
-        let memory = second.series.iter().find(|series| series.metric == MEMORY_USED).unwrap();
+        let memory = second
+            .series
+            .iter()
+            .find(|series| series.metric == MEMORY_USED)
+            .unwrap();
         assert!(matches!(&memory.values, Values::Integers(values) if values[0] > 0));
     }
 }

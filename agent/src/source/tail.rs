@@ -45,7 +45,12 @@ pub struct TailSettings {
 impl TailSettings {
     #[must_use]
     pub fn new(path: PathBuf) -> Self {
-        Self { path, line_bytes_max: LINE_BYTES_MAX, rotation_settle_ms: ROTATION_SETTLE_MS, start: Start::Live }
+        Self {
+            path,
+            line_bytes_max: LINE_BYTES_MAX,
+            rotation_settle_ms: ROTATION_SETTLE_MS,
+            start: Start::Live,
+        }
     }
 }
 
@@ -68,7 +73,14 @@ impl Tail {
     pub fn open(settings: TailSettings, progress: Option<&[u8]>) -> Result<Self, ProgressError> {
         let position = progress.map(Position::decode).transpose()?;
         let cursor = Cursor { position, file: None };
-        Ok(Self { settings, committed: cursor.clone(), current: cursor, buffer: Vec::new(), up: false, rotations_lost: 0 })
+        Ok(Self {
+            settings,
+            committed: cursor.clone(),
+            current: cursor,
+            buffer: Vec::new(),
+            up: false,
+            rotations_lost: 0,
+        })
     }
 
     /// The next whole lines: about `bytes_max`, but always at least one line when there is one.
@@ -76,10 +88,18 @@ impl Tail {
     /// # Errors
     /// [`Fault::Unavailable`] when the file is missing or cannot be read and nothing was left of an older one.
     pub fn read(&mut self, bytes_max: usize) -> Result<Lines, Fault> {
-        let mut lines = Lines { bytes: Vec::new(), more: false, skipped_bytes: 0 };
+        let mut lines = Lines {
+            bytes: Vec::new(),
+            more: false,
+            skipped_bytes: 0,
+        };
         let outcome = self.read_files(&mut lines, bytes_max);
         self.up = outcome.is_ok() && self.settings.path.exists();
-        if self.up || !lines.bytes.is_empty() { Ok(lines) } else { Err(Fault::Unavailable) }
+        if self.up || !lines.bytes.is_empty() {
+            Ok(lines)
+        } else {
+            Err(Fault::Unavailable)
+        }
     }
 
     /// Whether the last call found the file.
@@ -127,7 +147,9 @@ impl Tail {
 
     /// The file of the current position, opened; none when there is nothing to read yet.
     fn open_current(&mut self) -> io::Result<Option<Arc<File>>> {
-        let Some(position) = &self.current.position else { return self.begin() };
+        let Some(position) = &self.current.position else {
+            return self.begin();
+        };
         if let Some(file) = &self.current.file
             && position.is_in(file)?
         {
@@ -163,13 +185,19 @@ impl Tail {
     }
 
     fn begin_after(&mut self, chain: &[Sibling], after_ms: u64) -> io::Result<Option<Arc<File>>> {
-        let next = chain.iter().find(|sibling| sibling.modified_ms > after_ms).or(chain.last());
+        let next = chain
+            .iter()
+            .find(|sibling| sibling.modified_ms > after_ms)
+            .or(chain.last());
         next.map(|sibling| self.begin_at(&sibling.path)).transpose()
     }
 
     fn begin_at(&mut self, path: &Path) -> io::Result<Arc<File>> {
         let file = Arc::new(open_log(path)?);
-        self.current = Cursor { position: Some(Position::begin_of(&file)?), file: Some(Arc::clone(&file)) };
+        self.current = Cursor {
+            position: Some(Position::begin_of(&file)?),
+            file: Some(Arc::clone(&file)),
+        };
         Ok(file)
     }
 
@@ -180,15 +208,27 @@ impl Tail {
     }
 
     /// Reads until `bytes_max` or the last whole line.
-    fn read_file(&mut self, file: &File, lines: &mut Lines, bytes_max: usize, skip_left: &mut usize) -> io::Result<Step> {
-        let Some(position) = &mut self.current.position else { return Ok(Step::End) };
+    fn read_file(
+        &mut self,
+        file: &File,
+        lines: &mut Lines,
+        bytes_max: usize,
+        skip_left: &mut usize,
+    ) -> io::Result<Step> {
+        let Some(position) = &mut self.current.position else {
+            return Ok(Step::End);
+        };
         position.modified_ms = modified_ms(&file.metadata()?);
         self.buffer.resize(self.settings.line_bytes_max + 1, 0);
         loop {
             let count = read_at(file, &mut self.buffer, position.offset)?;
             let data = &self.buffer[..count];
             let is_full_buffer = count == self.buffer.len();
-            let taken = if position.skipping { skip_line(data) } else { take_lines(data, lines, bytes_max, is_full_buffer) };
+            let taken = if position.skipping {
+                skip_line(data)
+            } else {
+                take_lines(data, lines, bytes_max, is_full_buffer)
+            };
             position.advance(&data[..taken.bytes]);
             position.skipping = taken.skipping;
             lines.skipped_bytes += taken.skipped as u64;
@@ -204,7 +244,9 @@ impl Tail {
 
     /// At the end of a file: true when another one follows it and is now the current one.
     fn go_to_next_file(&mut self, file: &File, lines: &mut Lines) -> io::Result<bool> {
-        let Ok(live) = std::fs::metadata(&self.settings.path) else { return Ok(false) };
+        let Ok(live) = std::fs::metadata(&self.settings.path) else {
+            return Ok(false);
+        };
         let metadata = file.metadata()?;
         let id = file_id(&metadata);
         if file_id(&live) == id {
@@ -216,7 +258,10 @@ impl Tail {
         }
         self.take_unfinished_line(file, lines)?;
         let chain = self.chain()?;
-        let follower = chain.iter().position(|sibling| sibling.id == id).and_then(|index| chain.get(index + 1));
+        let follower = chain
+            .iter()
+            .position(|sibling| sibling.id == id)
+            .and_then(|index| chain.get(index + 1));
         match follower {
             Some(sibling) => Ok(self.begin_at(&sibling.path).is_ok()),
             None => Ok(self.begin_after(&chain, old_ms)?.is_some()),
@@ -225,7 +270,9 @@ impl Tail {
 
     /// The end of a finished file is a line even without its newline.
     fn take_unfinished_line(&mut self, file: &File, lines: &mut Lines) -> io::Result<()> {
-        let Some(position) = &mut self.current.position else { return Ok(()) };
+        let Some(position) = &mut self.current.position else {
+            return Ok(());
+        };
         let count = read_at(file, &mut self.buffer, position.offset)?;
         if count > 0 && !position.skipping {
             lines.bytes.extend_from_slice(&self.buffer[..count]);
@@ -253,19 +300,30 @@ impl Tail {
 
     /// The rotated files that carry the log's name, oldest first, then the log itself.
     fn chain(&self) -> io::Result<Vec<Sibling>> {
-        let mut chain: Vec<Sibling> = self.siblings()?.into_iter().filter(|sibling| sibling.rank.is_some()).collect();
+        let mut chain: Vec<Sibling> = self
+            .siblings()?
+            .into_iter()
+            .filter(|sibling| sibling.rank.is_some())
+            .collect();
         chain.sort_by(|a, b| a.rank.cmp(&b.rank));
         Ok(chain)
     }
 
     fn siblings(&self) -> io::Result<Vec<Sibling>> {
-        let folder = self.settings.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = self
+            .settings
+            .path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+            .unwrap_or(Path::new("."));
         let entries = match std::fs::read_dir(folder) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(error),
         };
-        let siblings = entries.take(SIBLINGS_MAX).filter_map(|entry| Sibling::of(&entry.ok()?.path(), &self.settings.path));
+        let siblings = entries
+            .take(SIBLINGS_MAX)
+            .filter_map(|entry| Sibling::of(&entry.ok()?.path(), &self.settings.path));
         Ok(siblings.collect())
     }
 }
@@ -288,8 +346,17 @@ struct Taken {
 /// Goes to the end of a line that was too long.
 fn skip_line(data: &[u8]) -> Taken {
     match memchr::memchr(b'\n', data) {
-        Some(end) => Taken { bytes: end + 1, skipped: end + 1, ..Taken::default() },
-        None => Taken { bytes: data.len(), skipped: data.len(), skipping: true, is_full: false },
+        Some(end) => Taken {
+            bytes: end + 1,
+            skipped: end + 1,
+            ..Taken::default()
+        },
+        None => Taken {
+            bytes: data.len(),
+            skipped: data.len(),
+            skipping: true,
+            is_full: false,
+        },
     }
 }
 
@@ -309,7 +376,12 @@ fn take_lines(data: &[u8], lines: &mut Lines, bytes_max: usize, is_full_buffer: 
         taken.bytes = end + 1;
     }
     if taken.bytes == 0 && is_full_buffer {
-        return Taken { bytes: data.len(), skipped: data.len(), skipping: true, is_full: false };
+        return Taken {
+            bytes: data.len(),
+            skipped: data.len(),
+            skipping: true,
+            is_full: false,
+        };
     }
     taken
 }
@@ -341,7 +413,9 @@ struct Fingerprint {
 
 impl Fingerprint {
     fn extend(&mut self, data: &[u8]) {
-        let room = usize::try_from(FINGERPRINT_BYTES_MAX - self.length).unwrap_or(0).min(data.len());
+        let room = usize::try_from(FINGERPRINT_BYTES_MAX - self.length)
+            .unwrap_or(0)
+            .min(data.len());
         self.crc32c = crc32c::crc32c_append(self.crc32c, &data[..room]);
         self.length += room as u64;
     }
@@ -393,8 +467,13 @@ impl Position {
 
     fn encode(&self) -> Vec<u8> {
         let mut writer = Writer::default();
-        writer.number(self.id.device).number(self.id.inode).number(self.modified_ms);
-        writer.number(self.fingerprint.length).number(u64::from(self.fingerprint.crc32c));
+        writer
+            .number(self.id.device)
+            .number(self.id.inode)
+            .number(self.modified_ms);
+        writer
+            .number(self.fingerprint.length)
+            .number(u64::from(self.fingerprint.crc32c));
         writer.number(self.offset).number(u64::from(self.skipping));
         writer.finish()
     }
@@ -402,7 +481,10 @@ impl Position {
     fn decode(bytes: &[u8]) -> Result<Self, ProgressError> {
         let mut reader = Reader::new(bytes)?;
         let position = Self {
-            id: FileId { device: reader.number()?, inode: reader.number()? },
+            id: FileId {
+                device: reader.number()?,
+                inode: reader.number()?,
+            },
             modified_ms: reader.number()?,
             fingerprint: Fingerprint {
                 length: reader.number()?.min(FINGERPRINT_BYTES_MAX),
@@ -439,14 +521,30 @@ impl Sibling {
         let name = path.file_name()?.to_str()?;
         let live_name = live.file_name()?.to_str()?;
         // A link is followed for the log itself only.
-        let metadata = if name == live_name { std::fs::metadata(live) } else { std::fs::symlink_metadata(path) }.ok()?;
+        let metadata = if name == live_name {
+            std::fs::metadata(live)
+        } else {
+            std::fs::symlink_metadata(path)
+        }
+        .ok()?;
         if !metadata.is_file() {
             return None;
         }
         let modified_ms = modified_ms(&metadata);
-        let rank = name.strip_prefix(live_name).and_then(|ending| rank(ending, modified_ms));
-        let path = if name == live_name { live.to_owned() } else { path.to_owned() };
-        Some(Self { path, id: file_id(&metadata), modified_ms, rank })
+        let rank = name
+            .strip_prefix(live_name)
+            .and_then(|ending| rank(ending, modified_ms));
+        let path = if name == live_name {
+            live.to_owned()
+        } else {
+            path.to_owned()
+        };
+        Some(Self {
+            path,
+            id: file_id(&metadata),
+            modified_ms,
+            rank,
+        })
     }
 }
 
@@ -455,11 +553,18 @@ fn rank(ending: &str, modified_ms: u64) -> Option<Rank> {
         return Some(Rank::Live);
     }
     let rest = ending.strip_prefix(['.', '-', '_'])?;
-    if rest.len() <= 4 && let Ok(number) = rest.parse::<i64>() {
+    if rest.len() <= 4
+        && let Ok(number) = rest.parse::<i64>()
+    {
         return Some(Rank::Numbered { newness: -number });
     }
-    let is_dated = rest.bytes().all(|byte| byte.is_ascii_digit() || b"-_.T:".contains(&byte));
-    is_dated.then(|| Rank::Dated { modified_ms, name: ending.to_owned() })
+    let is_dated = rest
+        .bytes()
+        .all(|byte| byte.is_ascii_digit() || b"-_.T:".contains(&byte));
+    is_dated.then(|| Rank::Dated {
+        modified_ms,
+        name: ending.to_owned(),
+    })
 }
 
 #[cfg(test)]

@@ -11,7 +11,10 @@ struct Log {
 
 impl Log {
     fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap(), lines_written: Vec::new() }
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            lines_written: Vec::new(),
+        }
     }
 
     fn path(&self, ending: &str) -> PathBuf {
@@ -49,12 +52,20 @@ impl Log {
         if self.path("").exists() {
             self.shift();
             std::fs::copy(self.path(""), self.path(".1")).unwrap();
-            File::options().write(true).open(self.path("")).unwrap().set_len(0).unwrap();
+            File::options()
+                .write(true)
+                .open(self.path(""))
+                .unwrap()
+                .set_len(0)
+                .unwrap();
         }
     }
 
     fn settings(&self) -> TailSettings {
-        TailSettings { rotation_settle_ms: 0, ..TailSettings::new(self.path("")) }
+        TailSettings {
+            rotation_settle_ms: 0,
+            ..TailSettings::new(self.path(""))
+        }
     }
 
     fn open(&self, progress: &[u8]) -> Tail {
@@ -129,7 +140,10 @@ fn after_copy_and_truncate_the_copy_is_finished_first() {
     log.append("second");
     log.rotate_by_copy();
     log.append("third, longer than before, so that the size alone shows nothing");
-    let expected = ["second", "third, longer than before, so that the size alone shows nothing"];
+    let expected = [
+        "second",
+        "third, longer than before, so that the size alone shows nothing",
+    ];
     assert_eq!(read_all(&mut log.open(&progress), 1000), expected);
     assert_eq!(read_all(&mut tail, 1000), expected);
 }
@@ -167,14 +181,22 @@ fn what_was_deleted_unread_is_counted_and_the_new_file_is_read() {
 fn a_rotated_file_that_may_still_be_written_is_waited_for() {
     let mut log = Log::new();
     log.append("a");
-    let settings = TailSettings { rotation_settle_ms: 3_600_000, ..log.settings() };
+    let settings = TailSettings {
+        rotation_settle_ms: 3_600_000,
+        ..log.settings()
+    };
     let mut tail = Tail::open(settings, None).unwrap();
     read_all(&mut tail, 1000);
     log.rotate_by_rename();
     log.append("b");
     assert!(read_all(&mut tail, 1000).is_empty());
     let an_age_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(7_200);
-    File::options().write(true).open(log.path(".1")).unwrap().set_modified(an_age_ago).unwrap();
+    File::options()
+        .write(true)
+        .open(log.path(".1"))
+        .unwrap()
+        .set_modified(an_age_ago)
+        .unwrap();
     assert_eq!(read_all(&mut tail, 1000), ["b"]);
 }
 
@@ -183,7 +205,14 @@ fn a_line_that_is_too_long_is_skipped_and_counted_with_any_file_around_it() {
     let log = Log::new();
     let long = "x".repeat(1000);
     log.append_raw(&format!("a\n{long}\nb\n{}\n{}\n", "y".repeat(99), "z".repeat(100)));
-    let mut tail = Tail::open(TailSettings { line_bytes_max: 100, ..log.settings() }, None).unwrap();
+    let mut tail = Tail::open(
+        TailSettings {
+            line_bytes_max: 100,
+            ..log.settings()
+        },
+        None,
+    )
+    .unwrap();
     let (mut found, mut skipped) = (Vec::new(), 0);
     loop {
         let lines = tail.read(150).unwrap();
@@ -203,7 +232,10 @@ fn a_call_returns_about_as_much_as_asked_and_says_that_there_is_more() {
     log.append_raw("aaaa\nbbbb\ncccc\n");
     let mut tail = log.open(&[]);
     let lines = tail.read(11).unwrap();
-    assert_eq!((texts(&lines), lines.more), (vec!["aaaa".to_owned(), "bbbb".to_owned()], true));
+    assert_eq!(
+        (texts(&lines), lines.more),
+        (vec!["aaaa".to_owned(), "bbbb".to_owned()], true)
+    );
     let lines = tail.read(1).unwrap();
     assert_eq!((texts(&lines), lines.more), (vec!["cccc".to_owned()], false));
 }
@@ -232,9 +264,23 @@ fn backfill_begins_with_the_oldest_file_and_the_end_with_the_next_line() {
     log.append("d");
     std::fs::write(log.path(".9.gz"), "not read\n").unwrap();
     std::fs::write(log.folder.path().join("other.log"), "not read\n").unwrap();
-    let mut oldest = Tail::open(TailSettings { start: Start::Oldest, ..log.settings() }, None).unwrap();
+    let mut oldest = Tail::open(
+        TailSettings {
+            start: Start::Oldest,
+            ..log.settings()
+        },
+        None,
+    )
+    .unwrap();
     assert_eq!(read_all(&mut oldest, 1000), ["a", "b", "c", "d"]);
-    let mut end = Tail::open(TailSettings { start: Start::End, ..log.settings() }, None).unwrap();
+    let mut end = Tail::open(
+        TailSettings {
+            start: Start::End,
+            ..log.settings()
+        },
+        None,
+    )
+    .unwrap();
     assert!(read_all(&mut end, 1000).is_empty());
     log.append("e");
     assert_eq!(read_all(&mut end, 1000), ["e"]);

@@ -1,0 +1,225 @@
+//! The command line: what can be typed, and which module does it.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Parser, Subcommand};
+use jiff::Timestamp;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::output;
+use crate::plugin::host::Reading;
+use crate::plugin::{build, golden, list};
+use crate::preview::{self, Preview};
+use crate::stop::Stop;
+use crate::{backfill, check, init, run};
+
+/// Watches what a store's tills, queues and sales do, and tells central.
+#[derive(Debug, Parser)]
+#[command(name = "tillwatch", version, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// What is logged: error, warn, info, debug or trace.
+    #[arg(long, global = true, default_value = "info", value_name = "LEVEL")]
+    log: tracing::Level,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Write a commented agent.toml for this host.
+    Init(init::Init),
+    /// Say everything that is wrong with agent.toml, and what to do.
+    Check(Settings),
+    /// Collect, summarize, score and deliver until stopped.
+    Run(Run),
+    /// Print samples, summaries and findings as JSON lines while they happen; neither spool nor broker is touched.
+    Tap(Settings),
+    /// Read what rotated logs and folders still hold, oldest first, into the spool, and deliver it.
+    Backfill(Backfill),
+    /// Work with plugins.
+    #[command(subcommand)]
+    Plugin(PluginCommand),
+    /// Look into the spool.
+    #[command(subcommand)]
+    Spool(SpoolCommand),
+}
+
+#[derive(Debug, Args)]
+struct Settings {
+    /// The settings.
+    #[arg(long, default_value = "/etc/tillwatch/agent.toml", value_name = "FILE")]
+    config: PathBuf,
+    /// Replayed time: START@SPEED, such as 2026-03-02T11:00:00Z@20.
+    #[arg(long, hide = true, value_name = "START@SPEED", value_parser = parse_clock)]
+    clock: Option<Clock>,
+}
+
+#[derive(Debug, Args)]
+struct Run {
+    #[command(flatten)]
+    settings: Settings,
+    /// Collect once, deliver, end.
+    #[arg(long)]
+    once: bool,
+    /// Print what would be sent as JSON lines; neither spool nor broker is touched.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+struct Backfill {
+    #[command(flatten)]
+    settings: Settings,
+    /// Leave what happened from this time on to `run`, such as 2026-03-02T11:00:00Z; by default now.
+    #[arg(long, value_name = "TIME")]
+    until: Option<Timestamp>,
+    /// Fill the spool only; `run` delivers it.
+    #[arg(long)]
+    no_delivery: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum PluginCommand {
+    /// List the installed plugins, what they measure and what they ask for.
+    List(Settings),
+    /// Build a plugin's crate to a .wasm beside its plugin.toml.
+    Build {
+        /// The folder of the crate.
+        #[arg(default_value = ".")]
+        folder: PathBuf,
+    },
+    /// Run a plugin's test cases on its .wasm, in the sandbox.
+    Test {
+        /// The folder with plugin.toml, the .wasm and testcases/.
+        #[arg(default_value = ".")]
+        folder: PathBuf,
+        /// The component, when it is elsewhere.
+        #[arg(long, value_name = "FILE")]
+        wasm: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum SpoolCommand {
+    /// List what is held.
+    Ls(Settings),
+}
+
+/// Runs the command; errors go to standard error in the form that `check` uses.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .with_max_level(cli.log)
+        .init();
+    match dispatch(cli.command) {
+        Ok(code) => code,
+        // Whoever read our output has seen enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::error(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Init(init) => init::run(&init)?,
+        Command::Check(settings) => return check::run(&settings.config),
+        Command::Run(run) if run.dry_run => {
+            preview(
+                &run.settings,
+                Preview {
+                    has_samples: false,
+                    is_once: run.once,
+                    reading: Reading::LIVE,
+                },
+            )?;
+        }
+        Command::Run(run) => run::run(&load(&run.settings)?, &run.settings.clock(), run.once)?,
+        Command::Tap(settings) => preview(
+            &settings,
+            Preview {
+                has_samples: true,
+                is_once: false,
+                reading: Reading::TAP,
+            },
+        )?,
+        Command::Backfill(backfill) => {
+            let until_ms = backfill.until.map(unix_ms).transpose()?;
+            let until_ms = until_ms.unwrap_or_else(|| backfill.settings.clock().now_ms());
+            backfill::run(&load(&backfill.settings)?, until_ms, !backfill.no_delivery)?;
+        }
+        Command::Plugin(PluginCommand::List(settings)) => list::run(&settings.config)?,
+        Command::Plugin(PluginCommand::Build { folder }) => build::run(&folder)?,
+        Command::Plugin(PluginCommand::Test { folder, wasm }) => return golden::run(&folder, wasm.as_deref()),
+        Command::Spool(SpoolCommand::Ls(settings)) => list::spool(&load(&settings)?)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn load(settings: &Settings) -> Result<Config> {
+    Ok(Config::load(&settings.config)?)
+}
+
+fn preview(settings: &Settings, preview: Preview) -> Result<()> {
+    let stop = Stop::default();
+    run::stop_at_signal(&stop)?;
+    preview::run(&load(settings)?, &settings.clock(), &stop, preview)
+}
+
+impl Settings {
+    fn clock(&self) -> Clock {
+        self.clock.clone().unwrap_or_else(Clock::wall)
+    }
+}
+
+fn parse_clock(text: &str) -> Result<Clock> {
+    let (start, speed) = text.split_once('@').context("it is not START@SPEED")?;
+    let start: Timestamp = start.parse()?;
+    let speed: f64 = speed.parse()?;
+    if !(speed.is_finite() && speed > 0.0) {
+        bail!("the speed must be above 0");
+    }
+    Ok(Clock::scaled(unix_ms(start)?, speed))
+}
+
+fn unix_ms(time: Timestamp) -> Result<u64> {
+    u64::try_from(time.as_millisecond()).context("times begin in 1970")
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
+    io.is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_replayed_clock_starts_where_it_is_told() {
+        let clock = parse_clock("2026-03-02T11:00:00Z@20").unwrap();
+        assert!(clock.now_ms() >= 1_772_449_200_000);
+        for wrong in [
+            "2026-03-02T11:00:00Z",
+            "now@2",
+            "2026-03-02T11:00:00Z@0",
+            "2026-03-02T11:00:00Z@x",
+        ] {
+            assert!(parse_clock(wrong).is_err(), "{wrong}");
+        }
+    }
+}

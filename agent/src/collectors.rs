@@ -1,0 +1,280 @@
+//! All that collects on this host: the configured plugins, the host's own metrics, the agent's view of itself.
+//!
+//! In: the configuration and what the last checkpoint says of each source. Out: collectors that are compiled, described
+//! and configured, or every problem that keeps the agent from starting. `run`, `check`, `tap` and `backfill` share this.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tillwatch_core::sample::{Descriptor, Metric};
+use tillwatch_core::{DeclareError, LabelPolicy};
+use tillwatch_sandbox::Sandbox;
+use tracing::warn;
+
+use crate::clock::Clock;
+use crate::config::written::{Problem, Problems};
+use crate::config::{Config, PluginConfig};
+use crate::health::{self, Health};
+use crate::plugin::collector::{Collected, PluginCollector};
+use crate::plugin::compile::Loader;
+use crate::plugin::host::{GrantedHost, Reading};
+use crate::schedule::Schedule;
+use crate::source::system::{self, SystemCollector};
+
+/// Calls of one collector in a row while it says that there is more.
+const CALLS_PER_ROUND_MAX: u32 = 256;
+
+/// A collector with its place in the day.
+pub struct Source {
+    /// In the checkpoint, and of the plugin's instance.
+    pub name: String,
+    pub schedule: Schedule,
+    /// What it may report, as the registry needs it.
+    pub declaration: Declaration,
+    collector: Collector,
+}
+
+/// What a source may report.
+#[derive(Clone, Debug)]
+pub struct Declaration {
+    pub version: String,
+    pub metrics: Vec<Metric>,
+    pub labels: BTreeMap<String, LabelPolicy>,
+}
+
+enum Collector {
+    Plugin(Box<PluginCollector>),
+    System(Box<SystemCollector>),
+    Agent(Health),
+}
+
+impl Source {
+    /// One call; none when the plugin failed, which is counted there.
+    pub fn collect(&mut self, now_ms: u64) -> Option<Collected> {
+        match &mut self.collector {
+            Collector::Plugin(plugin) => plugin.collect(),
+            Collector::System(system) => Some(Collected {
+                batch: system.collect(now_ms),
+                progress: Vec::new(),
+            }),
+            Collector::Agent(health) => Some(Collected {
+                batch: health.collect(now_ms),
+                progress: Vec::new(),
+            }),
+        }
+    }
+
+    /// The batch of the last call was handed on.
+    pub fn commit(&mut self) {
+        if let Collector::Plugin(plugin) = &mut self.collector {
+            plugin.commit();
+        }
+    }
+
+    /// Calls until nothing more is there. `hand_on` says false when nobody takes batches any more.
+    pub fn collect_round(&mut self, clock: &Clock, mut hand_on: impl FnMut(&str, Collected) -> bool) -> bool {
+        for _ in 0..CALLS_PER_ROUND_MAX {
+            let Some(collected) = self.collect(clock.now_ms()) else {
+                return true;
+            };
+            let more = collected.batch.more;
+            if !hand_on(&self.name, collected) {
+                return false;
+            }
+            self.commit();
+            if !more {
+                return true;
+            }
+        }
+        true
+    }
+
+    /// Whether its past can be read again: files keep it, the host's state does not.
+    #[must_use]
+    pub fn has_past(&self) -> bool {
+        matches!(self.collector, Collector::Plugin(_))
+    }
+}
+
+/// How the collectors are started.
+pub struct Start<'a> {
+    pub clock: &'a Clock,
+    pub reading: Reading,
+    /// What the checkpoint says of a source.
+    pub progress: &'a dyn Fn(&str) -> Option<Vec<u8>>,
+}
+
+/// Starts everything that agent.toml names.
+///
+/// # Errors
+/// Every plugin that cannot be loaded, is not what its plugin.toml says, or refuses its settings.
+pub fn start(config: &Config, how: &Start<'_>) -> Result<Vec<Source>, Problems> {
+    let mut health = Health::default();
+    let mut problems = Vec::new();
+    let mut sources = Vec::new();
+    if !config.plugins.is_empty() {
+        match start_plugins(config, how, &mut health) {
+            Ok(started) => sources_or_problems(started, &mut sources, &mut problems),
+            Err(error) => problems.push(problem(&config.plugins[0], &error)),
+        }
+    }
+    let interval_ms = config.system.interval_ms;
+    if config.system.enabled {
+        match SystemCollector::new() {
+            Ok(system) => {
+                let declaration = declaration(system::descriptor(), system::labels());
+                sources.push(source(
+                    config,
+                    system::NAME,
+                    interval_ms,
+                    declaration,
+                    Collector::System(Box::new(system)),
+                ));
+            }
+            // The host's own metrics are no reason not to watch its tills.
+            Err(error) => warn!(%error, "the host's own metrics are left out"),
+        }
+    }
+    if !health.is_empty() {
+        let names = config
+            .plugins
+            .iter()
+            .flat_map(|plugin| plugin.grants.keys().cloned())
+            .collect();
+        let declaration = declaration(health::descriptor(), health.labels(names));
+        sources.push(source(
+            config,
+            health::NAME,
+            interval_ms,
+            declaration,
+            Collector::Agent(health),
+        ));
+    }
+    if problems.is_empty() {
+        Ok(sources)
+    } else {
+        Err(Problems(problems))
+    }
+}
+
+fn sources_or_problems(started: Vec<Result<Source, Problem>>, sources: &mut Vec<Source>, problems: &mut Vec<Problem>) {
+    for result in started {
+        match result {
+            Ok(source) => sources.push(source),
+            Err(problem) => problems.push(problem),
+        }
+    }
+}
+
+/// One result for each plugin, so that all problems are told.
+fn start_plugins(config: &Config, how: &Start<'_>, health: &mut Health) -> Result<Vec<Result<Source, Problem>>> {
+    let sandbox = Sandbox::new().context("this machine cannot run plugins")?;
+    let mut loader = Loader::new(sandbox, &config.state_dir)?;
+    let mut started = Vec::new();
+    for plugin in &config.plugins {
+        started.push(start_plugin(config, plugin, how, &mut loader, health).map_err(|error| problem(plugin, &error)));
+    }
+    if let Err(error) = loader.remove_unused() {
+        warn!(
+            error = format!("{error:#}"),
+            "the cache of compiled plugins was not cleared"
+        );
+    }
+    Ok(started)
+}
+
+fn start_plugin(
+    config: &Config,
+    plugin: &PluginConfig,
+    how: &Start<'_>,
+    loader: &mut Loader,
+    health: &mut Health,
+) -> Result<Source> {
+    let loaded = loader.load(&plugin.wasm)?;
+    let counts = health.plugin(&plugin.name);
+    let open = |progress: Option<&[u8]>| {
+        GrantedHost::new(
+            &plugin.name,
+            &plugin.grants,
+            progress,
+            how.reading,
+            how.clock.clone(),
+            counts.clone(),
+        )
+    };
+    let progress = (how.progress)(&plugin.name);
+    let host = open(progress.as_deref()).or_else(|error| {
+        warn!(plugin = plugin.name, %error, "its progress is left out: sources are read from their start");
+        open(None)
+    })?;
+    let collector = PluginCollector::start(loaded, plugin, host, counts.clone())?;
+    let declaration = declaration(collector.descriptor().clone(), plugin.manifest.labels.clone());
+    Ok(source(
+        config,
+        &plugin.name,
+        plugin.interval_ms,
+        declaration,
+        Collector::Plugin(Box::new(collector)),
+    ))
+}
+
+fn declaration(descriptor: Descriptor, labels: BTreeMap<String, LabelPolicy>) -> Declaration {
+    Declaration {
+        version: descriptor.version,
+        metrics: descriptor.metrics,
+        labels,
+    }
+}
+
+fn source(config: &Config, name: &str, interval_ms: u64, declaration: Declaration, collector: Collector) -> Source {
+    let schedule = Schedule::new(interval_ms, config.site.as_str(), name);
+    Source {
+        name: name.to_owned(),
+        schedule,
+        declaration,
+        collector,
+    }
+}
+
+/// At the plugin's place in agent.toml.
+fn problem(plugin: &PluginConfig, error: &anyhow::Error) -> Problem {
+    let text = format!("{error:#}");
+    let (what, hint) = match text.split_once("hint: ") {
+        Some((what, hint)) => (what.trim_end(), Some(hint.to_owned())),
+        None => (text.as_str(), None),
+    };
+    Problem {
+        what: format!("{} cannot run: {what}", plugin.place.what),
+        hint,
+        ..plugin.place.clone()
+    }
+}
+
+/// What the registry refuses is a problem of the plugin's place, too.
+#[must_use]
+pub fn refused(config: &Config, source: &str, error: &DeclareError) -> Problem {
+    let plugin = config.plugins.iter().find(|plugin| plugin.name == source);
+    let place = plugin.map_or_else(
+        || Problem {
+            path: "agent.toml".into(),
+            line: 0,
+            column: 0,
+            what: String::new(),
+            hint: None,
+        },
+        |plugin| plugin.place.clone(),
+    );
+    Problem {
+        what: format!("what source `{source}` measures is refused: {error}"),
+        ..place
+    }
+}
+
+/// How long to wait in reality until `due_ms`; bounded, as clocks are set.
+#[must_use]
+pub fn wait_for(clock: &Clock, due_ms: u64) -> Duration {
+    const WAIT_MAX: Duration = Duration::from_secs(30);
+    let missing_ms = due_ms.saturating_sub(clock.now_ms());
+    clock.real_duration(missing_ms).unwrap_or(WAIT_MAX).min(WAIT_MAX)
+}

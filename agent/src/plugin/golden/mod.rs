@@ -1,0 +1,334 @@
+//! `tillwatch plugin test`: a plugin's test cases on its built `.wasm`, in the same sandbox as in a store.
+//!
+//! ```text
+//! testcases/<case>/
+//!   settings.toml      the plugin's settings; may be missing
+//!   clock.toml         now = 2026-03-02T11:30:00Z, and under [age_s] how old each input file is
+//!   <source>.<any>     a source of kind lines
+//!   <source>/          a source of kind documents or folder
+//!   expected.jsonl     one line per sample, per log line above debug, and for the error that ended the run
+//! ```
+//! The SDK runs the very same cases natively; both must come out the same, byte by byte.
+
+mod host;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Serialize;
+use tillwatch_core::sample::{Batch, Descriptor, Values};
+use tillwatch_sandbox::{CallError, ErrorKind, Level, Limits, Plugin, Sandbox};
+
+use super::compile::Loader;
+use super::manifest::Manifest;
+use crate::output;
+use host::CaseHost;
+
+/// A collector that still says `more` after so many calls is taken for an endless one, as in the SDK.
+const CALLS_MAX: usize = 1000;
+/// Lines of a difference that are shown.
+const DIFFERENCE_LINES_MAX: usize = 40;
+/// A loaded test machine is no store.
+const CALL_MS_MAX: u64 = 10_000;
+
+/// Runs all cases and prints which came out otherwise.
+///
+/// # Errors
+/// When the plugin does not load or a case cannot be read.
+pub fn run(folder: &Path, wasm: Option<&Path>) -> Result<ExitCode> {
+    let manifest = Manifest::load(folder)?;
+    let wasm = wasm.map_or_else(|| folder.join(format!("{}.wasm", manifest.name)), Path::to_owned);
+    let cache = PrivateFolder::new()?;
+    let plugin = Loader::new(Sandbox::new()?, &cache.0)?.load(&wasm)?;
+    let cases = cases(&folder.join("testcases"))?;
+    let mut failed = 0;
+    for case in &cases {
+        let name = file_name(case);
+        match check(&plugin, case).with_context(|| format!("case {name}"))? {
+            None => output::line(&format!("ok      {name}"))?,
+            Some(difference) => {
+                failed += 1;
+                output::line(&format!("FAILED  {name}\n{difference}"))?;
+            }
+        }
+    }
+    output::line(&format!(
+        "{} of {} cases came out as expected",
+        cases.len() - failed,
+        cases.len()
+    ))?;
+    Ok(if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn cases(folder: &Path) -> Result<Vec<PathBuf>> {
+    let cases: Vec<PathBuf> = sorted(folder)?.into_iter().filter(|path| path.is_dir()).collect();
+    ensure!(!cases.is_empty(), "no test case in {}", folder.display());
+    Ok(cases)
+}
+
+/// The difference to what is expected, when there is one.
+fn check(plugin: &Plugin, folder: &Path) -> Result<Option<String>> {
+    let host = CaseHost::read(folder)?;
+    let actual = collect(plugin, &host, &read_settings(folder)?)?;
+    let path = folder.join("expected.jsonl");
+    let expected = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    Ok((expected != actual).then(|| difference(&expected, &actual)))
+}
+
+fn read_settings(folder: &Path) -> Result<String> {
+    let path = folder.join("settings.toml");
+    if !path.exists() {
+        return Ok("{}".to_owned());
+    }
+    let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    let table: toml::Table = toml::from_str(&text).with_context(|| format!("reading {}", path.display()))?;
+    Ok(serde_json::to_string(&table)?)
+}
+
+fn collect(plugin: &Plugin, host: &CaseHost, settings: &str) -> Result<String> {
+    let mut out = String::new();
+    let limits = Limits {
+        call_ms_max: CALL_MS_MAX,
+        ..Limits::default()
+    };
+    let mut instance = plugin.instantiate(limits, Box::new(host.clone()))?;
+    if let Some(error) = plugin_error(instance.configure(settings))? {
+        return Ok(error);
+    }
+    let descriptor = instance.describe()?;
+    for _ in 0..CALLS_MAX {
+        let result = instance.collect();
+        write_logs(&mut out, host)?;
+        match result {
+            Ok(batch) => {
+                write_batch(&mut out, &descriptor, &batch)?;
+                if !batch.more {
+                    return Ok(out);
+                }
+            }
+            Err(error) => return Ok(out + &plugin_error(Err(error))?.unwrap_or_default()),
+        }
+    }
+    bail!("collect still says more after {CALLS_MAX} calls")
+}
+
+/// What the plugin says itself is a line; a trap or a broken limit is no outcome that a case may expect.
+fn plugin_error(result: Result<(), CallError>) -> Result<Option<String>> {
+    let error = match result {
+        Ok(()) => return Ok(None),
+        Err(CallError::Plugin(error)) => error,
+        Err(other) => return Err(other.into()),
+    };
+    let kind = match error.kind {
+        ErrorKind::Config => "config",
+        ErrorKind::Transient => "transient",
+        ErrorKind::Permanent => "permanent",
+    };
+    let mut out = String::new();
+    push_line(
+        &mut out,
+        &Line::Error {
+            error: kind,
+            message: &error.message,
+        },
+    )?;
+    Ok(Some(out))
+}
+
+/// One line of `expected.jsonl`, its fields in this order.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Line<'a> {
+    Sample {
+        metric: &'a str,
+        labels: BTreeMap<&'a str, &'a str>,
+        value: Value,
+        time_ms: u64,
+    },
+    Log {
+        log: &'a str,
+        message: &'a str,
+    },
+    Error {
+        error: &'a str,
+        message: &'a str,
+    },
+}
+
+/// Reals are written with a decimal point, integers without.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Value {
+    Real(f64),
+    Integer(i64),
+}
+
+fn write_batch(out: &mut String, descriptor: &Descriptor, batch: &Batch) -> Result<()> {
+    for series in &batch.series {
+        let metric = descriptor
+            .metrics
+            .get(usize::from(series.metric))
+            .context("a metric that was not described")?;
+        let labels = || {
+            metric
+                .label_keys
+                .iter()
+                .map(String::as_str)
+                .zip(series.labels.iter().map(String::as_str))
+        };
+        ensure!(
+            metric.label_keys.len() == series.labels.len(),
+            "{} came with other labels",
+            metric.name
+        );
+        for (at, time_ms) in series.times_ms.iter().enumerate() {
+            let value = match &series.values {
+                Values::Reals(reals) => reals.get(at).copied().map(Value::Real),
+                Values::Integers(integers) => integers.get(at).copied().map(Value::Integer),
+            };
+            let value = value.context("fewer values than times")?;
+            push_line(
+                out,
+                &Line::Sample {
+                    metric: &metric.name,
+                    labels: labels().collect(),
+                    value,
+                    time_ms: *time_ms,
+                },
+            )?;
+        }
+    }
+    Ok(())
+}
+
+fn write_logs(out: &mut String, host: &CaseHost) -> Result<()> {
+    for (level, message) in host.take_logs() {
+        let log = match level {
+            Level::Debug => continue,
+            Level::Info => "info",
+            Level::Warn => "warn",
+            Level::Error => "error",
+        };
+        push_line(out, &Line::Log { log, message: &message })?;
+    }
+    Ok(())
+}
+
+fn push_line(out: &mut String, line: &Line<'_>) -> Result<()> {
+    out.push_str(&serde_json::to_string(line)?);
+    out.push('\n');
+    Ok(())
+}
+
+/// The lines from the first difference on, `-` expected and `+` actual.
+fn difference(expected: &str, actual: &str) -> String {
+    let (expected, actual): (Vec<&str>, Vec<&str>) = (expected.lines().collect(), actual.lines().collect());
+    let head = expected.iter().zip(&actual).take_while(|(a, b)| a == b).count();
+    let marked = expected[head..].iter().map(|line| format!("- {line}"));
+    let marked = marked.chain(actual[head..].iter().map(|line| format!("+ {line}")));
+    let lines: Vec<String> = marked.take(DIFFERENCE_LINES_MAX).collect();
+    format!("  from line {}\n{}", head + 1, lines.join("\n"))
+}
+
+fn sorted(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))?;
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    Ok(paths)
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// A folder for compiled code that nobody else can write, gone at the end.
+struct PrivateFolder(PathBuf);
+
+impl PrivateFolder {
+    fn new() -> Result<Self> {
+        let name = format!("tillwatch-test-{}-{:016x}", std::process::id(), fastrand::u64(..));
+        let folder = std::env::temp_dir().join(name);
+        let mut builder = std::fs::DirBuilder::new();
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder
+            .create(&folder)
+            .with_context(|| format!("making {}", folder.display()))?;
+        Ok(Self(folder))
+    }
+}
+
+impl Drop for PrivateFolder {
+    fn drop(&mut self) {
+        // What is left in the system's folder for temporary files is cleared by the system.
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_begins_at_the_first_line_that_differs() {
+        assert_eq!(
+            difference("a\nb\nc\n", "a\nx\nc\n"),
+            "  from line 2\n- b\n- c\n+ x\n+ c"
+        );
+    }
+
+    #[test]
+    fn lines_are_written_as_the_sdk_writes_them() {
+        let mut out = String::new();
+        let labels = BTreeMap::from([("http.route", "/pay")]);
+        push_line(
+            &mut out,
+            &Line::Sample {
+                metric: "m",
+                labels,
+                value: Value::Real(1.0),
+                time_ms: 5,
+            },
+        )
+        .unwrap();
+        push_line(
+            &mut out,
+            &Line::Sample {
+                metric: "m",
+                labels: BTreeMap::new(),
+                value: Value::Integer(1),
+                time_ms: 5,
+            },
+        )
+        .unwrap();
+        push_line(
+            &mut out,
+            &Line::Log {
+                log: "warn",
+                message: "x",
+            },
+        )
+        .unwrap();
+        push_line(
+            &mut out,
+            &Line::Error {
+                error: "config",
+                message: "y",
+            },
+        )
+        .unwrap();
+        let expected = concat!(
+            "{\"metric\":\"m\",\"labels\":{\"http.route\":\"/pay\"},\"value\":1.0,\"time_ms\":5}\n",
+            "{\"metric\":\"m\",\"labels\":{},\"value\":1,\"time_ms\":5}\n",
+            "{\"log\":\"warn\",\"message\":\"x\"}\n",
+            "{\"error\":\"config\",\"message\":\"y\"}\n",
+        );
+        assert_eq!(out, expected);
+    }
+}

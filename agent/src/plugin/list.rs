@@ -1,0 +1,97 @@
+//! `tillwatch plugin list` and `tillwatch spool ls`: what is installed, and what waits.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::manifest::{Manifest, SourceKind};
+use crate::clock::Clock;
+use crate::config::written::{Reporter, Section, parse};
+use crate::config::{Config, PLUGIN_DIR, installed};
+use crate::output;
+use crate::run::{SPOOL_DIR, spool_folder};
+use crate::spool::{Spool, SpoolSettings};
+
+/// Lists the plugins of `plugin_dir`, also when the rest of agent.toml is wrong or missing.
+///
+/// # Errors
+/// When the output cannot be written.
+pub fn run(config: &Path) -> Result<()> {
+    let plugin_dir = plugin_dir(config);
+    let names = installed(&plugin_dir);
+    if names.is_empty() {
+        output::line(&format!("no plugin in {}", plugin_dir.display()))?;
+    }
+    for name in names {
+        match Manifest::load(&plugin_dir.join(&name)) {
+            Ok(manifest) => output::line(&describe(&manifest))?,
+            Err(problems) => output::line(&problems.to_string())?,
+        }
+    }
+    Ok(())
+}
+
+fn plugin_dir(config: &Path) -> std::path::PathBuf {
+    let text = std::fs::read_to_string(config).unwrap_or_default();
+    let reporter = Reporter::new(config, &text);
+    let root = parse(&text, &reporter);
+    let name = Section::root(&root, &reporter).string("plugin_dir");
+    let base = config.parent().unwrap_or(Path::new("."));
+    base.join(name.map_or_else(|| PLUGIN_DIR.to_owned(), toml::Spanned::into_inner))
+}
+
+fn describe(manifest: &Manifest) -> String {
+    let mut lines = vec![format!("{} {}  {}", manifest.name, manifest.version, manifest.summary)];
+    for source in &manifest.sources {
+        let kind = match source.kind {
+            SourceKind::Lines => "lines of a file",
+            SourceKind::Documents => "files of a folder",
+            SourceKind::Folder => "listing of a folder",
+        };
+        let needed = if source.required { ", required" } else { "" };
+        lines.push(format!("  source   {} ({kind}{needed})  {}", source.name, source.help));
+    }
+    lines.extend(
+        manifest
+            .settings
+            .iter()
+            .map(|setting| format!("  setting  {}  {}", setting.name, setting.help)),
+    );
+    lines.extend(
+        manifest
+            .metrics
+            .iter()
+            .map(|metric| format!("  metric   {} [{}]  {}", metric.name, metric.unit, metric.help)),
+    );
+    lines.join("\n")
+}
+
+/// Lists the runs of records that wait for central.
+///
+/// # Errors
+/// When the spool is in use by a running agent or cannot be read.
+pub fn spool(config: &Config) -> Result<()> {
+    let folder = spool_folder(config)?;
+    let settings = SpoolSettings {
+        bytes_max: config.spool.bytes_max,
+        age_max_ms: u64::MAX,
+        ..SpoolSettings::default()
+    };
+    let (_spool, recovery) = Spool::open(&folder, &settings, 0, Clock::wall().now_ms())?;
+    for run in &recovery.runs {
+        let (kind, generation) = (format!("{:?}", run.kind).to_lowercase(), run.generation);
+        output::line(&format!(
+            "{generation:016x}  {:>8} .. {:<8}  {kind}",
+            run.seq_first, run.seq_last
+        ))?;
+    }
+    for gap in &recovery.gaps {
+        output::line(&format!(
+            "{:016x}  {:>8} .. {:<8}  gap ({:?})",
+            gap.generation, gap.seq_first, gap.seq_last, gap.reason
+        ))?;
+    }
+    let records: u64 = recovery.runs.iter().map(|run| run.seq_last - run.seq_first + 1).sum();
+    output::line(&format!("{records} records wait in {SPOOL_DIR}"))?;
+    Ok(())
+}

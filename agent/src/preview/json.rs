@@ -1,0 +1,213 @@
+//! Records and samples as JSON lines, for people and their tools.
+//!
+//! ```text
+//! {"type":"sample","source":"sales","metric":"sales.amount","labels":{},"time_ms":1,"value":1999}
+//! {"type":"birth","schema":"00..","metrics":4,"series":9}
+//! {"type":"summary","metric":"sales.amount","labels":{},"start_ms":0,"length_ms":60000,"count":2,"sum":39.98,..}
+//! {"type":"finding","metric":"sales.amount",..}
+//! ```
+//! Values are in the metric's unit; whole numbers of a sample are as the plugin reported them.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use tillwatch_core::sample::{self, Batch, Values};
+use tillwatch_feed::message::{Birth, Block, Body, Finding, Interval, Row};
+use tillwatch_feed::score::ScoreState;
+
+/// Quantiles of a distribution that are printed.
+const QUANTILES: [(&str, f64); 3] = [("p50", 0.5), ("p95", 0.95), ("p99", 0.99)];
+
+/// Remembers the births, without which blocks cannot be read.
+#[derive(Debug, Default)]
+pub struct Writer {
+    births: BTreeMap<u64, Birth>,
+}
+
+impl Writer {
+    /// The lines of one record.
+    pub fn lines(&mut self, body: &Body) -> Vec<String> {
+        match body {
+            Body::Birth(birth) => {
+                self.births.insert(birth.schema, birth.clone());
+                let schema = format!("{:016x}", birth.schema);
+                let (metrics, series) = (birth.metrics.len(), birth.series.len());
+                vec![json!({"type": "birth", "schema": schema, "metrics": metrics, "series": series}).to_string()]
+            }
+            Body::Block(block) => self.block(block),
+            Body::Finding(finding) => vec![finding_line(finding)],
+            Body::Gap(reason) => vec![json!({"type": "gap", "reason": format!("{reason:?}")}).to_string()],
+        }
+    }
+
+    fn block(&self, block: &Block) -> Vec<String> {
+        let Some(birth) = self.births.get(&block.schema) else {
+            return Vec::new();
+        };
+        let rows = block
+            .intervals
+            .iter()
+            .flat_map(|interval| interval.rows.iter().map(move |row| (interval, row)));
+        rows.filter_map(|(interval, row)| summary_line(birth, interval, row))
+            .collect()
+    }
+}
+
+fn summary_line(birth: &Birth, interval: &Interval, row: &Row) -> Option<String> {
+    let series = birth.series.iter().find(|series| series.id == row.series)?;
+    let metric = birth.metrics.get(usize::try_from(series.metric).ok()?)?;
+    let unit = |value: i64| real(value, metric.decimals);
+    let mut line = json!({
+        "type": "summary",
+        "metric": metric.name,
+        "unit": metric.unit,
+        "labels": labels(&metric.label_keys, &series.label_values),
+        "start_ms": interval.start_ms,
+        "length_ms": interval.length_ms,
+        "count": row.summary.count,
+        "sum": unit(row.summary.sum),
+        "min": unit(row.summary.min),
+        "max": unit(row.summary.max),
+    });
+    if let Some(histogram) = &row.summary.histogram {
+        for (name, quantile) in QUANTILES {
+            line[name] = json!(histogram.quantile(quantile));
+        }
+    }
+    if let Some(score) = &row.score {
+        let state = match score.state {
+            ScoreState::Warming => "warming",
+            ScoreState::Ok => "ok",
+            ScoreState::Stale => "stale",
+        };
+        line["score"] = json!({"state": state, "alarm": score.alarm, "log10_p": score.log10_p, "effect": score.effect, "missing": unit(score.missing)});
+    }
+    Some(line.to_string())
+}
+
+fn finding_line(finding: &Finding) -> String {
+    let labels: serde_json::Map<String, Value> = finding
+        .labels
+        .iter()
+        .map(|(key, value)| (key.clone(), json!(value)))
+        .collect();
+    let unit = |value: i64| real(value, finding.decimals);
+    json!({
+        "type": "finding",
+        "id": format!("{:016x}", finding.id),
+        "revision": finding.revision,
+        "metric": finding.metric,
+        "unit": finding.unit,
+        "labels": labels,
+        "start_ms": finding.start_ms,
+        "peak_ms": finding.peak_ms,
+        "end_ms": finding.end_ms,
+        "log10_p": finding.log10_p,
+        "effect": finding.effect,
+        "expected": unit(finding.expected),
+        "actual": unit(finding.actual),
+    })
+    .to_string()
+}
+
+/// The lines of a collected batch, as the plugin reported it.
+#[must_use]
+pub fn samples(source: &str, metrics: &[sample::Metric], batch: &Batch) -> Vec<String> {
+    let mut lines = Vec::new();
+    for series in &batch.series {
+        let Some(metric) = metrics.get(usize::from(series.metric)) else {
+            continue;
+        };
+        let labels = labels(&metric.label_keys, &series.labels);
+        for (index, time_ms) in series.times_ms.iter().enumerate() {
+            let value = match &series.values {
+                Values::Reals(values) => json!(values.get(index)),
+                Values::Integers(values) => json!(values.get(index)),
+            };
+            let line = json!({"type": "sample", "source": source, "metric": metric.name, "labels": labels, "time_ms": time_ms, "value": value});
+            lines.push(line.to_string());
+        }
+    }
+    lines
+}
+
+fn labels(keys: &[String], values: &[String]) -> Value {
+    keys.iter()
+        .zip(values)
+        .map(|(key, value)| (key.clone(), json!(value)))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
+}
+
+/// A whole number of 10^-decimals as a number of the unit; JSON has no exact decimals.
+#[expect(clippy::cast_precision_loss, reason = "for display only")]
+fn real(value: i64, decimals: u8) -> Value {
+    match decimals {
+        0 => json!(value),
+        _ => json!(value as f64 / 10_f64.powi(i32::from(decimals))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tillwatch_feed::message::{Kind, Metric, Series};
+    use tillwatch_feed::summary::Summary;
+
+    #[test]
+    fn a_block_is_printed_in_units_with_the_names_of_its_birth() {
+        let metric = Metric {
+            name: "sales.amount".to_owned(),
+            unit: "{currency}".to_owned(),
+            kind: Kind::Sum,
+            role: String::new(),
+            decimals: 2,
+            currency: Some("EUR".to_owned()),
+            plugin: 0,
+            label_keys: vec!["lane".to_owned()],
+        };
+        let series = Series {
+            id: 7,
+            metric: 0,
+            label_values: vec!["3".to_owned()],
+        };
+        let birth = Birth {
+            schema: 1,
+            metrics: vec![metric],
+            series: vec![series],
+            ..Birth::default()
+        };
+        let summary = Summary {
+            count: 2,
+            sum: 3_998,
+            min: 1_999,
+            max: 1_999,
+            histogram: None,
+        };
+        let row = Row {
+            series: 7,
+            summary,
+            score: None,
+        };
+        let interval = Interval {
+            start_ms: 60_000,
+            length_ms: 60_000,
+            rows: vec![row],
+        };
+        let block = Block {
+            schema: 1,
+            records: vec![1],
+            intervals: vec![interval],
+        };
+        let mut writer = Writer::default();
+        assert!(
+            writer.lines(&Body::Block(block.clone())).is_empty(),
+            "without its birth nothing is known of it"
+        );
+        assert_eq!(writer.lines(&Body::Birth(birth)).len(), 1);
+        let lines = writer.lines(&Body::Block(block));
+        let line: Value = serde_json::from_str(&lines[0]).unwrap();
+        assert_eq!(line["sum"], json!(39.98));
+        assert_eq!(line["labels"], json!({"lane": "3"}));
+    }
+}

@@ -1,0 +1,294 @@
+//! All wiring: every thread, task and bounded channel is made here.
+//!
+//! ```text
+//!  a thread each                                            one thread, tokio
+//!  ┌────────────────────┐  FromSource, 64   ┌─────────────────────────────┐  8 ►   ┌────────┐
+//!  │ plugin `sales`     │ ────────────────► │ keeper                      │ ─────► │ uplink │ ══ MQTT 5 ═► broker
+//!  │ plugin `queue`     │  (waits when full)│  core ─► spool ─► delivery  │ ◄───── │        │
+//!  │ system, agent      │                   └─────────────────────────────┘  ◄ 64  └────────┘
+//!  └────────────────────┘                     ▲ SIGTERM, SIGINT: the threads end, the channel closes,
+//!        ▲ files, /proc                         the keeper writes its last frame and says goodbye
+//! ```
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tillwatch_core::delivery::DeliverySettings;
+use tillwatch_core::{Limits, Settings};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{info, warn};
+
+use crate::clock::Clock;
+use crate::collectors::{self, Source};
+use crate::config::written::Problems;
+use crate::config::{Config, SpoolConfig};
+use crate::keeper::{FromSource, Keeper, KeeperSettings, Status};
+use crate::platform::notify_service_manager;
+use crate::plugin::host::Reading;
+use crate::runner::Runner;
+use crate::spool::SpoolSettings;
+use crate::stop::Stop;
+use crate::tls;
+use crate::uplink::UplinkSettings;
+
+/// Batches on their way to the keeper; a full channel makes collectors wait.
+pub const FROM_SOURCES_MAX: usize = 64;
+/// `run --once` waits so long for a connection, and so long for each further acknowledgement.
+const ONCE_CONNECT_MAX: Duration = Duration::from_secs(10);
+const ONCE_DELIVERY_MAX: Duration = Duration::from_secs(30);
+/// Where the spool lives below the state folder.
+pub const SPOOL_DIR: &str = "spool";
+const DETECTORS_FILE: &str = "detectors";
+
+/// What the state machine is told of agent.toml.
+#[must_use]
+pub fn core_settings(config: &Config) -> Settings {
+    Settings {
+        window_ms: config.window_ms,
+        summary_ms: config.summary_ms,
+        time_zone: config.time_zone.clone(),
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        limits: Limits::default(),
+    }
+}
+
+/// What the keeper is told of agent.toml.
+///
+/// # Errors
+/// When certificate, key and authority do not fit each other.
+pub fn keeper_settings(config: &Config) -> Result<KeeperSettings> {
+    let broker = &config.broker;
+    let files = broker.tls.as_ref();
+    let tls = files
+        .map(|files| tls::client_config(&files.ca, &files.certificate, &files.key))
+        .transpose()?;
+    let SpoolConfig { bytes_max, age_max_ms } = config.spool;
+    let spool = SpoolSettings {
+        bytes_max,
+        age_max_ms,
+        ..SpoolSettings::default()
+    };
+    Ok(KeeperSettings {
+        core: core_settings(config),
+        spool,
+        delivery: DeliverySettings::new(broker.archives.clone(), fastrand::u64(..)),
+        uplink: Some(UplinkSettings::new(
+            broker.address.clone(),
+            tls,
+            config.site.clone(),
+            broker.shard.clone(),
+        )),
+        detectors_file: Some(config.state_dir.join(DETECTORS_FILE)),
+        wait_at_records: None,
+    })
+}
+
+/// The folder of the spool, made when it is missing.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn spool_folder(config: &Config) -> Result<std::path::PathBuf> {
+    let folder = config.state_dir.join(SPOOL_DIR);
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder
+        .create(&folder)
+        .with_context(|| format!("making {}", folder.display()))?;
+    Ok(folder)
+}
+
+/// A runtime on this thread alone.
+///
+/// # Errors
+/// When the operating system has no event queue for it.
+pub fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting the runtime")
+}
+
+/// Runs the agent until SIGTERM or SIGINT, or for one round.
+///
+/// # Errors
+/// Whatever keeps it from starting whole.
+pub fn run(config: &Config, clock: &Clock, is_once: bool) -> Result<()> {
+    runtime()?.block_on(Box::pin(run_agent(config, clock, is_once)))
+}
+
+async fn run_agent(config: &Config, clock: &Clock, is_once: bool) -> Result<()> {
+    let folder = spool_folder(config)?;
+    let mut keeper = Keeper::open(keeper_settings(config)?, &folder, clock.clone())?;
+    let sources = start_sources(config, clock, Reading::LIVE, &keeper)?;
+    let declared = declare(config, &mut keeper, sources)?;
+    let status = keeper.status();
+
+    let (sender, from_sources) = mpsc::channel(FROM_SOURCES_MAX);
+    let keeper = tokio::spawn(Box::pin(keeper.run(from_sources)));
+    let stop = Stop::default();
+    let runner = Runner {
+        clock: clock.clone(),
+        stop: stop.clone(),
+        keeper: sender.clone(),
+        is_once,
+    };
+    let mut threads = Vec::new();
+    for (source, key) in declared {
+        threads.push(
+            runner
+                .clone()
+                .start(source, key)
+                .context("starting a collector's thread")?,
+        );
+    }
+    drop(runner);
+    info!(site = %config.site, plugins = config.plugins.len(), "started");
+    notify("READY=1");
+
+    if is_once {
+        tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join()))).await?;
+        deliver(&sender, status).await?;
+    } else {
+        until_signal().await?;
+        notify("STOPPING=1");
+        stop.set();
+    }
+    // The channel ends with its last sender; then the keeper writes what it has and returns.
+    drop(sender);
+    let last = keeper.await.context("the keeper broke")?;
+    info!(records_held = last.records_held, "stopped");
+    Ok(())
+}
+
+fn start_sources(config: &Config, clock: &Clock, reading: Reading, keeper: &Keeper) -> Result<Vec<Source>, Problems> {
+    let progress = |source: &str| keeper.progress(source).map(<[u8]>::to_vec);
+    collectors::start(
+        config,
+        &collectors::Start {
+            clock,
+            reading,
+            progress: &progress,
+        },
+    )
+}
+
+/// Tells the keeper what each source may report.
+///
+/// # Errors
+/// Every source whose metrics or labels are not acceptable.
+pub fn declare(
+    config: &Config,
+    keeper: &mut Keeper,
+    sources: Vec<Source>,
+) -> Result<Vec<(Source, tillwatch_core::SourceKey)>, Problems> {
+    let (mut declared, mut problems) = (Vec::new(), Vec::new());
+    for source in sources {
+        let what = source.declaration.clone();
+        match keeper.declare(&source.name, &what.version, what.metrics, what.labels) {
+            Ok(key) => declared.push((source, key)),
+            Err(error) => problems.push(collectors::refused(config, &source.name, &error)),
+        }
+    }
+    if problems.is_empty() {
+        Ok(declared)
+    } else {
+        Err(Problems(problems))
+    }
+}
+
+/// Waits until everything is acknowledged, or nobody is there who could: what is left goes with the next run.
+///
+/// # Errors
+/// When the keeper is gone.
+pub async fn deliver(keeper: &mpsc::Sender<FromSource>, mut status: watch::Receiver<Status>) -> Result<()> {
+    let (done, flushed) = oneshot::channel();
+    keeper
+        .send(FromSource::Flush(done))
+        .await
+        .context("the keeper is gone")?;
+    flushed.await.context("the keeper is gone")?;
+    if !changes_within(ONCE_CONNECT_MAX, &mut status, |status| status.connected).await {
+        warn!("not connected to the broker: what was collected stays in the spool");
+        return Ok(());
+    }
+    loop {
+        let held = status.borrow().records_held;
+        if held == 0 {
+            break;
+        }
+        if !changes_within(ONCE_DELIVERY_MAX, &mut status, |status| status.records_held < held).await {
+            warn!(
+                records_held = held,
+                "not everything was acknowledged: the rest stays in the spool"
+            );
+            break;
+        }
+    }
+    Ok(())
+}
+
+async fn changes_within(
+    time: Duration,
+    status: &mut watch::Receiver<Status>,
+    is_so: impl FnMut(&Status) -> bool,
+) -> bool {
+    matches!(
+        tokio::time::timeout(time, status.wait_for(is_so)).await,
+        Ok(Ok(_status))
+    )
+}
+
+/// Meanwhile the service manager hears that this thread still turns.
+async fn until_signal() -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut watchdog = watchdog_period().map(tokio::time::interval);
+    loop {
+        let tick = async {
+            match &mut watchdog {
+                Some(watchdog) => drop(watchdog.tick().await),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            () = tick => notify("WATCHDOG=1"),
+        }
+    }
+}
+
+/// Half of what systemd asks for, as sd_watchdog_enabled(3) advises.
+fn watchdog_period() -> Option<Duration> {
+    let microseconds: u64 = std::env::var("WATCHDOG_USEC").ok()?.parse().ok()?;
+    (microseconds > 1).then(|| Duration::from_micros(microseconds / 2))
+}
+
+fn notify(state: &str) {
+    if let Err(error) = notify_service_manager(state) {
+        warn!(%error, state, "the service manager was not told");
+    }
+}
+
+/// Lets `SIGINT` and `SIGTERM` set `stop`, for commands without a runtime of their own.
+///
+/// # Errors
+/// When no thread can be started.
+pub fn stop_at_signal(stop: &Stop) -> Result<()> {
+    let stop = stop.clone();
+    let wait = move || {
+        let waited = runtime().and_then(|runtime| runtime.block_on(until_signal()));
+        if let Err(error) = waited {
+            warn!(error = format!("{error:#}"), "signals end the program at once");
+        }
+        stop.set();
+    };
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(wait)
+        .context("starting a thread")?;
+    Ok(())
+}
