@@ -5,7 +5,9 @@
 //! It keeps nothing, repeats nothing and decides no order: what was on its way when a connection ends is reported as
 //! disconnected, and the owner starts again. It reconnects for ever, on real time, with full jitter.
 
-use std::net::IpAddr;
+mod address;
+mod retry;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -22,6 +24,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::{debug, info, warn};
 
+pub use address::{BrokerAddress, UrlError, parse_url};
+use retry::Retry;
+
 /// Larger messages from the broker end the connection.
 const INCOMING_BYTES_MAX: u32 = 256 << 10;
 /// What a publish needs beside topic and payload: fixed head, packet id, properties' length.
@@ -32,61 +37,6 @@ const EVENTS_MAX: usize = 64;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// A clean stop waits no longer for the broker.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// Where the broker is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BrokerAddress {
-    pub host: String,
-    pub port: u16,
-    /// `mqtts`; without it only a broker on the same machine is accepted.
-    pub is_secure: bool,
-}
-
-/// What is wrong with a broker's address.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum UrlError {
-    #[error("{url:?} begins with neither mqtts:// nor mqtt://\nhint: mqtts://central.example.com:8883")]
-    Scheme { url: String },
-    #[error("{url:?} names no host, or no valid port\nhint: mqtts://central.example.com:8883")]
-    Host { url: String },
-    #[error("{url:?} would send without TLS to another machine\nhint: use mqtts://, or a loopback address for tests")]
-    Unencrypted { url: String },
-}
-
-/// Reads `mqtts://host[:port]`, and `mqtt://` for loopback.
-///
-/// # Errors
-/// See `UrlError`.
-pub fn parse_url(url: &str) -> Result<BrokerAddress, UrlError> {
-    let scheme = |prefix| url.strip_prefix(prefix);
-    let (rest, is_secure) = match (scheme("mqtts://"), scheme("mqtt://")) {
-        (Some(rest), _) => (rest, true),
-        (None, Some(rest)) => (rest, false),
-        (None, None) => return Err(UrlError::Scheme { url: url.to_owned() }),
-    };
-    let bad_host = || UrlError::Host { url: url.to_owned() };
-    let rest = rest.strip_suffix('/').unwrap_or(rest);
-    let (host, port) = match rest.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, port.parse().map_err(|_not_a_port| bad_host())?),
-        _ => (rest, if is_secure { 8883 } else { 1883 }),
-    };
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    if host.is_empty() || host.contains(['/', '@', '?', '#']) || port == 0 {
-        return Err(bad_host());
-    }
-    if !is_secure && !is_loopback(host) {
-        return Err(UrlError::Unencrypted { url: url.to_owned() });
-    }
-    Ok(BrokerAddress {
-        host: host.to_owned(),
-        port,
-        is_secure,
-    })
-}
-
-fn is_loopback(host: &str) -> bool {
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-}
 
 /// How to reach the broker, and as whom.
 #[derive(Clone, Debug)]
@@ -179,33 +129,6 @@ pub(crate) fn start(
         birth_number: 0,
     };
     tokio::spawn(uplink.run())
-}
-
-/// When to try again.
-#[derive(Debug)]
-struct Retry {
-    first_ms_max: u64,
-    ms_max: u64,
-    failures: u32,
-    random: fastrand::Rng,
-}
-
-impl Retry {
-    fn new(settings: &UplinkSettings) -> Self {
-        Self {
-            first_ms_max: settings.first_retry_ms_max,
-            ms_max: settings.retry_ms_max,
-            failures: 0,
-            random: fastrand::Rng::with_seed(settings.seed),
-        }
-    }
-
-    /// Full jitter: anywhere between at once and the bound, which doubles with each failure.
-    fn next(&mut self) -> Duration {
-        let doubled = self.first_ms_max.saturating_mul(1 << self.failures.min(16));
-        self.failures += 1;
-        Duration::from_millis(self.random.u64(0..=doubled.min(self.ms_max.max(self.first_ms_max))))
-    }
 }
 
 struct Uplink {
@@ -603,71 +526,4 @@ fn describe(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn address(host: &str, port: u16, is_secure: bool) -> BrokerAddress {
-        BrokerAddress {
-            host: host.to_owned(),
-            port,
-            is_secure,
-        }
-    }
-
-    #[test]
-    fn an_address_without_tls_is_accepted_for_loopback_alone() {
-        assert_eq!(
-            parse_url("mqtts://a.example:8884"),
-            Ok(address("a.example", 8884, true))
-        );
-        assert_eq!(parse_url("mqtts://a.example"), Ok(address("a.example", 8883, true)));
-        assert_eq!(
-            parse_url("mqtt://127.0.0.1:1884"),
-            Ok(address("127.0.0.1", 1884, false))
-        );
-        assert_eq!(parse_url("mqtt://[::1]"), Ok(address("::1", 1883, false)));
-        assert!(matches!(
-            parse_url("mqtt://a.example"),
-            Err(UrlError::Unencrypted { .. })
-        ));
-        assert!(matches!(
-            parse_url("mqtt://localhost.example"),
-            Err(UrlError::Unencrypted { .. })
-        ));
-        assert!(matches!(parse_url("tcp://a.example"), Err(UrlError::Scheme { .. })));
-        for url in [
-            "mqtts://",
-            "mqtts://:1",
-            "mqtts://a:0",
-            "mqtts://a:b",
-            "mqtts://a/b",
-            "mqtts://u:p@a",
-        ] {
-            assert!(matches!(parse_url(url), Err(UrlError::Host { .. })), "{url}");
-        }
-    }
-
-    #[test]
-    fn retries_are_spread_over_a_window_that_doubles_up_to_its_bound() {
-        let site: SiteId = "store-1".parse().unwrap();
-        let mut settings = UplinkSettings::new(address("::1", 1, false), None, site, "a".parse().unwrap());
-        settings.first_retry_ms_max = 1000;
-        settings.retry_ms_max = 3000;
-        settings.seed = 7;
-        for (failures, bound) in [(0, 1000), (1, 2000), (2, 3000), (40, 3000)] {
-            let mut retry = Retry::new(&settings);
-            let waits: Vec<u128> = (0..400)
-                .map(|_| {
-                    retry.failures = failures;
-                    retry.next().as_millis()
-                })
-                .collect();
-            let most = waits.iter().copied().max().unwrap();
-            assert!(most <= bound && most > bound * 9 / 10, "{failures} failures: {most}");
-            assert!(waits.iter().copied().min().unwrap() < bound / 10);
-        }
-    }
 }

@@ -181,10 +181,6 @@ impl Keeper {
             } => {
                 let seen = self.observer.is_some().then(|| batch.clone());
                 let accepted = self.core.on_batch(self.clock.now_ms(), source, batch, progress);
-                self.status.send_modify(|status| {
-                    status.samples += accepted.samples;
-                    status.samples_refused += accepted.refused;
-                });
                 if let Some(batch) = &seen {
                     self.show(&Observation::Accepted {
                         source,
@@ -478,11 +474,13 @@ impl Keeper {
     fn report_status(&mut self) {
         let (held, bytes, counters) = (self.spool.records(), self.spool.bytes(), self.spool.counters());
         let (in_flight, parked) = (self.delivery.in_flight(), self.delivery.parked());
+        let core = *self.core.counters();
         self.status.send_if_modified(|status| {
             let before = (status.records_held, status.spool_bytes, status.in_flight, status.parked);
             status.records_held = held;
             status.spool_bytes = bytes;
             status.spool = counters;
+            status.core = core;
             status.in_flight = in_flight;
             status.parked = parked;
             before != (held, bytes, in_flight, parked)

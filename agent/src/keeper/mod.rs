@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use tillwatch_core::core::Counters as CoreCounters;
 use tillwatch_core::delivery::{Delivery, DeliverySettings, Send as ToSend};
 use tillwatch_core::sample::{Batch, Metric};
 use tillwatch_core::{Accepted, Core, DeclareError, LabelPolicy, NewRecord, SourceKey};
@@ -97,8 +98,6 @@ pub struct Status {
     pub acked_ms: u64,
     /// By the clock; 0 for never.
     pub kept_ms: u64,
-    pub samples: u64,
-    pub samples_refused: u64,
     pub records_kept: u64,
     pub records_held: u64,
     pub spool_bytes: u64,
@@ -106,6 +105,7 @@ pub struct Status {
     pub parked: u64,
     pub counters: Counters,
     pub spool: SpoolCounters,
+    pub core: CoreCounters,
     /// Why nothing is written to disk, or only to memory.
     pub storage_fault: Option<String>,
 }

@@ -15,14 +15,6 @@ fn settings() -> SpoolSettings {
     }
 }
 
-fn record(text: &str) -> NewRecord {
-    NewRecord {
-        kind: KIND,
-        schema: 1,
-        payload: text.as_bytes().to_vec(),
-    }
-}
-
 /// Reads all records of the runs, in their order.
 fn read_all(spool: &mut Spool, runs: &[Run]) -> Vec<(RecordId, Vec<u8>)> {
     let mut all = Vec::new();

@@ -48,6 +48,8 @@ pub mod disk;
 #[cfg(test)]
 mod simulated;
 #[cfg(test)]
+mod tests;
+#[cfg(test)]
 mod crash_tests;
 
 use std::io;

@@ -96,7 +96,8 @@ pub(super) fn encode_frame(head: &FrameHead, records: &[NewRecord], checkpoint: 
 /// The valid frame that begins at `offset`, if its position is after `after`.
 fn frame_at(file: &[u8], offset: usize, after: u64) -> Option<Frame> {
     let rest = file.get(offset..)?;
-    let body_bytes = read_u32(rest, 0)? as usize;
+    // A length of zero with a sum of zero would be valid: nothing but zeros is no frame.
+    let body_bytes = Some(read_u32(rest, 0)? as usize).filter(|bytes| *bytes >= BODY_HEAD_BYTES)?;
     let head = read_head(rest.get(FRAME_HEAD_BYTES..)?)?;
     if head.position <= after || head.position - after > POSITIONS_AHEAD_MAX {
         return None;

@@ -1,0 +1,315 @@
+//! One promise of the spool each.
+
+use std::sync::Arc;
+
+use super::simulated::{Faults, SimulatedDisk};
+use super::*;
+
+const DAY_MS: u64 = 24 * 3_600_000;
+
+fn settings() -> SpoolSettings {
+    SpoolSettings {
+        bytes_max: 1 << 20,
+        age_max_ms: 14 * DAY_MS,
+        segment_bytes: 1280,
+    }
+}
+
+fn open(disk: &Arc<SimulatedDisk>, settings: &SpoolSettings, generation: u64) -> (Spool, Recovery) {
+    Spool::open_on(disk.clone(), settings, generation, 0).unwrap()
+}
+
+fn disk() -> Arc<SimulatedDisk> {
+    Arc::new(SimulatedDisk::new(1, Faults::default()))
+}
+
+/// A block of 300 bytes that begins with the number.
+fn block(number: u64) -> NewRecord {
+    let mut payload = number.to_le_bytes().to_vec();
+    payload.resize(300, 0);
+    NewRecord {
+        kind: RecordKind::Block,
+        schema: 1,
+        payload,
+    }
+}
+
+/// One frame for each block, numbered like its seq; three of them fill a segment.
+fn append(spool: &mut Spool, numbers: std::ops::RangeInclusive<u64>) {
+    for number in numbers {
+        spool.append(&[block(number)], &number.to_le_bytes(), 0).unwrap();
+    }
+}
+
+fn id(generation: u64, seq: u64) -> RecordId {
+    RecordId { generation, seq }
+}
+
+fn seqs(recovery: &Recovery) -> Vec<(u64, u64, u64)> {
+    recovery
+        .runs
+        .iter()
+        .map(|run| (run.generation, run.seq_first, run.seq_last))
+        .collect()
+}
+
+fn names(disk: &SimulatedDisk, ending: &str) -> Vec<String> {
+    disk.list()
+        .unwrap()
+        .into_iter()
+        .map(|(name, _)| name)
+        .filter(|name| name.ends_with(ending))
+        .collect()
+}
+
+fn gap(generation: u64, seq_first: u64, seq_last: u64, reason: GapReason) -> HeldGap {
+    HeldGap {
+        generation,
+        seq_first,
+        seq_last,
+        reason,
+    }
+}
+
+#[test]
+fn a_restart_finds_everything_that_is_held_and_the_newest_checkpoint() {
+    let disk = disk();
+    let (mut spool, nothing) = open(&disk, &settings(), 7);
+    assert_eq!(nothing, Recovery::default());
+    append(&mut spool, 1..=5);
+    spool.append(&[], b"a checkpoint alone", 0).unwrap();
+    spool.release(id(7, 2));
+    let (mut spool, recovery) = open(&disk, &settings(), 8);
+    assert_eq!(seqs(&recovery), [(7, 3, 5)]);
+    assert_eq!(recovery.checkpoint.as_deref(), Some(b"a checkpoint alone".as_slice()));
+    assert_eq!(recovery.previous, Some(id(7, 5)));
+    assert_eq!((recovery.gaps, recovery.notes), (vec![], vec![]));
+    assert_eq!((spool.records(), spool.next_id()), (3, id(8, 1)));
+    let read = spool.read(id(7, 4), 60).unwrap();
+    assert_eq!(read.iter().map(|record| record.payload[0]).collect::<Vec<_>>(), [4, 5]);
+    assert!(
+        matches!(spool.read(id(7, 2), 1), Err(SpoolError::NotHeld { .. })),
+        "released"
+    );
+    assert!(
+        matches!(spool.read(id(8, 1), 1), Err(SpoolError::NotHeld { .. })),
+        "not yet written"
+    );
+}
+
+#[test]
+fn the_newest_frame_stays_when_everything_is_released() {
+    let disk = disk();
+    let (mut spool, _) = open(&disk, &settings(), 7);
+    append(&mut spool, 1..=10);
+    spool.release(id(7, 10));
+    assert_eq!((spool.records(), names(&disk, ".seg").len()), (0, 1));
+    let (_, recovery) = open(&disk, &settings(), 8);
+    assert_eq!(
+        (seqs(&recovery), recovery.checkpoint),
+        (vec![], Some(10u64.to_le_bytes().to_vec()))
+    );
+    assert_eq!(recovery.previous, Some(id(7, 10)));
+}
+
+#[test]
+fn a_full_spool_drops_the_oldest_and_leaves_a_gap_until_that_is_acknowledged() {
+    let disk = disk();
+    let small = SpoolSettings {
+        bytes_max: 4096,
+        ..settings()
+    };
+    let (mut spool, _) = open(&disk, &small, 7);
+    append(&mut spool, 1..=20);
+    let dropped = spool.take_dropped();
+    let lost = dropped.last().unwrap().seq_last;
+    assert_eq!(dropped, [gap(7, 1, lost, GapReason::QuotaBytes)]);
+    assert!(spool.bytes() <= 4096);
+    assert_eq!(spool.counters().records_dropped_bytes, lost);
+    let (mut spool, recovery) = open(&disk, &small, 8);
+    assert_eq!(recovery.gaps, [gap(7, 1, lost, GapReason::QuotaBytes)]);
+    assert_eq!(seqs(&recovery), [(7, lost + 1, 20)]);
+    spool.release(id(7, lost));
+    assert_eq!((open(&disk, &small, 9).1.gaps, spool.records()), (vec![], 20 - lost));
+}
+
+#[test]
+fn records_beyond_the_age_are_dropped_at_the_start_and_at_each_append() {
+    let disk = disk();
+    let (mut spool, _) = open(&disk, &settings(), 7);
+    append(&mut spool, 1..=6);
+    let (mut spool, recovery) = Spool::open_on(disk.clone(), &settings(), 8, 15 * DAY_MS).unwrap();
+    assert_eq!(recovery.gaps, [gap(7, 1, 3, GapReason::QuotaAge)]);
+    assert_eq!(seqs(&recovery), [(7, 4, 6)], "the newest frame stays");
+    spool.append(&[block(1)], b"", 15 * DAY_MS).unwrap();
+    spool.append(&[block(2)], b"", 15 * DAY_MS).unwrap();
+    assert_eq!(spool.take_dropped(), [gap(7, 4, 6, GapReason::QuotaAge)]);
+    assert_eq!(spool.counters().records_dropped_age, 6);
+}
+
+#[test]
+fn a_full_disk_costs_the_oldest_first_and_acknowledgements_go_on() {
+    let disk = disk();
+    let (mut spool, _) = open(&disk, &settings(), 7);
+    append(&mut spool, 1..=7);
+    disk.set_faults(Faults {
+        full: 1000,
+        ..Faults::default()
+    });
+    assert!(matches!(spool.append(&[block(8)], b"", 0), Err(SpoolError::Full)));
+    assert_eq!(spool.take_dropped(), [gap(7, 1, 6, GapReason::QuotaBytes)]);
+    spool.release(id(7, 7));
+    assert_eq!((spool.records(), spool.counters().cursor_failures), (0, 0));
+    disk.set_faults(Faults::default());
+    append(&mut spool, 8..=8);
+    let (_, recovery) = open(&disk, &settings(), 8);
+    assert_eq!((seqs(&recovery), recovery.gaps), (vec![(7, 8, 8)], vec![]));
+}
+
+#[test]
+fn after_a_failed_sync_nothing_is_accepted_until_the_spool_is_opened_again() {
+    let disk = disk();
+    let (mut spool, _) = open(&disk, &settings(), 7);
+    append(&mut spool, 1..=2);
+    disk.set_faults(Faults {
+        sync_fails: 1000,
+        ..Faults::default()
+    });
+    assert!(matches!(spool.append(&[block(3)], b"lost", 0), Err(SpoolError::Failed)));
+    disk.set_faults(Faults::default());
+    assert!(spool.has_failed());
+    assert!(matches!(spool.append(&[block(3)], b"", 0), Err(SpoolError::Failed)));
+    let (mut spool, recovery) = open(&disk, &settings(), 8);
+    assert_eq!((seqs(&recovery), recovery.previous), (vec![(7, 1, 2)], Some(id(7, 2))));
+    assert_eq!(
+        recovery.checkpoint,
+        Some(2u64.to_le_bytes().to_vec()),
+        "not the one that may be lost"
+    );
+    append(&mut spool, 1..=1);
+}
+
+#[test]
+fn a_flipped_bit_costs_its_frame_and_becomes_a_gap_with_exact_numbers() {
+    let disk = disk();
+    let (mut spool, _) = open(&disk, &settings(), 7);
+    append(&mut spool, 1..=7);
+    let second = &names(&disk, ".seg")[1];
+    disk.flip_bit(second, 500);
+    // While it runs: the record is a gap as soon as it is read.
+    let lost = gap(7, 5, 5, GapReason::Corrupt);
+    assert!(matches!(spool.read(id(7, 5), 1), Err(SpoolError::Corrupt { gap }) if gap == lost));
+    assert_eq!(spool.read(id(7, 6), 1).unwrap()[0].payload[0], 6);
+    // And the same after a restart, also without having been read before.
+    let (mut spool, recovery) = open(&disk, &settings(), 8);
+    assert_eq!(
+        (seqs(&recovery), recovery.gaps),
+        (vec![(7, 1, 4), (7, 6, 7)], vec![lost])
+    );
+    assert_eq!(recovery.notes, [Note::DamagedSegment { name: second.clone() }]);
+    spool.release(id(7, 7));
+    append(&mut spool, 1..=4);
+    assert_eq!(
+        names(&disk, ".bad").len(),
+        1,
+        "put aside for a person when it is no longer needed"
+    );
+}
+
+#[test]
+fn a_segment_that_cannot_be_read_at_all_is_put_aside_and_becomes_a_gap() {
+    let disk = disk();
+    let (mut spool, _) = open(&disk, &settings(), 7);
+    append(&mut spool, 1..=7);
+    let all = names(&disk, ".seg");
+    for (name, size) in disk
+        .list()
+        .unwrap()
+        .iter()
+        .filter(|(name, _)| *name == all[0] || *name == all[1])
+    {
+        disk.write(name, 0, &vec![0xaa; usize::try_from(*size).unwrap()])
+            .unwrap();
+    }
+    let (_, recovery) = open(&disk, &settings(), 8);
+    assert_eq!(recovery.gaps, [gap(7, 1, 6, GapReason::Corrupt)]);
+    assert_eq!((seqs(&recovery), names(&disk, ".bad").len()), (vec![(7, 7, 7)], 2));
+}
+
+#[test]
+fn only_a_few_damaged_segments_are_kept() {
+    let disk = disk();
+    let (mut spool, _) = open(&disk, &settings(), 7);
+    append(&mut spool, 1..=30);
+    for (name, size) in disk.list().unwrap().iter().filter(|(name, _)| name.ends_with(".seg")) {
+        disk.write(name, 0, &vec![0xaa; usize::try_from(*size).unwrap()])
+            .unwrap();
+    }
+    open(&disk, &settings(), 8);
+    assert_eq!(names(&disk, ".bad").len(), BAD_SEGMENTS_MAX);
+}
+
+#[test]
+fn without_its_cursor_everything_held_is_sent_again() {
+    let disk = disk();
+    let (mut spool, _) = open(&disk, &settings(), 7);
+    append(&mut spool, 1..=3);
+    spool.release(id(7, 2));
+    disk.remove("cursor").unwrap();
+    let (_, recovery) = open(&disk, &settings(), 8);
+    assert_eq!(
+        (seqs(&recovery), recovery.notes),
+        (vec![(7, 1, 3)], vec![Note::LostCursor])
+    );
+}
+
+#[test]
+fn a_dictionary_is_kept_while_any_record_needs_it() {
+    let disk = disk();
+    let (mut spool, _) = open(&disk, &settings(), 7);
+    for schema in [1, 2] {
+        let birth = NewRecord {
+            kind: RecordKind::Birth,
+            schema,
+            payload: format!("birth {schema}").into_bytes(),
+        };
+        spool.put_birth(schema, spool.next_id(), &birth.payload).unwrap();
+        spool.append(&[birth], b"", 0).unwrap();
+        spool
+            .append(&[NewRecord { schema, ..block(0) }, block(0)], b"", 0)
+            .unwrap();
+    }
+    let first = spool.birth(1).unwrap();
+    assert_eq!((first.id, first.payload.as_slice()), (id(7, 1), b"birth 1".as_slice()));
+    let needs_two = NewRecord { schema: 2, ..block(0) };
+    for _ in 0..4 {
+        spool.append(std::slice::from_ref(&needs_two), b"", 0).unwrap();
+    }
+    spool.release(id(7, 9));
+    let (spool, _) = open(&disk, &settings(), 8);
+    assert_eq!((spool.birth(1), spool.birth(2).unwrap().id), (None, id(7, 4)));
+}
+
+#[test]
+fn two_agents_cannot_share_a_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let (first, _) = Spool::open(dir.path(), &settings(), 1, 0).unwrap();
+    assert!(matches!(
+        Spool::open(dir.path(), &settings(), 2, 0),
+        Err(SpoolError::Locked { .. })
+    ));
+    drop(first);
+    Spool::open(dir.path(), &settings(), 3, 0).unwrap();
+}
+
+#[test]
+fn the_files_of_a_real_folder_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut spool, _) = Spool::open(dir.path(), &settings(), 7, 0).unwrap();
+    append(&mut spool, 1..=10);
+    spool.release(id(7, 5));
+    drop(spool);
+    let (mut spool, recovery) = Spool::open(dir.path(), &settings(), 8, 0).unwrap();
+    assert_eq!((seqs(&recovery), recovery.notes), (vec![(7, 6, 10)], vec![]));
+    assert_eq!(spool.read(id(7, 6), 5).unwrap().len(), 5);
+}
