@@ -19,7 +19,7 @@ mod simulation;
 use tillwatch_feed::score::ScoreState;
 
 use alarm::{Alarm, Evidence};
-use baseline::Baseline;
+use baseline::{Baseline, Forecast};
 use calibrate::Calibration;
 use slot::{Pace, Slot};
 use transform::Shape;
@@ -31,11 +31,12 @@ const SLOW: f32 = 0.0625;
 /// A single window counts at most so many standard deviations in the sustained statistics: alone it opens nothing.
 const SUSTAINED_CLIP: f32 = 6.0;
 
-/// A stream is judged when it is this old, and has seen this half-hour of the week at least half before.
-const DAYS_BEFORE_JUDGING: f32 = 3.0;
+/// Ranks are collected in half-hours of the week that were seen before, and a series is judged when so many days of
+/// them are collected: on the ninth day when it always has values.
+const DAYS_BEFORE_JUDGING: f32 = 1.0;
 
-/// Ranks are collected from this age on: before, most of the day is seen for the first time.
-const DAYS_BEFORE_RANKING: f32 = 1.0;
+/// From this share of the bar on, a window is no measure for the next ones.
+const NEARLY: f32 = 0.8;
 
 /// Zeros in a row are weighed from this expected count on.
 const ZERO_RUN_MIN: f32 = 3.0;
@@ -111,18 +112,26 @@ impl Detector {
     pub(crate) fn step(&mut self, pace: &Pace, slot: Slot, start_ms: u64, actual: f64, alarm: &mut Alarm) -> Verdict {
         self.missing = 0;
         let y = self.shape.forward(actual);
-        let forecast = self.baseline.forecast(pace, slot, y, self.shape.sd_min(y));
-        let expected = self.shape.inverse(forecast.mean, forecast.sd * forecast.sd);
+        if self.baseline.enter(pace, slot) {
+            self.calibrations.iter_mut().for_each(Calibration::settle);
+        }
+        let forecast = self.forecast(pace, slot, y);
+        let expected = self.shape.inverse(forecast.mean, forecast.variance);
+        self.baseline.busy |= actual.abs() > 0.0;
         let z = (y - forecast.mean) / forecast.sd;
         self.sustain(z);
         self.count_zeros(actual, expected, forecast.sd);
-        let state = self.state(pace, slot);
+        let state = self.state(pace);
         let (p, effect) = self.rank(z);
         let evidence = self.evidence(pace, start_ms, p, effect, expected, actual);
         if state == ScoreState::Ok {
             alarm.step(&evidence);
         }
-        self.learn(pace, slot, y - forecast.mean, forecast.sd, z, alarm.is_open());
+        self.baseline
+            .learn(pace, slot, y - forecast.mean, forecast.sd, alarm.is_open());
+        self.seen = self.seen.saturating_add(1);
+        self.stale = self.stale.saturating_sub(1);
+        self.learn_ranks(pace, z, evidence.severity, alarm.is_open());
         let log10_p = if state == ScoreState::Warming {
             0.0
         } else {
@@ -138,9 +147,21 @@ impl Detector {
         }
     }
 
-    fn state(&self, pace: &Pace, slot: Slot) -> ScoreState {
-        let old = to_f32(self.seen) >= DAYS_BEFORE_JUDGING * pace.windows_per_day;
-        if !old || !self.baseline.knows(pace, slot) {
+    /// Of events, nothing is expected where there never were any.
+    fn forecast(&mut self, pace: &Pace, slot: Slot, y: f32) -> Forecast {
+        let forecast = self.baseline.forecast(pace, slot, y, self.shape.sd_min(y));
+        if self.shape == Shape::Count && self.baseline.closed {
+            return Forecast {
+                mean: self.shape.forward(0.0),
+                variance: 0.0,
+                ..forecast
+            };
+        }
+        forecast
+    }
+
+    fn state(&self, pace: &Pace) -> ScoreState {
+        if !self.baseline.known || self.calibrations[0].total < DAYS_BEFORE_JUDGING * pace.windows_per_day {
             ScoreState::Warming
         } else if self.stale > 0 {
             ScoreState::Stale
@@ -162,7 +183,9 @@ impl Detector {
             return;
         }
         self.zero_run_high *= 0.999_995;
-        if actual > 0.0 {
+        if !self.baseline.known {
+            self.zero_run = 0.0;
+        } else if actual > 0.0 {
             self.zero_run_high = self.zero_run_high.max(self.zero_run);
             self.zero_run = 0.0;
         } else {
@@ -217,15 +240,17 @@ impl Detector {
         }
     }
 
-    fn learn(&mut self, pace: &Pace, slot: Slot, residual: f32, sd: f32, z: f32, open: bool) {
-        self.baseline.learn(pace, slot, residual, sd, open);
-        self.seen = self.seen.saturating_add(1);
-        self.stale = self.stale.saturating_sub(1);
-        // What is under alarm must not become the measure of alarms.
-        if !open && to_f32(self.seen) >= DAYS_BEFORE_RANKING * pace.windows_per_day {
-            let [fast, slow] = self.standardized();
-            for (calibration, statistic) in self.calibrations.iter_mut().zip([z, fast, slow]) {
-                calibration.learn(statistic.abs(), pace.rank_memory);
+    /// What is under alarm, or nearly so, must not become the measure of alarms at once.
+    fn learn_ranks(&mut self, pace: &Pace, z: f32, severity: f32, open: bool) {
+        let [fast, slow] = self.standardized();
+        for (calibration, statistic) in self.calibrations.iter_mut().zip([z, fast, slow]) {
+            if open {
+                calibration.forgive();
+            } else if self.baseline.known {
+                calibration.note(statistic.abs());
+                if severity < NEARLY {
+                    calibration.learn(statistic.abs(), pace.rank_memory);
+                }
             }
         }
     }
@@ -241,7 +266,7 @@ pub(crate) fn single(value: f64) -> f32 {
 
 #[expect(
     clippy::cast_precision_loss,
-    reason = "counts of windows stay far below 2^24 before they are compared"
+    reason = "counts of windows in a slot stay far below 2^24"
 )]
 pub(crate) fn to_f32(count: u32) -> f32 {
     count as f32

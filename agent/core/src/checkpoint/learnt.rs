@@ -39,12 +39,14 @@ pub(crate) struct DetectorProto {
     /// Level, variance of all, windows seen; fast, slow, run of zeros, longest run.
     #[prost(float, repeated, tag = "8")]
     numbers: Vec<f32>,
-    /// Last slot of the day; windows with a value, windows missing, windows stale.
+    /// Last slot of the day, of the week, something in it, known, closed; windows with a value, windows missing, windows stale.
     #[prost(uint32, repeated, tag = "9")]
     counts: Vec<u32>,
-    /// Of each calibration: its bins, then the total.
+    /// Of each calibration: its bins, the total, the highest, and the two that wait.
     #[prost(float, repeated, tag = "10")]
     calibrations: Vec<f32>,
+    #[prost(bytes = "vec", tag = "11")]
+    empty_visits: Vec<u8>,
 }
 
 pub(crate) fn detectors_of<'a>(window_ms: u32, detectors: impl Iterator<Item = (u32, &'a Detector)>) -> Vec<u8> {
@@ -104,12 +106,28 @@ pub(crate) fn detector_proto(series: u32, detector: &Detector) -> DetectorProto 
             zero_run,
             zero_run_high,
         ],
-        counts: vec![u32::from(baseline.last_day), seen, missing, stale],
+        counts: vec![
+            u32::from(baseline.last_day),
+            u32::from(baseline.last_week),
+            u32::from(baseline.busy),
+            u32::from(baseline.known),
+            u32::from(baseline.closed),
+            seen,
+            missing,
+            stale,
+        ],
         calibrations: detector
             .calibrations
             .iter()
-            .flat_map(|calibration| calibration.mass.iter().copied().chain([calibration.total]))
+            .flat_map(|past| {
+                past.mass
+                    .iter()
+                    .copied()
+                    .chain([past.total, past.high])
+                    .chain(past.waiting)
+            })
             .collect(),
+        empty_visits: baseline.empty_visits.to_vec(),
     }
 }
 
@@ -129,7 +147,7 @@ pub(crate) fn detector_from(proto: &DetectorProto) -> Option<(u32, Detector)> {
     let [level, variance_all, seen_windows, fast, slow, zero_run, zero_run_high] = proto.numbers[..] else {
         return None;
     };
-    let [last_day, seen, missing, stale] = proto.counts[..] else {
+    let [last_day, last_week, busy, known, closed, seen, missing, stale] = proto.counts[..] else {
         return None;
     };
     let baseline = Baseline {
@@ -142,6 +160,11 @@ pub(crate) fn detector_from(proto: &DetectorProto) -> Option<(u32, Detector)> {
         variance_all,
         seen: seen_windows,
         last_day: u8::try_from(last_day).ok()?,
+        last_week: u16::try_from(last_week).ok()?,
+        busy: busy != 0,
+        known: known != 0,
+        closed: closed != 0,
+        empty_visits: array(&proto.empty_visits)?,
     };
     let size = proto.calibrations.len() / 3;
     let mut calibrations = proto.calibrations.chunks_exact(size.max(1)).map(calibration_from);
@@ -164,10 +187,14 @@ pub(crate) fn detector_from(proto: &DetectorProto) -> Option<(u32, Detector)> {
 }
 
 fn calibration_from(numbers: &[f32]) -> Option<Calibration> {
-    let (total, mass) = numbers.split_last()?;
+    let [mass @ .., total, high, newer, older] = numbers else {
+        return None;
+    };
     Some(Calibration {
         mass: array(mass)?,
         total: *total,
+        high: *high,
+        waiting: [*newer, *older],
     })
 }
 

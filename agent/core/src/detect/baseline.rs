@@ -22,6 +22,8 @@ const BORROWED: f32 = 0.05;
 pub(crate) struct Forecast {
     pub(crate) mean: f32,
     pub(crate) sd: f32,
+    /// The slot's own, without shrinking and without a floor.
+    pub(crate) variance: f32,
 }
 
 /// What was learnt of a series: about 2.7 KB.
@@ -38,6 +40,15 @@ pub(crate) struct Baseline {
     pub(crate) variance_all: f32,
     pub(crate) seen: f32,
     pub(crate) last_day: u8,
+    /// Visits of a slot of the week without anything, since the last with something.
+    pub(crate) empty_visits: [u8; WEEK_SLOTS],
+    pub(crate) last_week: u16,
+    /// There was something in this visit.
+    pub(crate) busy: bool,
+    /// This half-hour of the week was seen, at least half of it, before this visit.
+    pub(crate) known: bool,
+    /// There was never anything in this half-hour of the week, or not in the last two.
+    pub(crate) closed: bool,
 }
 
 impl Baseline {
@@ -52,12 +63,33 @@ impl Baseline {
             variance_all: 0.0,
             seen: 0.0,
             last_day: 0,
+            empty_visits: [0; WEEK_SLOTS],
+            last_week: 0,
+            busy: false,
+            known: false,
+            closed: false,
         }
     }
 
-    /// Has this half-hour of the week been seen, at least half of it?
-    pub(crate) fn knows(&self, pace: &Pace, slot: Slot) -> bool {
-        f32::from(self.week_seen[slot.week]) >= pace.windows_per_slot / 2.0
+    /// A window begins; true when it is the first of its slot, which settles the one before.
+    pub(crate) fn enter(&mut self, pace: &Pace, slot: Slot) -> bool {
+        let last = usize::from(self.last_week).min(WEEK_SLOTS - 1);
+        let first = last != slot.week || self.seen <= 0.0;
+        if first {
+            self.empty_visits[last] = if self.busy {
+                0
+            } else {
+                self.empty_visits[last].saturating_add(1)
+            };
+            self.busy = false;
+            self.last_week = u16::try_from(slot.week).unwrap_or(0);
+            let week_seen = f32::from(self.week_seen[slot.week]);
+            self.known = week_seen >= pace.windows_per_slot / 2.0;
+            let empty_visits = self.empty_visits[slot.week];
+            let young = week_seen < pace.windows_per_slot * 1.5;
+            self.closed = self.known && (empty_visits >= 2 || (empty_visits == 1 && young));
+        }
+        first
     }
 
     /// What to expect; `y` itself only starts the very first forecast.
@@ -71,13 +103,16 @@ impl Baseline {
         }
         self.last_day = u8::try_from(slot.day).unwrap_or(0);
         let week_seen = f32::from(self.week_seen[slot.week]);
-        let week = self.week[slot.week] * week_seen / (week_seen + pace.windows_per_slot / 4.0);
+        let week = self.week[slot.week] * week_seen / (week_seen + pace.windows_per_slot / 8.0);
+        let sd = self.variance_of(pace, slot).sqrt().max(sd_min);
         Forecast {
             mean: self.day[slot.day] + week + self.level,
-            sd: self.variance_of(pace, slot).sqrt().max(sd_min),
+            sd,
+            variance: self.variance[slot.day],
         }
     }
 
+    /// Day and week learn the mean itself, the level what the store differs from it now: so none drifts against another.
     pub(crate) fn learn(&mut self, pace: &Pace, slot: Slot, residual: f32, sd: f32, open: bool) {
         let clip = if self.seen < UNCLIPPED {
             f32::INFINITY
@@ -85,14 +120,15 @@ impl Baseline {
             LEARN_CLIP * sd
         };
         let residual = residual.clamp(-clip, clip);
-        let pull = residual * if open { OPEN_RATE } else { 1.0 };
+        let rate = if open { OPEN_RATE } else { 1.0 };
+        let pull = (residual + self.level) * rate;
         let day_seen = self.day_seen[slot.day];
         let day_rate = (1.0 / (day_seen + 1.0)).max(0.02 / pace.windows_per_slot);
         let week_seen = f32::from(self.week_seen[slot.week]);
-        let week_rate = 0.5 * (1.0 / (week_seen + 2.0)).max(0.1 / pace.windows_per_slot);
+        let week_rate = (1.0 / (week_seen + 2.0)).max(0.05 / pace.windows_per_slot);
         // The level would take a first Sunday for a change of the whole store.
-        if self.knows(pace, slot) {
-            self.level += pace.level_rate * pull;
+        if self.known {
+            self.level += pace.level_rate * residual * rate;
         }
         self.day[slot.day] += day_rate * pull;
         self.week[slot.week] += week_rate * pull;

@@ -11,6 +11,9 @@ pub(crate) const BINS: usize = 64;
 const LOWEST: f32 = 0.05;
 const LOG_RATIO: f64 = 0.113;
 
+/// Halves in about sixteen days of windows of ten seconds.
+const HIGH_DECAY: f32 = 0.999_995;
+
 /// The bar of a statistic is never below this.
 const BAR_MIN: f32 = 4.5;
 
@@ -23,6 +26,10 @@ const BAR_FACTOR: f32 = 1.45;
 pub(crate) struct Calibration {
     pub(crate) mass: [f32; BINS],
     pub(crate) total: f32,
+    /// The largest that was no alarm, slowly forgotten.
+    pub(crate) high: f32,
+    /// The largest of this half-hour and of the one before: an incident must be found before it becomes the measure.
+    pub(crate) waiting: [f32; 2],
 }
 
 impl Calibration {
@@ -30,7 +37,26 @@ impl Calibration {
         Calibration {
             mass: [0.0; BINS],
             total: 0.0,
+            high: 0.0,
+            waiting: [0.0; 2],
         }
+    }
+
+    /// Notes a magnitude for the bar; it counts after a half-hour or two.
+    pub(crate) fn note(&mut self, magnitude: f32) {
+        self.high *= HIGH_DECAY;
+        self.waiting[0] = self.waiting[0].max(magnitude);
+    }
+
+    /// A half-hour is over.
+    pub(crate) fn settle(&mut self) {
+        self.high = self.high.max(self.waiting[1]);
+        self.waiting = [0.0, self.waiting[0]];
+    }
+
+    /// What is under alarm never counts.
+    pub(crate) fn forgive(&mut self) {
+        self.waiting = [0.0; 2];
     }
 
     pub(crate) fn learn(&mut self, magnitude: f32, memory: f32) {
@@ -53,20 +79,13 @@ impl Calibration {
     /// that is remembered.
     pub(crate) fn bar(&self) -> f32 {
         let mut above = 0.0;
-        let (mut rare, mut highest) = (0, None);
-        for (bin, mass) in self.mass.iter().enumerate().rev() {
+        let rare = self.mass.iter().rposition(|mass| {
             above += mass;
-            if highest.is_none() && above >= 0.5 {
-                highest = Some(bin);
-            }
-            if above >= BAR_RATE * self.total {
-                rare = bin;
-                break;
-            }
-        }
+            above > 0.0 && above >= BAR_RATE * self.total
+        });
         BAR_MIN
-            .max(BAR_FACTOR * upper(rare))
-            .max(MARGIN * upper(highest.unwrap_or(0)))
+            .max(BAR_FACTOR * upper(rare.unwrap_or(0)))
+            .max(MARGIN * self.high)
     }
 }
 
@@ -110,7 +129,7 @@ mod tests {
         for n in 1..=10_000_u16 {
             calibration.learn(f32::from(n) / 1_000.0, 1e9);
         }
-        for (magnitude, share) in [(9.5, 0.05), (9.9, 0.01), (5.0, 0.5), (0.0, 1.0)] {
+        for (magnitude, share) in [(8.0, 0.2), (5.0, 0.5), (0.5, 0.95), (0.0, 1.0)] {
             let p = calibration.p(magnitude);
             assert!(
                 (p - share).abs() < share * 0.15 + 0.002,
@@ -139,6 +158,21 @@ mod tests {
         let before = calibration.bar();
         (0..12_000).for_each(|_| calibration.learn(1.0, 1_000.0));
         assert!(before > 20.0 && calibration.bar() < 5.0);
+    }
+
+    #[test]
+    fn a_high_raises_the_bar_after_a_half_hour_unless_it_was_an_alarm() {
+        let mut calibration = Calibration::new();
+        calibration.note(10.0);
+        calibration.settle();
+        assert!(calibration.bar() < 5.0);
+        calibration.settle();
+        assert!(calibration.bar() > 11.0);
+        calibration.note(50.0);
+        calibration.forgive();
+        calibration.settle();
+        calibration.settle();
+        assert!(calibration.bar() < 12.0);
     }
 
     #[test]
