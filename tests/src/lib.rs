@@ -6,3 +6,8 @@ pub mod story;
 pub mod pki;
 pub mod process;
 pub mod mosquitto;
+pub mod central;
+pub mod real_store;
+pub mod proxy;
+pub mod usage;
+pub mod fleet;

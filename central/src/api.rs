@@ -1,0 +1,311 @@
+//! The HTTP API and the page, on loopback unless the operator says otherwise.
+//!
+//! In: the newest [`View`](crate::view::View). Out: JSON as `assets/openapi.json` describes it, HTML, and events.
+//! It reads and never changes anything.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{Html, IntoResponse, Json, Response};
+use axum::routing::get;
+use serde::{Deserialize, Serialize};
+use tokio_stream::wrappers::WatchStream;
+use tokio_stream::{Stream, StreamExt};
+
+use crate::dashboard;
+use crate::impact::chart::Chart;
+use crate::incident::Incident;
+use crate::view::{SiteView, View, ViewReader};
+
+/// The page may load its own files and talk to this server, and nothing else.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; base-uri 'none'; \
+     form-action 'none'; frame-ancestors 'none'";
+
+/// Everything that this server answers.
+pub fn router(view: ViewReader) -> Router {
+    Router::new()
+        .route("/", get(page))
+        .route("/fragments/overview", get(overview))
+        .route("/fragments/incidents/{id}", get(detail))
+        .route("/api/v1/incidents", get(incidents))
+        .route("/api/v1/incidents/{id}", get(incident))
+        .route("/api/v1/sites", get(sites))
+        .route("/api/v1/events", get(events))
+        .route("/api/v1/openapi.json", get(openapi))
+        .route("/assets/{*name}", get(asset))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .with_state(view)
+}
+
+/// Answer of `/api/v1/incidents`.
+#[derive(Serialize)]
+struct Incidents<'a> {
+    now_ms: u64,
+    incidents: &'a [Incident],
+}
+
+/// Answer of `/api/v1/incidents/{id}`.
+#[derive(Serialize)]
+struct IncidentWithChart<'a> {
+    now_ms: u64,
+    incident: &'a Incident,
+    chart: Option<&'a Chart>,
+}
+
+/// Answer of `/api/v1/sites`.
+#[derive(Serialize)]
+struct Sites<'a> {
+    now_ms: u64,
+    sites: &'a [SiteView],
+}
+
+#[derive(Deserialize)]
+struct Selection {
+    incident: Option<String>,
+}
+
+async fn page(State(view): State<ViewReader>, Query(selection): Query<Selection>) -> Response {
+    guarded(Html(dashboard::page(&current(&view), selection.incident.as_deref())).into_response())
+}
+
+async fn overview(State(view): State<ViewReader>, Query(selection): Query<Selection>) -> Response {
+    guarded(Html(dashboard::overview(&current(&view), selection.incident.as_deref())).into_response())
+}
+
+async fn detail(State(view): State<ViewReader>, Path(id): Path<String>) -> Response {
+    let view = current(&view);
+    match find(&view, &id) {
+        Some(incident) => guarded(Html(dashboard::detail(&view, incident)).into_response()),
+        None => not_found(&id),
+    }
+}
+
+async fn incidents(State(view): State<ViewReader>) -> Response {
+    let view = current(&view);
+    guarded(
+        Json(Incidents {
+            now_ms: view.now_ms,
+            incidents: &view.incidents,
+        })
+        .into_response(),
+    )
+}
+
+async fn incident(State(view): State<ViewReader>, Path(id): Path<String>) -> Response {
+    let view = current(&view);
+    match find(&view, &id) {
+        Some(incident) => {
+            let answer = IncidentWithChart {
+                now_ms: view.now_ms,
+                incident,
+                chart: view.charts.get(&incident.id),
+            };
+            guarded(Json(answer).into_response())
+        }
+        None => not_found(&id),
+    }
+}
+
+async fn sites(State(view): State<ViewReader>) -> Response {
+    let view = current(&view);
+    guarded(
+        Json(Sites {
+            now_ms: view.now_ms,
+            sites: &view.sites,
+        })
+        .into_response(),
+    )
+}
+
+/// One event for each new picture; its data is the event time of the picture.
+async fn events(State(view): State<ViewReader>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    let changes = WatchStream::new(view).map(|view| Ok(Event::default().event("view").data(view.now_ms.to_string())));
+    Sse::new(changes).keep_alive(KeepAlive::default())
+}
+
+async fn openapi() -> Response {
+    typed("application/json", include_str!("../assets/openapi.json"))
+}
+
+async fn asset(Path(name): Path<String>) -> Response {
+    match name.as_str() {
+        "app.js" => typed("text/javascript", include_str!("../assets/app.js")),
+        "style.css" => typed("text/css", include_str!("../assets/style.css")),
+        "icon.svg" => typed("image/svg+xml", include_str!("../assets/icon.svg")),
+        "vendor/uplot.js" => typed("text/javascript", include_str!("../assets/vendor/uplot.js")),
+        "vendor/uplot.css" => typed("text/css", include_str!("../assets/vendor/uplot.css")),
+        _ => not_found(&name),
+    }
+}
+
+fn typed(kind: &'static str, text: &'static str) -> Response {
+    guarded(([(header::CONTENT_TYPE, kind)], text).into_response())
+}
+
+fn current(view: &ViewReader) -> Arc<View> {
+    view.borrow().clone()
+}
+
+fn find<'a>(view: &'a View, id: &str) -> Option<&'a Incident> {
+    view.incidents.iter().find(|incident| incident.id == id)
+}
+
+fn not_found(what: &str) -> Response {
+    let text = serde_json::json!({ "error": "not found", "what": what.chars().take(64).collect::<String>() });
+    guarded((StatusCode::NOT_FOUND, Json(text)).into_response())
+}
+
+fn guarded(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static(CONTENT_SECURITY_POLICY),
+    );
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, to_bytes};
+    use axum::http::Request;
+    use serde_json::Value;
+    use tower::ServiceExt as _;
+
+    use super::*;
+    use crate::view::{self, examples};
+
+    async fn answer(path: &str) -> (StatusCode, Response<Body>) {
+        let (sender, reader) = view::channel();
+        sender.send_replace(Arc::new(examples::one_incident()));
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        let response = router(reader).oneshot(request).await.unwrap();
+        (response.status(), response)
+    }
+
+    async fn text(path: &str) -> String {
+        let bytes = to_bytes(answer(path).await.1.into_body(), 1 << 20).await.unwrap();
+        String::from_utf8(bytes.to_vec()).unwrap()
+    }
+
+    fn described() -> Value {
+        serde_json::from_str(include_str!("../assets/openapi.json")).unwrap()
+    }
+
+    /// Faults of `value` against `schema`, by the few words of JSON Schema that the description uses.
+    fn faults(value: &Value, schema: &Value, all: &Value, path: &str) -> Vec<String> {
+        if let Some(reference) = schema["$ref"].as_str() {
+            let name = reference.rsplit('/').next().unwrap();
+            return faults(value, &all["components"]["schemas"][name], all, path);
+        }
+        if let Some(choices) = schema["anyOf"].as_array() {
+            let best = choices
+                .iter()
+                .map(|choice| faults(value, choice, all, path))
+                .min_by_key(Vec::len);
+            return best.unwrap_or_default();
+        }
+        let types: Vec<&str> = match &schema["type"] {
+            Value::String(one) => vec![one],
+            many => many
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|one| one.as_str().unwrap())
+                .collect(),
+        };
+        let is = match value {
+            Value::Null => "null",
+            Value::Bool(_) => "boolean",
+            Value::Number(number) if number.is_f64() => "number",
+            Value::Number(_) => "integer",
+            Value::String(_) => "string",
+            Value::Array(_) => "array",
+            Value::Object(_) => "object",
+        };
+        if !types.contains(&is) && !(is == "integer" && types.contains(&"number")) {
+            return vec![format!("{path} is {is} and not {types:?}")];
+        }
+        let allowed = schema["enum"].as_array();
+        let mut found = Vec::new();
+        if allowed.is_some_and(|allowed| !allowed.contains(value)) {
+            found.push(format!("{path} is {value}"));
+        }
+        for (index, item) in value.as_array().into_iter().flatten().enumerate() {
+            found.extend(faults(item, &schema["items"], all, &format!("{path}[{index}]")));
+        }
+        if let Some(object) = value.as_object() {
+            let properties = schema["properties"].as_object().unwrap();
+            found.extend(
+                properties
+                    .keys()
+                    .filter(|key| !object.contains_key(*key))
+                    .map(|key| format!("{path}.{key} is missing")),
+            );
+            for (key, item) in object {
+                match properties.get(key) {
+                    Some(property) => found.extend(faults(item, property, all, &format!("{path}.{key}"))),
+                    None => found.push(format!("{path}.{key} is not described")),
+                }
+            }
+        }
+        found
+    }
+
+    #[tokio::test]
+    async fn every_json_answer_is_as_described() {
+        let all = described();
+        for (path, item) in all["paths"].as_object().unwrap() {
+            let schema = &item["get"]["responses"]["200"]["content"]["application/json"]["schema"];
+            if schema["$ref"].is_null() {
+                continue;
+            }
+            let value: Value = serde_json::from_str(&text(&path.replace("{id}", "i1")).await).unwrap();
+            assert_eq!(faults(&value, schema, &all, path), Vec::<String>::new());
+        }
+    }
+
+    #[tokio::test]
+    async fn every_described_path_answers() {
+        for path in described()["paths"].as_object().unwrap().keys() {
+            assert_eq!(answer(&path.replace("{id}", "i1")).await.0, StatusCode::OK, "{path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_unknown_incident_is_not_found() {
+        assert_eq!(answer("/api/v1/incidents/none").await.0, StatusCode::NOT_FOUND);
+        assert_eq!(answer("/fragments/incidents/none").await.0, StatusCode::NOT_FOUND);
+    }
+
+    #[tokio::test]
+    async fn a_page_may_run_no_script_but_its_own() {
+        let (_, response) = answer("/").await;
+        let policy = response.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
+        assert!(
+            policy.contains("script-src 'self'") && !policy.contains("unsafe"),
+            "{policy}"
+        );
+    }
+
+    #[tokio::test]
+    async fn the_page_shows_cause_price_and_interval_and_escapes_names() {
+        let page = text("/").await;
+        for wanted in [
+            "Queue to the mainframe",
+            "north",
+            "24\u{202f}310",
+            "18\u{202f}000",
+            "&lt;b&gt;evil",
+        ] {
+            assert!(page.contains(wanted), "{wanted} is not on the page");
+        }
+        assert!(!page.contains("<b>evil"));
+    }
+}

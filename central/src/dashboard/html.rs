@@ -1,0 +1,58 @@
+//! Text for HTML: escaped, and numbers as people write them.
+
+/// Text from outside, harmless between tags and in quoted attributes.
+pub(super) fn escape(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => safe.push_str("&amp;"),
+            '<' => safe.push_str("&lt;"),
+            '>' => safe.push_str("&gt;"),
+            '"' => safe.push_str("&quot;"),
+            '\'' => safe.push_str("&#39;"),
+            other => safe.push(other),
+        }
+    }
+    safe
+}
+
+/// Whole units with thousands marked, the sign first: a price of tens of thousands needs no cents.
+pub(super) fn money(minor: i64, currency: &str) -> String {
+    let units = minor.unsigned_abs().saturating_add(50) / 100;
+    let digits = units.to_string();
+    let mut grouped = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index) % 3 == 0 {
+            grouped.push('\u{202f}');
+        }
+        grouped.push(digit);
+    }
+    let sign = if minor < 0 && units > 0 { "−" } else { "" };
+    format!("{sign}{grouped}\u{a0}{}", escape(currency))
+}
+
+/// `1 store`, `2 stores`.
+pub(super) fn plural(count: usize, noun: &str) -> String {
+    let ending = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{ending}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_name_cannot_become_markup() {
+        assert_eq!(
+            escape("<img src=x onerror='1'>"),
+            "&lt;img src=x onerror=&#39;1&#39;&gt;"
+        );
+    }
+
+    #[test]
+    fn money_is_rounded_and_grouped() {
+        assert_eq!(money(2_431_049, "EUR"), "24\u{202f}310\u{a0}EUR");
+        assert_eq!(money(-99_951, "EUR"), "−1\u{202f}000\u{a0}EUR");
+        assert_eq!(money(12, "EUR"), "0\u{a0}EUR");
+    }
+}

@@ -1,0 +1,6 @@
+//! `tillwatch-demo`: the founding story, live.
+
+mod verdict;
+mod watch;
+
+fn main() {}

@@ -1,0 +1,142 @@
+//! The real `tillwatch-central` as a child process, and what it answers over HTTP.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::pki::Identity;
+use crate::process::{Process, free_port, program, wait_for_port};
+
+/// An answer larger than this is an error.
+const ANSWER_BYTES_MAX: u64 = 64 << 20;
+
+/// A running central with its settings and archive below one folder.
+pub struct Central {
+    /// Where the stores connect.
+    pub broker_port: u16,
+    /// Where the page is.
+    pub http_port: u16,
+    settings: PathBuf,
+    log: PathBuf,
+    embedded: bool,
+    process: Option<Process>,
+}
+
+/// What central listens to.
+pub enum Broker<'a> {
+    /// Its own, with this server certificate.
+    Embedded(&'a Identity),
+    /// One that runs already on this port.
+    External(u16),
+}
+
+impl Central {
+    /// Writes settings and model into `folder` and starts it.
+    ///
+    /// # Errors
+    /// When it does not listen within twenty seconds.
+    pub fn start(folder: &Path, model: &str, archive: &Identity, broker: &Broker<'_>) -> Result<Self> {
+        std::fs::create_dir_all(folder)?;
+        let http_port = free_port()?;
+        let (broker_port, embedded) = match broker {
+            Broker::Embedded(_) => (free_port()?, true),
+            Broker::External(port) => (*port, false),
+        };
+        std::fs::write(folder.join("model.toml"), model)?;
+        let settings = folder.join("central.toml");
+        std::fs::write(&settings, settings_text(folder, archive, broker, broker_port, http_port))?;
+        let log = folder.join("central.log");
+        let mut central = Self { broker_port, http_port, settings, log, embedded, process: None };
+        central.restart()?;
+        Ok(central)
+    }
+
+    /// Kills it, if it runs, and starts it again.
+    ///
+    /// # Errors
+    /// When it does not listen within twenty seconds.
+    pub fn restart(&mut self) -> Result<()> {
+        self.kill()?;
+        let mut command = Command::new(program("tillwatch-central")?);
+        command.arg("serve").arg("--config").arg(&self.settings);
+        if self.embedded {
+            command.arg("--embedded-broker");
+        }
+        self.process = Some(Process::start("tillwatch-central", &mut command, &self.log)?);
+        let listening = wait_for_port(self.http_port, Duration::from_secs(20));
+        listening.with_context(|| self.process.as_ref().map(Process::log_end).unwrap_or_default())
+    }
+
+    /// `kill -9`.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.take().map_or(Ok(()), |mut process| process.kill())
+    }
+
+    /// Asks it to stop.
+    ///
+    /// # Errors
+    /// When it had to be killed.
+    pub fn stop(&mut self) -> Result<()> {
+        self.process.take().map_or(Ok(()), |mut process| process.stop(Duration::from_secs(15)))
+    }
+
+    /// Fails when it has ended.
+    ///
+    /// # Errors
+    /// When it has ended; with the end of its log.
+    pub fn check(&mut self) -> Result<()> {
+        self.process.as_mut().map_or(Ok(()), Process::check)
+    }
+
+    /// The JSON at a path of its API.
+    ///
+    /// # Errors
+    /// When it does not answer 200 with JSON.
+    pub fn get(&self, path: &str) -> Result<Value> {
+        get(self.http_port, path)
+    }
+
+    /// Where to look.
+    pub fn page(&self) -> String {
+        format!("http://127.0.0.1:{}/", self.http_port)
+    }
+}
+
+fn settings_text(folder: &Path, archive: &Identity, broker: &Broker<'_>, broker_port: u16, http_port: u16) -> String {
+    let files = |ca: &str, identity: &Identity| {
+        let (issuer, certificate, key) = (identity.ca.display(), identity.certificate.display(), identity.key.display());
+        format!("{ca} = \"{issuer}\"\ncertificate = \"{certificate}\"\nkey = \"{key}\"\n")
+    };
+    let broker = match broker {
+        Broker::Embedded(server) => {
+            format!("[embedded_broker]\nlisten = \"127.0.0.1:{broker_port}\"\n{}", files("client_ca", server))
+        }
+        Broker::External(_) => format!("[broker]\nurl = \"mqtts://127.0.0.1:{broker_port}\"\n{}", files("ca", archive)),
+    };
+    let folder = folder.display();
+    format!(
+        "archive = \"main\"\n\n{broker}\n[storage]\npath = \"{folder}/archive.sqlite\"\n\n[model]\npath = \"{folder}/model.toml\"\n\n\
+         [http]\nlisten = \"127.0.0.1:{http_port}\"\n"
+    )
+}
+
+/// `GET` on loopback.
+fn get(port: u16, path: &str) -> Result<Value> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).context("connecting to central")?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
+    let answer = String::from_utf8(answer).context("reading central's answer")?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("central's answer has no body")?;
+    ensure!(head.starts_with("HTTP/1.1 200"), "{path}: {}", head.lines().next().unwrap_or_default());
+    serde_json::from_str(body).with_context(|| format!("reading the JSON of {path}"))
+}
