@@ -2,6 +2,8 @@
 //!
 //! The modules stand in the order in which a datum passes through them.
 
+#[cfg(feature = "embedded-broker")]
+pub mod broker;
 pub mod intake;
 pub mod cursor;
 pub mod decode;

@@ -32,7 +32,9 @@ impl fmt::Display for Identity {
 
 impl Identity {
     pub(super) fn may_publish(&self, topic: &str) -> bool {
-        let Ok((_, site, leaf)) = topic::parse(topic) else { return false };
+        let Ok((_, site, leaf)) = topic::parse(topic) else {
+            return false;
+        };
         match self {
             Self::Store(own) => {
                 *own == site && matches!(leaf, Leaf::Birth | Leaf::State | Leaf::Sum | Leaf::Evt | Leaf::Rsp)
@@ -81,19 +83,41 @@ mod tests {
             assert!(store().may_publish(&format!("tw1/a/store-1/{leaf}")), "{leaf}");
             assert!(!store().may_publish(&format!("tw1/a/store-2/{leaf}")), "{leaf}");
         }
-        for topic in ["tw1/a/store-1/ack/main", "tw1/a/store-1/cmd", "tw1/a/store-1/cfg", "other", "$SYS/x", "tw1/a/store-1/sum/x"] {
+        for topic in [
+            "tw1/a/store-1/ack/main",
+            "tw1/a/store-1/cmd",
+            "tw1/a/store-1/cfg",
+            "other",
+            "$SYS/x",
+            "tw1/a/store-1/sum/x",
+        ] {
             assert!(!store().may_publish(topic), "{topic}");
         }
     }
 
     #[test]
     fn a_store_reads_what_is_said_to_it_and_nothing_else() {
-        for filter in ["tw1/a/store-1/ack/main", "tw1/a/store-1/ack/+", "tw1/+/store-1/cmd", "tw1/a/store-1/cfg"] {
+        for filter in [
+            "tw1/a/store-1/ack/main",
+            "tw1/a/store-1/ack/+",
+            "tw1/+/store-1/cmd",
+            "tw1/a/store-1/cfg",
+        ] {
             assert!(store().may_subscribe(filter), "{filter}");
         }
         for filter in [
-            "#", "+/+/+/+", "tw1/#", "tw1/a/+/cmd", "tw1/a/store-2/cmd", "tw1/a/store-1/sum", "tw1/a/store-1/+",
-            "tw1/a/store-1/#", "tw1/a/store-1/ack/#", "$share/g/tw1/a/store-1/cmd", "tw1/a/+/ack/main", "",
+            "#",
+            "+/+/+/+",
+            "tw1/#",
+            "tw1/a/+/cmd",
+            "tw1/a/store-2/cmd",
+            "tw1/a/store-1/sum",
+            "tw1/a/store-1/+",
+            "tw1/a/store-1/#",
+            "tw1/a/store-1/ack/#",
+            "$share/g/tw1/a/store-1/cmd",
+            "tw1/a/+/ack/main",
+            "",
         ] {
             assert!(!store().may_subscribe(filter), "{filter}");
         }

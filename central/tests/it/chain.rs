@@ -23,8 +23,14 @@ const WEEK_MS: u64 = 672 * QUARTER_MS;
 const HISTORY_START_MS: u64 = 1_768_780_800_000;
 /// The Monday after five weeks.
 const TODAY_MS: u64 = HISTORY_START_MS + 5 * WEEK_MS;
-pub const REGIONS: [(&str, usize); 6] =
-    [("north", 30), ("south", 6), ("east", 6), ("west", 6), ("central", 6), ("coast", 6)];
+pub const REGIONS: [(&str, usize); 6] = [
+    ("north", 30),
+    ("south", 6),
+    ("east", 6),
+    ("west", 6),
+    ("central", 6),
+    ("coast", 6),
+];
 
 /// Hour and minute of the last Monday.
 pub fn today(hour: u64, minute: u64) -> u64 {
@@ -90,7 +96,14 @@ pub struct Event {
 
 impl Event {
     pub fn new(stores: Vec<usize>, from_ms: u64, minutes: u64) -> Event {
-        Event { stores, from_ms, to_ms: from_ms + minutes * MINUTE_MS, slow: Vec::new(), loss: 0.0, dark: false }
+        Event {
+            stores,
+            from_ms,
+            to_ms: from_ms + minutes * MINUTE_MS,
+            slow: Vec::new(),
+            loss: 0.0,
+            dark: false,
+        }
     }
 
     fn hits(&self, store: usize, time_ms: u64) -> bool {
@@ -120,14 +133,34 @@ pub const SERVICES: [&str; 4] = ["checkout", "loyalty", "mainframe-link", "print
 
 impl Chain {
     pub fn new(seed: u64, events: Vec<Event>) -> Chain {
+        let mut chain = Chain::without_history(seed, events);
+        chain.tell_history();
+        chain
+    }
+
+    /// The model knows regions and sites, but no services.
+    pub fn with_places_only(seed: u64, events: Vec<Event>) -> Chain {
+        let mut chain = Chain::without_history(seed, events);
+        chain.impact = Impact::new(
+            Model::parse("model.toml", &places()).unwrap(),
+            ImpactSettings::default(),
+        );
+        chain.tell_history();
+        chain
+    }
+
+    /// Opened today.
+    pub fn without_history(seed: u64, events: Vec<Event>) -> Chain {
         let mut random = Random::new(seed, 1);
-        let regions = REGIONS.iter().flat_map(|(region, count)| (1..=*count).map(move |n| format!("{region}-{n:02}")));
+        let regions = REGIONS
+            .iter()
+            .flat_map(|(region, count)| (1..=*count).map(move |n| format!("{region}-{n:02}")));
         let stores = regions.map(|id| Store {
             id: id.parse().unwrap(),
             per_minute: 1.6 * (0.35 * random.normal()).exp(),
             basket_minor: 2_900.0 * (0.15 * random.normal()).exp(),
         });
-        let mut chain = Chain {
+        Chain {
             seed,
             stores: stores.collect(),
             series: series(),
@@ -136,9 +169,14 @@ impl Chain {
             events,
             held: Vec::new(),
             findings_too: false,
-        };
-        chain.tell_history();
-        chain
+        }
+    }
+
+    /// What all stores report of a minute.
+    pub fn fresh(&mut self, minute_ms: u64) -> Vec<Observation> {
+        (0..self.stores.len())
+            .flat_map(|store| self.minute(store, minute_ms))
+            .collect()
     }
 
     pub fn region(name: &str) -> Vec<usize> {
@@ -168,7 +206,8 @@ impl Chain {
             store < first
         });
         let level = |key: u64, spread: f64| spread * Random::new(self.seed ^ (day << 20), key).normal();
-        let levels = level(1_000, 0.06) + level(1_001 + region.unwrap() as u64, 0.03) + level(2_000 + store as u64, 0.03);
+        let levels =
+            level(1_000, 0.06) + level(1_001 + region.unwrap() as u64, 0.03) + level(2_000 + store as u64, 0.03);
         self.stores[store].per_minute * shape * week * levels.exp()
     }
 
@@ -182,10 +221,18 @@ impl Chain {
                 let count = random.poisson(mean);
                 // The sum of many baskets is close to normal; a relative spread of 0.8 is that of the lognormal above.
                 let mean = f64::from(count) * self.stores[store].basket_minor;
-                let amount = round(mean + 0.8 * self.stores[store].basket_minor * f64::from(count).sqrt() * random.normal());
+                let amount =
+                    round(mean + 0.8 * self.stores[store].basket_minor * f64::from(count).sqrt() * random.normal());
                 for (name, sum) in [("transactions", i64::from(count)), ("amount", amount)] {
                     let (site, series) = (self.stores[store].id.clone(), Arc::clone(&self.series[name]));
-                    rollups.push(Rollup { site, series, slot_ms, covered_ms: QUARTER_MS, count: 1, sum });
+                    rollups.push(Rollup {
+                        site,
+                        series,
+                        slot_ms,
+                        covered_ms: QUARTER_MS,
+                        count: 1,
+                        sum,
+                    });
                 }
             }
         }
@@ -201,12 +248,15 @@ impl Chain {
     /// Lives through these minutes; central's time follows a minute behind.
     pub fn run(&mut self, from_ms: u64, to_ms: u64, mut each: impl FnMut(&Impact, u64)) {
         for minute_ms in (from_ms..to_ms).step_by(60_000) {
-            let mut fresh = Vec::new();
-            for store in 0..self.stores.len() {
-                let told = self.minute(store, minute_ms);
-                let dark = self.events.iter().any(|event| event.dark && event.hits(store, minute_ms));
-                if dark { self.held.extend(told) } else { fresh.extend(told) }
-            }
+            let all = self.fresh(minute_ms);
+            let dark = |observation: &Observation| {
+                let store = self.stores.iter().position(|store| store.id == observation.site);
+                self.events
+                    .iter()
+                    .any(|event| event.dark && event.hits(store.unwrap(), minute_ms))
+            };
+            let (held, fresh): (Vec<_>, Vec<_>) = all.into_iter().partition(dark);
+            self.held.extend(held);
             self.impact.on_observations(&fresh);
             let ended = |event: &Event| !event.dark || event.to_ms <= minute_ms;
             if self.events.iter().all(ended) && !self.held.is_empty() {
@@ -227,11 +277,17 @@ impl Chain {
         let mut here = 0;
         for customer in 0..customers {
             let leaves = random.unit();
-            let hit = self.events.iter().position(|event| event.hits(store, minute_ms) && leaves < event.loss);
+            let hit = self
+                .events
+                .iter()
+                .position(|event| event.hits(store, minute_ms) && leaves < event.loss);
             match hit {
                 None => here += 1,
                 Some(event) => {
-                    let mut basket = Random::new(self.seed ^ (minute_ms << 8), 90_000 + 1_000 * store as u64 + u64::from(customer));
+                    let mut basket = Random::new(
+                        self.seed ^ (minute_ms << 8),
+                        90_000 + 1_000 * store as u64 + u64::from(customer),
+                    );
                     let amount = self.amount(store, 1, &mut basket);
                     self.lost[event].0 += 1;
                     self.lost[event].1 += amount;
@@ -244,7 +300,9 @@ impl Chain {
             self.observation(store, "amount", minute_ms, amount, None),
         ];
         for service in SERVICES {
-            let noticed = |event: &Event| event.slow.contains(&service) && event.hits(store, minute_ms.saturating_sub(2 * MINUTE_MS));
+            let noticed = |event: &Event| {
+                event.slow.contains(&service) && event.hits(store, minute_ms.saturating_sub(2 * MINUTE_MS))
+            };
             let slow = self.events.iter().any(noticed);
             let alarm = slow || random.unit() < 0.0005;
             let value = if slow { 40.0 } else { 4.0 } * (0.3 * random.normal()).exp();
@@ -254,14 +312,33 @@ impl Chain {
     }
 
     fn observation(&self, store: usize, name: &str, start_ms: u64, sum: i64, score: Option<Score>) -> Observation {
-        let summary = Summary { count: 1, sum, min: sum, max: sum, histogram: None };
+        let summary = Summary {
+            count: 1,
+            sum,
+            min: sum,
+            max: sum,
+            histogram: None,
+        };
         let (site, series) = (self.stores[store].id.clone(), Arc::clone(&self.series[name]));
-        Observation { site, series, start_ms, length_ms: 60_000, summary, score }
+        Observation {
+            site,
+            series,
+            start_ms,
+            length_ms: 60_000,
+            summary,
+            score,
+        }
     }
 
     fn health(&self, store: usize, service: &str, start_ms: u64, value: f64, alarm: bool) -> Observation {
         let (log10_p, effect) = if alarm { (-7.0, 9.0) } else { (-0.3, 0.2) };
-        let score = Score { state: ScoreState::Ok, alarm, log10_p, effect, missing: 0 };
+        let score = Score {
+            state: ScoreState::Ok,
+            alarm,
+            log10_p,
+            effect,
+            missing: 0,
+        };
         let mut observation = self.observation(store, service, start_ms, round(value * 1_000.0), Some(score));
         let mut histogram = Histogram::default();
         histogram.record(value);
@@ -272,7 +349,9 @@ impl Chain {
     /// Each alarm as a finding of its own, before its interval is looked at.
     fn tell_findings(&mut self, observations: &[Observation]) {
         for observation in observations {
-            let Some(score) = observation.score.filter(|score| score.alarm) else { continue };
+            let Some(score) = observation.score.filter(|score| score.alarm) else {
+                continue;
+            };
             let series = &observation.series;
             let finding = Finding {
                 id: observation.start_ms,
@@ -310,30 +389,68 @@ pub fn harmless(seed: u64, from_ms: u64) -> Vec<Event> {
         let store = 30 + random.below(30);
         let start_ms = from_ms + random.below(60) as u64 * MINUTE_MS;
         let minutes = 8 + random.below(12) as u64;
-        Event { slow: vec![SERVICES[number % 4]], ..Event::new(vec![store], start_ms, minutes) }
+        Event {
+            slow: vec![SERVICES[number % 4]],
+            ..Event::new(vec![store], start_ms, minutes)
+        }
     };
     (0..26).map(one).collect()
 }
 
 fn series() -> BTreeMap<&'static str, Arc<SeriesInfo>> {
     let info = |metric: &str, role: &str, kind, currency: Option<&str>, labels: &[(&str, &str)]| {
-        let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let labels = labels
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
         let (metric, role, currency) = (metric.to_owned(), role.to_owned(), currency.map(str::to_owned));
         let (unit, plugin) = ("s".to_owned(), "test".to_owned());
-        Arc::new(SeriesInfo { metric, unit, kind, role, decimals: 3, currency, plugin, labels })
+        Arc::new(SeriesInfo {
+            metric,
+            unit,
+            kind,
+            role,
+            decimals: 3,
+            currency,
+            plugin,
+            labels,
+        })
     };
-    let latency = |labels: &[(&str, &str)]| info("http.server.request.duration", "latency", Kind::Distribution, None, labels);
+    let latency = |labels: &[(&str, &str)]| {
+        info(
+            "http.server.request.duration",
+            "latency",
+            Kind::Distribution,
+            None,
+            labels,
+        )
+    };
     BTreeMap::from([
-        ("transactions", info("sales.transactions", "sales.count", Kind::Sum, None, &[])),
-        ("amount", info("sales.amount", "sales.amount", Kind::Sum, Some("EUR"), &[])),
+        (
+            "transactions",
+            info("sales.transactions", "sales.count", Kind::Sum, None, &[]),
+        ),
+        (
+            "amount",
+            info("sales.amount", "sales.amount", Kind::Sum, Some("EUR"), &[]),
+        ),
         ("checkout", latency(&[("http.route", "/checkout")])),
         ("loyalty", latency(&[("http.route", "/loyalty")])),
-        ("mainframe-link", info("queue.depth", "queue", Kind::Gauge, None, &[("messaging.destination.name", "mainframe")])),
+        (
+            "mainframe-link",
+            info(
+                "queue.depth",
+                "queue",
+                Kind::Gauge,
+                None,
+                &[("messaging.destination.name", "mainframe")],
+            ),
+        ),
         ("printer", info("printer.errors", "", Kind::Sum, None, &[])),
     ])
 }
 
-fn model() -> String {
+fn places() -> String {
     let mut text = String::new();
     for (region, count) in REGIONS {
         text += &format!("[[region]]\nid = \"{region}\"\n");
@@ -341,7 +458,12 @@ fn model() -> String {
             text += &format!("[[site]]\nid = \"{region}-{number:02}\"\nregion = \"{region}\"\n");
         }
     }
-    text + r#"
+    text
+}
+
+fn model() -> String {
+    places()
+        + r#"
 [[service]]
 id = "checkout"
 depends_on = ["loyalty"]

@@ -1,0 +1,488 @@
+//! One connection, from CONNECT to its end, in one task.
+//!
+//! In: packets of the peer, publications from the hub. Out: the same the other way round.
+//! It never trusts a client id that the certificate does not say, and never reads faster than others take.
+
+use super::BrokerCounters;
+use super::hub::{Hub, Place, Waiting};
+use super::rights::Identity;
+use super::wire::{PACKET_BYTES_MAX, Reader, WireError, Writer, split};
+use rumqttc::{
+    ConnAck, ConnAckProperties, Connect, ConnectReturnCode, Disconnect, DisconnectReasonCode, LastWill, Packet, PubAck,
+    PubAckReason, Publish, PublishProperties, QoS, SubAck, Subscribe, SubscribeReasonCode, UnsubAck, UnsubAckReason,
+    Unsubscribe,
+};
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, timeout};
+use tracing::{debug, info, warn};
+
+/// CONNECT must come within this time.
+const CONNECT_MAX: Duration = Duration::from_secs(10);
+/// Keep-alive of clients that ask for none, or for longer.
+const KEEP_ALIVE_S_MAX: u16 = 300;
+/// Publications to one client without a PUBACK.
+const IN_FLIGHT_MAX: u16 = 256;
+/// What a client may send without a PUBACK; one is handled at a time.
+const RECEIVE_MAX: u16 = 64;
+/// With this much unwritten no more publications are taken for a client.
+const UNWRITTEN_SOFT_MAX: usize = 256 * 1024;
+/// With this much unwritten nothing more is read from it either.
+const UNWRITTEN_HARD_MAX: usize = 1024 * 1024;
+/// A reader that takes nothing for so long is disconnected, so that the stores can go on.
+const SLOW_READER_MAX: Duration = Duration::from_secs(30);
+/// Central's name among the clients.
+const CENTRAL: &str = "*";
+/// Publications written in one go.
+const BURST_MAX: usize = 64;
+
+/// What is known of the other end before it says anything.
+pub(super) enum Peer {
+    /// By the common name of its certificate.
+    Certified(String),
+    /// On loopback, without TLS: the client id is believed.
+    Claimed,
+    /// This process.
+    Central,
+}
+
+/// How a session ended.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    /// DISCONNECT without a wish for the will.
+    Polite,
+    Abrupt,
+    /// By another connection of the same client, or because it was too slow.
+    Kicked,
+}
+
+struct Will {
+    publish: Publish,
+    delay: Duration,
+}
+
+struct Session<S> {
+    hub: Arc<Hub>,
+    client: String,
+    identity: Identity,
+    place: Place,
+    writer: Writer<S>,
+    /// Packet ids of publications without a PUBACK.
+    in_flight: HashSet<u16>,
+    in_flight_max: usize,
+    next_id: u16,
+    /// Retained messages that a subscription asked for.
+    backlog: VecDeque<Publish>,
+}
+
+/// Serves a connection to its end.
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Send>(stream: S, peer: Peer, hub: Arc<Hub>) {
+    let (mut reader, mut writer) = split(stream);
+    let first = timeout(CONNECT_MAX, reader.packet()).await;
+    let Ok(Ok(Packet::Connect(connect, will, _))) = first else {
+        return BrokerCounters::count(&hub.counters.connections_refused);
+    };
+    let admitted = admit(&hub, &peer, &connect, will);
+    let (identity, will) = match admitted {
+        Ok(admitted) => admitted,
+        Err(code) => {
+            BrokerCounters::count(&hub.counters.connections_refused);
+            warn!(
+                client = connect.client_id.escape_debug().to_string(),
+                ?code,
+                "connection refused"
+            );
+            let refusal = Packet::ConnAck(ConnAck {
+                session_present: false,
+                code,
+                properties: None,
+            });
+            if writer.put(&refusal).is_ok() {
+                drop(timeout(CONNECT_MAX, writer.drain()).await); // it is refused, heard or not
+            }
+            return;
+        }
+    };
+    BrokerCounters::count(&hub.counters.connections);
+    // No client can have this name, so nobody takes central's place.
+    let client = if identity == Identity::Central {
+        CENTRAL.to_owned()
+    } else {
+        connect.client_id.clone()
+    };
+    let place = hub.attach(&client, &identity, connect.clean_start);
+    let number = place.number;
+    info!(%identity, "connected");
+    if let Some(old) = &place.will {
+        forward(&hub, old).await;
+    }
+    let receive_max = connect
+        .properties
+        .as_ref()
+        .and_then(|p| p.receive_maximum)
+        .unwrap_or(u16::MAX);
+    let mut session = Session {
+        hub: Arc::clone(&hub),
+        client: client.clone(),
+        identity,
+        place,
+        writer,
+        in_flight: HashSet::new(),
+        in_flight_max: usize::from(receive_max.min(IN_FLIGHT_MAX)),
+        next_id: 0,
+        backlog: VecDeque::new(),
+    };
+    let keep_alive_s = match connect.keep_alive {
+        0 => KEEP_ALIVE_S_MAX,
+        asked => asked.min(KEEP_ALIVE_S_MAX),
+    };
+    let end = session.run(&mut reader, keep_alive_s).await.unwrap_or_else(|error| {
+        debug!(identity = %session.identity, %error, "connection broke");
+        End::Abrupt
+    });
+    info!(identity = %session.identity, ?end, "disconnected");
+    let is_last = hub.detach(&client, number);
+    if let Some(will) = will
+        && end != End::Polite
+    {
+        leave(&hub, client, number, will, is_last).await;
+    }
+}
+
+/// Who it is, and the will it leaves; or why it is not let in.
+fn admit(
+    hub: &Hub,
+    peer: &Peer,
+    connect: &Connect,
+    will: Option<LastWill>,
+) -> Result<(Identity, Option<Will>), ConnectReturnCode> {
+    let name = match peer {
+        Peer::Certified(name) if *name != connect.client_id => return Err(ConnectReturnCode::ClientIdentifierNotValid),
+        Peer::Certified(name) => name,
+        Peer::Claimed | Peer::Central => &connect.client_id,
+    };
+    let archive = hub.archives.iter().find(|archive| archive.as_str() == name);
+    let identity = match (peer, archive) {
+        (Peer::Central, _) => Identity::Central,
+        (_, Some(archive)) => Identity::Archive(archive.clone()),
+        (_, None) => Identity::Store(
+            name.parse()
+                .map_err(|_invalid| ConnectReturnCode::ClientIdentifierNotValid)?,
+        ),
+    };
+    let session_expiry_s = connect
+        .properties
+        .as_ref()
+        .and_then(|p| p.session_expiry_interval)
+        .unwrap_or(0);
+    let will = will.map(|will| read_will(will, session_expiry_s));
+    match &will {
+        Some(will) if !is_allowed(&identity, &will.publish) => Err(ConnectReturnCode::NotAuthorized),
+        _ => Ok((identity, will)),
+    }
+}
+
+/// A will waits for its delay, but no longer than the session would have lived. Source: MQTT 5, section 3.1.3.2.2.
+fn read_will(will: LastWill, session_expiry_s: u32) -> Will {
+    let delay_s = will
+        .properties
+        .as_ref()
+        .and_then(|p| p.delay_interval)
+        .unwrap_or(0)
+        .min(session_expiry_s);
+    let properties = will.properties.map(|properties| PublishProperties {
+        payload_format_indicator: properties.payload_format_indicator,
+        message_expiry_interval: properties.message_expiry_interval,
+        response_topic: properties.response_topic,
+        correlation_data: properties.correlation_data,
+        user_properties: properties.user_properties,
+        content_type: properties.content_type,
+        ..PublishProperties::default()
+    });
+    let publish = Publish {
+        dup: false,
+        qos: will.qos,
+        retain: will.retain,
+        topic: will.topic,
+        pkid: 0,
+        payload: will.message,
+        properties,
+    };
+    Will {
+        publish,
+        delay: Duration::from_secs(u64::from(delay_s)),
+    }
+}
+
+fn is_allowed(identity: &Identity, publish: &Publish) -> bool {
+    let topic = std::str::from_utf8(&publish.topic);
+    publish.qos != QoS::ExactlyOnce && topic.is_ok_and(|topic| identity.may_publish(topic))
+}
+
+/// Publishes the will now or after its delay; not at all when the same session goes on elsewhere.
+async fn leave(hub: &Arc<Hub>, client: String, number: u64, will: Will, is_last: bool) {
+    if will.delay.is_zero() {
+        return forward(hub, &will.publish).await;
+    }
+    if !is_last {
+        return;
+    }
+    hub.keep_will(&client, number, will.publish);
+    let hub = Arc::clone(hub);
+    tokio::spawn(async move {
+        tokio::time::sleep(will.delay).await;
+        if let Some(publish) = hub.take_will(&client, number) {
+            forward(&hub, &publish).await;
+        }
+    });
+}
+
+/// Publishes, and waits for readers whose queue is full, up to a limit.
+async fn forward(hub: &Hub, publish: &Publish) {
+    let Ok(topic) = std::str::from_utf8(&publish.topic) else {
+        return;
+    };
+    for Waiting { client, queue, publish } in hub.publish(topic, publish) {
+        if timeout(SLOW_READER_MAX, queue.send(publish)).await.is_err() {
+            BrokerCounters::count(&hub.counters.slow_readers);
+            warn!(client, "reader takes nothing, disconnected");
+            hub.kick(&client);
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Send> Session<S> {
+    async fn run(&mut self, reader: &mut Reader<S>, keep_alive_s: u16) -> Result<End, WireError> {
+        self.writer.put(&Packet::ConnAck(welcome(keep_alive_s)))?;
+        // One and a half times the keep-alive. Source: MQTT 5, section 3.1.2.10.
+        let patience = Duration::from_millis(u64::from(keep_alive_s) * 1_500);
+        let mut deadline = Instant::now() + patience;
+        loop {
+            let unwritten = self.writer.bytes_waiting();
+            let has_window = self.in_flight.len() < self.in_flight_max && unwritten < UNWRITTEN_SOFT_MAX;
+            tokio::select! {
+                packet = reader.packet(), if unwritten < UNWRITTEN_HARD_MAX => {
+                    if let Some(end) = self.handle(packet).await? {
+                        return Ok(end);
+                    }
+                    deadline = Instant::now() + patience;
+                }
+                publish = self.place.queue.recv(), if has_window && self.backlog.is_empty() => {
+                    if let Some(publish) = publish {
+                        self.send(publish)?;
+                        self.send_more()?;
+                    }
+                }
+                drained = self.writer.drain(), if !self.writer.is_idle() => drained?,
+                () = tokio::time::sleep_until(deadline) => return self.dismiss(DisconnectReasonCode::KeepAliveTimeout, End::Abrupt).await,
+                () = self.place.kick.notified() => return self.dismiss(DisconnectReasonCode::SessionTakenOver, End::Kicked).await,
+            }
+            self.send_backlog()?;
+        }
+    }
+
+    /// One packet; the end of the session when it was the last one.
+    async fn handle(&mut self, packet: Result<Packet, WireError>) -> Result<Option<End>, WireError> {
+        let packet = match packet {
+            Ok(packet) => packet,
+            Err(error @ (WireError::Malformed(_) | WireError::TooLarge)) => {
+                warn!(identity = %self.identity, %error, "connection ended");
+                let reason = match error {
+                    WireError::TooLarge => DisconnectReasonCode::PacketTooLarge,
+                    _ => DisconnectReasonCode::MalformedPacket,
+                };
+                return self.dismiss(reason, End::Abrupt).await.map(Some);
+            }
+            Err(error) => return Err(error),
+        };
+        match packet {
+            Packet::Publish(publish) if publish.qos == QoS::ExactlyOnce => {
+                return self
+                    .dismiss(DisconnectReasonCode::QoSNotSupported, End::Abrupt)
+                    .await
+                    .map(Some);
+            }
+            Packet::Publish(publish) => self.take(publish).await?,
+            Packet::PubAck(ack) => {
+                self.in_flight.remove(&ack.pkid);
+            }
+            Packet::Subscribe(subscribe) => self.subscribe(subscribe)?,
+            Packet::Unsubscribe(unsubscribe) => self.unsubscribe(&unsubscribe)?,
+            Packet::PingReq => self.writer.put(&Packet::PingResp)?,
+            Packet::Disconnect(disconnect) => {
+                let wants_will = disconnect.reason_code == DisconnectReasonCode::DisconnectWithWillMessage;
+                return Ok(Some(if wants_will { End::Abrupt } else { End::Polite }));
+            }
+            _ => {
+                return self
+                    .dismiss(DisconnectReasonCode::ProtocolError, End::Abrupt)
+                    .await
+                    .map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    async fn take(&mut self, mut publish: Publish) -> Result<(), WireError> {
+        let (id, qos) = (publish.pkid, publish.qos);
+        let reason = if is_allowed(&self.identity, &publish) {
+            if let Some(properties) = publish.properties.as_mut() {
+                properties.topic_alias = None;
+                properties.subscription_identifiers.clear();
+            }
+            forward(&self.hub, &publish).await;
+            PubAckReason::Success
+        } else {
+            BrokerCounters::count(&self.hub.counters.publications_refused);
+            let topic = String::from_utf8_lossy(&publish.topic)
+                .escape_debug()
+                .take(200)
+                .collect::<String>();
+            warn!(identity = %self.identity, topic, "publication refused");
+            PubAckReason::NotAuthorized
+        };
+        if qos == QoS::AtLeastOnce {
+            self.writer.put(&Packet::PubAck(PubAck {
+                pkid: id,
+                reason,
+                properties: None,
+            }))?;
+        }
+        Ok(())
+    }
+
+    fn subscribe(&mut self, subscribe: Subscribe) -> Result<(), WireError> {
+        let mut return_codes = Vec::with_capacity(subscribe.filters.len());
+        let mut retained = Vec::new();
+        for mut filter in subscribe.filters {
+            if !self.identity.may_subscribe(&filter.path) {
+                BrokerCounters::count(&self.hub.counters.subscriptions_refused);
+                let path = filter.path.escape_debug().take(200).collect::<String>();
+                warn!(identity = %self.identity, path, "subscription refused");
+                return_codes.push(SubscribeReasonCode::NotAuthorized);
+                continue;
+            }
+            if filter.qos == QoS::ExactlyOnce {
+                filter.qos = QoS::AtLeastOnce;
+            }
+            let qos = filter.qos;
+            match self.hub.subscribe(&self.client, self.place.number, filter) {
+                Some(found) => {
+                    retained.extend(found);
+                    return_codes.push(SubscribeReasonCode::Success(qos));
+                }
+                None => return_codes.push(SubscribeReasonCode::QuotaExceeded),
+            }
+        }
+        self.writer.put(&Packet::SubAck(SubAck {
+            pkid: subscribe.pkid,
+            return_codes,
+            properties: None,
+        }))?;
+        // Asking again replaces what was still to be sent, so that the backlog is bounded by what is retained.
+        for publish in retained {
+            self.backlog.retain(|waiting| waiting.topic != publish.topic);
+            self.backlog.push_back(publish);
+        }
+        Ok(())
+    }
+
+    fn unsubscribe(&mut self, unsubscribe: &Unsubscribe) -> Result<(), WireError> {
+        let reasons =
+            unsubscribe.filters.iter().map(
+                |path| match self.hub.unsubscribe(&self.client, self.place.number, path) {
+                    true => UnsubAckReason::Success,
+                    false => UnsubAckReason::NoSubscriptionExisted,
+                },
+            );
+        let answer = UnsubAck {
+            pkid: unsubscribe.pkid,
+            reasons: reasons.collect(),
+            properties: None,
+        };
+        self.writer.put(&Packet::UnsubAck(answer))
+    }
+
+    fn has_window(&self) -> bool {
+        self.in_flight.len() < self.in_flight_max && self.writer.bytes_waiting() < UNWRITTEN_SOFT_MAX
+    }
+
+    fn send_backlog(&mut self) -> Result<(), WireError> {
+        while self.has_window() {
+            let Some(publish) = self.backlog.pop_front() else {
+                return Ok(());
+            };
+            self.send(publish)?;
+        }
+        Ok(())
+    }
+
+    /// What waits already, so that a burst becomes few writes.
+    fn send_more(&mut self) -> Result<(), WireError> {
+        for _ in 1..BURST_MAX {
+            if !self.has_window() {
+                return Ok(());
+            }
+            let Ok(publish) = self.place.queue.try_recv() else {
+                return Ok(());
+            };
+            self.send(publish)?;
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, mut publish: Publish) -> Result<(), WireError> {
+        if publish.qos == QoS::AtLeastOnce {
+            publish.pkid = self.free_id();
+            self.in_flight.insert(publish.pkid);
+        }
+        self.writer.put(&Packet::Publish(publish))
+    }
+
+    /// There is always a free one, since far fewer than 65,535 are in flight.
+    fn free_id(&mut self) -> u16 {
+        loop {
+            self.next_id = self.next_id.checked_add(1).unwrap_or(1);
+            if !self.in_flight.contains(&self.next_id) {
+                return self.next_id;
+            }
+        }
+    }
+
+    /// Says why, if the other end still listens.
+    async fn dismiss(&mut self, reason: DisconnectReasonCode, end: End) -> Result<End, WireError> {
+        self.writer.put(&Packet::Disconnect(Disconnect::new(reason)))?;
+        drop(timeout(Duration::from_secs(1), self.writer.drain()).await); // it is dismissed, heard or not
+        Ok(end)
+    }
+}
+
+/// What this broker can do.
+fn welcome(keep_alive_s: u16) -> ConnAck {
+    let properties = ConnAckProperties {
+        session_expiry_interval: None,
+        receive_max: Some(RECEIVE_MAX),
+        max_qos: Some(1),
+        retain_available: Some(1),
+        max_packet_size: u32::try_from(PACKET_BYTES_MAX).ok(),
+        assigned_client_identifier: None,
+        topic_alias_max: Some(0),
+        reason_string: None,
+        user_properties: Vec::new(),
+        wildcard_subscription_available: Some(1),
+        subscription_identifiers_available: Some(0),
+        shared_subscription_available: Some(0),
+        server_keep_alive: Some(keep_alive_s),
+        response_information: None,
+        server_reference: None,
+        authentication_method: None,
+        authentication_data: None,
+    };
+    ConnAck {
+        session_present: false,
+        code: ConnectReturnCode::Success,
+        properties: Some(properties),
+    }
+}
