@@ -9,13 +9,14 @@ use serde::Deserialize;
 use crate::command::{cargo, output};
 
 /// The arrows: each crate with those of ours that it may use outside of tests.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("tillwatch-feed", &[]),
     ("tillwatch-sdk-macros", &[]),
     ("tillwatch-sdk", &["tillwatch-sdk-macros"]),
     ("pos-latency", &["tillwatch-sdk"]),
     ("queue-depth", &["tillwatch-sdk"]),
     ("sales", &["tillwatch-sdk"]),
+    ("hostile", &["tillwatch-sdk"]),
     ("tillwatch-core", &["tillwatch-feed"]),
     ("tillwatch-sandbox", &["tillwatch-core"]),
     (

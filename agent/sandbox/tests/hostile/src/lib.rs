@@ -1,0 +1,147 @@
+//! A plugin that misbehaves on demand: the behavior comes in as a setting, harm should not go out.
+
+use std::hint::black_box;
+
+use serde::Deserialize;
+use tillwatch_sdk::{Batch, Collector, Descriptor, Error, Host, Level};
+
+tillwatch_sdk::plugin!();
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Settings {
+    behavior: Behavior,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Behavior {
+    /// One value per line of the input; the state counts the calls.
+    Report,
+    /// Nothing at all.
+    Idle,
+    /// The settings are refused.
+    Refuse,
+    Loop,
+    Memory,
+    Recursion,
+    Panic,
+    /// 16 MiB in one label.
+    HugeLabel,
+    /// 5,000 series.
+    ManySeries,
+    /// 1,000 log lines of 4 KiB.
+    Logs,
+    /// 1 MiB of state.
+    HugeState,
+    /// Reads until the host refuses.
+    Reads,
+    /// Says that it failed.
+    Fail,
+}
+
+struct Hostile {
+    behavior: Behavior,
+}
+
+impl Collector for Hostile {
+    type Settings = Settings;
+
+    fn new(settings: Settings, _host: &mut dyn Host) -> Result<Self, Error> {
+        match settings.behavior {
+            Behavior::Refuse => Err(Error::config("x".repeat(5_000))),
+            behavior => Ok(Self { behavior }),
+        }
+    }
+
+    fn collect(&mut self, host: &mut dyn Host) -> Result<Batch, Error> {
+        match self.behavior {
+            Behavior::Report => report(host),
+            Behavior::Idle | Behavior::Refuse => Ok(Batch::default()),
+            Behavior::Loop => endless(),
+            Behavior::Memory => memory(),
+            Behavior::Recursion => Ok(labeled(&recursion(1).to_string())),
+            Behavior::Panic => panic_now(),
+            Behavior::HugeLabel => Ok(labeled(&"x".repeat(16 << 20))),
+            Behavior::ManySeries => Ok(many_series()),
+            Behavior::Logs => Ok(logs(host)),
+            Behavior::HugeState => host.set_state(&vec![1; 1 << 20]).map(|()| Batch::default()),
+            Behavior::Reads => reads(host),
+            Behavior::Fail => Err(Error::transient("the till is away")),
+        }
+    }
+
+    fn describe(&self, descriptor: &mut Descriptor) {
+        if matches!(self.behavior, Behavior::Report) {
+            descriptor.metrics[0].currency = Some("EUR".to_owned());
+        }
+    }
+}
+
+fn report(host: &mut dyn Host) -> Result<Batch, Error> {
+    let calls = host.state().first().copied().unwrap_or(0) + 1;
+    host.set_state(&[calls])?;
+    let lines = host.read_lines("input", 1024)?;
+    let mut batch = Batch::default();
+    for line in lines.iter() {
+        let text = String::from_utf8_lossy(line);
+        batch.push_integer(metric::HOSTILE_VALUE, &[&text], i64::from(calls), host.now_ms());
+        batch.push_real(metric::HOSTILE_VALUE, &[&text], 0.5, host.now_ms());
+    }
+    batch.more = lines.more;
+    Ok(batch)
+}
+
+fn endless() -> ! {
+    let mut turns = 0_u64;
+    loop {
+        turns = black_box(turns.wrapping_add(1));
+    }
+}
+
+fn memory() -> ! {
+    let mut kept = Vec::new();
+    loop {
+        kept.push(black_box(vec![1_u8; 1 << 20]));
+    }
+}
+
+fn recursion(depth: u64) -> u64 {
+    let frame = black_box([depth; 64]);
+    frame[7] + recursion(black_box(depth + 1))
+}
+
+fn panic_now() -> ! {
+    let none: Option<u8> = black_box(None);
+    none.expect("the drawer is stuck");
+    endless()
+}
+
+fn labeled(label: &str) -> Batch {
+    let mut batch = Batch::default();
+    batch.push_real(metric::HOSTILE_VALUE, &[label], 1.0, 1);
+    batch
+}
+
+fn many_series() -> Batch {
+    let mut batch = Batch::default();
+    for index in 0..5_000 {
+        batch.push_real(metric::HOSTILE_VALUE, &[&index.to_string()], 1.0, 1);
+    }
+    batch
+}
+
+fn logs(host: &mut dyn Host) -> Batch {
+    for _ in 0..1_000 {
+        host.log(Level::Info, &"é".repeat(2_000));
+    }
+    Batch::default()
+}
+
+fn reads(host: &mut dyn Host) -> Result<Batch, Error> {
+    loop {
+        host.read_lines("input", u32::MAX)?;
+    }
+}
+
+tillwatch_sdk::export!(Hostile);

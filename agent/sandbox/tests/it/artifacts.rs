@@ -1,0 +1,145 @@
+//! Which files the sandbox takes, and which the compiler makes.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use tillwatch_sandbox::{Limits, LoadError};
+
+use crate::build::{SANDBOX, compile, folder, run_compiler, target};
+use crate::host::TestHost;
+
+/// A changed copy of the hostile plugin's artifact.
+fn changed(name: &str, change: impl FnOnce(&mut Vec<u8>)) -> PathBuf {
+    let artifact = compile(&target().join("guests/hostile.wasm"), name);
+    let mut bytes = fs::read(&artifact).unwrap();
+    change(&mut bytes);
+    fs::write(&artifact, bytes).unwrap();
+    artifact
+}
+
+fn load_error(path: &Path) -> LoadError {
+    SANDBOX.load(path).err().expect("it should not load")
+}
+
+#[test]
+fn a_missing_file_is_told() {
+    assert!(matches!(
+        load_error(&folder().join("missing.cwasm")),
+        LoadError::Read { .. }
+    ));
+}
+
+#[test]
+fn a_component_is_not_an_artifact() {
+    let path = changed("component", |bytes| {
+        bytes.splice(..8, *b"\0asm\x0d\0\x01\0").for_each(drop)
+    });
+    assert!(matches!(load_error(&path), LoadError::NotAnArtifact { .. }));
+}
+
+#[test]
+fn a_torn_artifact_is_damaged() {
+    let torn = changed("torn", |bytes| bytes.truncate(bytes.len() / 2));
+    assert!(matches!(load_error(&torn), LoadError::Damaged { .. }));
+    let flipped = changed("flipped", |bytes| {
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+    });
+    assert!(matches!(load_error(&flipped), LoadError::Damaged { .. }));
+}
+
+#[test]
+fn code_for_another_engine_is_told() {
+    let path = changed("other", |bytes| bytes[12..20].copy_from_slice(b"wasmtima"));
+    let error = load_error(&path);
+    assert!(
+        matches!(&error, LoadError::OtherEngine { found, .. } if found.starts_with("wasmtima 48.")),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn an_artifact_that_others_may_write_is_not_run() {
+    let path = changed("writable", |_| {});
+    SANDBOX.load(&path).unwrap();
+    for mode in [0o620, 0o602] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        assert!(matches!(load_error(&path), LoadError::Untrusted { .. }), "{mode:o}");
+    }
+}
+
+#[test]
+fn an_artifact_in_a_folder_that_others_may_write_is_not_run() {
+    let folder = tempfile::tempdir_in(folder()).unwrap();
+    let path = folder.path().join("plugin.cwasm");
+    fs::copy(changed("moved", |_| {}), &path).unwrap();
+    SANDBOX.load(&path).unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    assert!(matches!(load_error(&path), LoadError::Untrusted { .. }));
+}
+
+#[test]
+fn the_compiler_refuses_what_is_no_plugin_and_leaves_nothing() {
+    let folder = tempfile::tempdir_in(folder()).unwrap();
+    let (wasm, artifact) = (folder.path().join("module.wasm"), folder.path().join("module.cwasm"));
+    fs::write(&wasm, b"\0asm\x01\0\0\0").unwrap();
+    let output = run_compiler(&wasm, &artifact);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output.status.success() && text.contains("it is a core module"),
+        "{text}"
+    );
+    fs::File::create(&wasm).unwrap().set_len(17 << 20).unwrap();
+    let output = run_compiler(&wasm, &artifact);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && text.contains("at most 16777216"), "{text}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn the_shipped_plugins_describe_themselves_the_same_twice() {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(target().join("plugins")).expect("hint: cargo xtask plugins") {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let wasm = target().join("plugins").join(&name).join(format!("{name}.wasm"));
+        let plugin = SANDBOX.load(&compile(&wasm, &name)).unwrap();
+        let limits = Limits {
+            call_ms_max: 60_000,
+            ..Limits::default()
+        };
+        let mut instance = plugin.instantiate(limits, Box::new(TestHost::default())).unwrap();
+        let descriptor = instance.describe().unwrap();
+        assert_eq!(descriptor.name, name);
+        assert!(!descriptor.metrics.is_empty());
+        assert_eq!(instance.describe().unwrap(), descriptor);
+        names.push(name);
+    }
+    names.sort();
+    assert_eq!(names, ["pos-latency", "queue-depth", "sales"]);
+}
+
+#[test]
+fn compiler_and_sandbox_have_the_same_engine() {
+    let locked = |path: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+        let lock = fs::read_to_string(&path).unwrap();
+        let package = lock
+            .split("[[package]]")
+            .find(|package| package.contains("name = \"wasmtime\"\n"));
+        package
+            .unwrap()
+            .lines()
+            .find(|line| line.starts_with("version"))
+            .unwrap()
+            .to_owned()
+    };
+    let engine = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/engine.rs")).unwrap();
+    let version = locked("../../Cargo.lock");
+    assert_eq!(version, locked("../compiler/Cargo.lock"));
+    let text = version.trim_start_matches("version = ");
+    assert!(
+        engine.contains(&format!("WASMTIME_VERSION: &str = {text};")),
+        "engine.rs names another than {text}"
+    );
+}

@@ -1,0 +1,61 @@
+//! A host that remembers what it was asked.
+
+use tillwatch_sandbox::{Document, Fault, Host, Level, Lines, Listing};
+
+pub(crate) const NOW_MS: u64 = 1_772_451_000_000;
+
+#[derive(Default)]
+pub(crate) struct TestHost {
+    pub(crate) input: Vec<u8>,
+    pub(crate) state: Vec<u8>,
+    pub(crate) logs: Vec<(Level, String)>,
+}
+
+impl TestHost {
+    pub(crate) fn with_input(input: &[u8]) -> Self {
+        Self {
+            input: input.to_vec(),
+            ..Self::default()
+        }
+    }
+}
+
+impl Host for TestHost {
+    fn log(&mut self, level: Level, message: &str) {
+        self.logs.push((level, message.to_owned()));
+    }
+
+    fn now_ms(&mut self) -> u64 {
+        NOW_MS
+    }
+
+    fn state_get(&mut self) -> Vec<u8> {
+        self.state.clone()
+    }
+
+    fn state_set(&mut self, value: Vec<u8>) -> Result<(), String> {
+        self.state = value;
+        Ok(())
+    }
+
+    /// Always the same, cut to what is asked for.
+    fn read_lines(&mut self, source: &str, bytes_max: u32) -> Result<Lines, Fault> {
+        if source != "input" {
+            return Err(Fault::Unknown);
+        }
+        let mut bytes = self.input.clone();
+        bytes.truncate(bytes_max as usize);
+        Ok(Lines {
+            bytes,
+            ..Lines::default()
+        })
+    }
+
+    fn next_document(&mut self, _source: &str) -> Result<Option<Document>, Fault> {
+        Err(Fault::Unknown)
+    }
+
+    fn list_folder(&mut self, _source: &str) -> Result<Listing, Fault> {
+        Err(Fault::Unknown)
+    }
+}

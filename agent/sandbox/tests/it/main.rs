@@ -1,0 +1,6 @@
+//! The sandbox with real plugins: compiled by `tillwatch-compile`, well-behaved and hostile.
+
+mod artifacts;
+mod behavior;
+mod build;
+mod host;
