@@ -52,6 +52,8 @@ struct SourceProto {
     progress: Option<Vec<u8>>,
     #[prost(uint64, tag = "4")]
     read_through_ms: u64,
+    #[prost(uint64, optional, tag = "5")]
+    read_from_ms: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

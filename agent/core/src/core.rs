@@ -237,6 +237,7 @@ impl Core {
         }
         if let Some(source) = self.registry.source_mut(source) {
             source.progress = Some(progress);
+            source.read_from_ms.get_or_insert(now_ms);
             if !batch.more {
                 source.read_through_ms = source.read_through_ms.max(now_ms);
             }
@@ -485,7 +486,7 @@ impl Core {
             let source = usize::try_from(judged.source)
                 .ok()
                 .and_then(|at| self.registry.sources.get(at));
-            let read = source.is_some_and(|source| source.read_through_ms >= end_ms);
+            let read = source.is_some_and(|source| source.has_read(start_ms, end_ms));
             match judged.value(cells.get(id), read) {
                 Some(value) => {
                     let verdict = judged
@@ -558,6 +559,9 @@ impl Core {
     }
 
     fn say_intervals(&mut self, intervals: Vec<Interval>) {
+        if intervals.is_empty() {
+            return;
+        }
         let schema = self.say_birth();
         self.records.extend(encode::block_records(schema, intervals));
     }

@@ -52,6 +52,8 @@ pub(crate) struct Source {
     pub(crate) version: String,
     /// Opaque: file offsets and the plugin's state.
     pub(crate) progress: Option<Vec<u8>>,
+    /// It was first read at this time: of before, nothing is known.
+    pub(crate) read_from_ms: Option<u64>,
     /// It had nothing more to read at this time.
     pub(crate) read_through_ms: u64,
     /// Ids of its metrics by their index in its descriptor; empty until it is declared in this life.
@@ -239,6 +241,13 @@ impl Registry {
             return Ok(());
         }
         Err(Reason::LabelValuesFull)
+    }
+}
+
+impl Source {
+    /// Was all of this time read, so that what was not seen was not there?
+    pub(crate) fn has_read(&self, start_ms: u64, end_ms: u64) -> bool {
+        self.read_from_ms.is_some_and(|from| from <= start_ms) && self.read_through_ms >= end_ms
     }
 }
 

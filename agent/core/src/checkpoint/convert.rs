@@ -146,6 +146,7 @@ fn source_proto(source: &Source) -> SourceProto {
         version: source.version.clone(),
         progress: source.progress.clone(),
         read_through_ms: source.read_through_ms,
+        read_from_ms: source.read_from_ms,
     }
 }
 
@@ -155,12 +156,14 @@ fn source_from(source: SourceProto) -> Source {
         version,
         progress,
         read_through_ms,
+        read_from_ms,
     } = source;
     Source {
         name,
         version,
         progress,
         read_through_ms,
+        read_from_ms,
         ..Source::default()
     }
 }
