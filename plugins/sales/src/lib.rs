@@ -199,6 +199,8 @@ impl Sales {
             Ok(lines) => lines,
             Err(Fault::Unknown) => return Ok(false),
             Err(Fault::Unavailable) => return Ok(true),
+            // The documents have used up what one call may read.
+            Err(Fault::Exhausted) if batch.more => return Ok(true),
             Err(fault) => return Err(fault.into()),
         };
         let now_ms = host.now_ms();

@@ -123,23 +123,35 @@ impl<'a, const N: usize> Visitor<'a> for ObjectVisitor<'_, '_, 'a, N> {
 
     fn visit_map<M: MapAccess<'a>>(self, mut map: M) -> Result<(), M::Error> {
         while let Some(Key(key)) = map.next_key()? {
-            let here = self.wanted.map(|path| path == Some(&key));
-            let below = self
-                .wanted
-                .map(|path| path.and_then(|path| path.strip_prefix(&*key)?.strip_prefix('.')));
-            if !here.contains(&true) && below.iter().all(Option::is_none) {
+            let rests = self.wanted.map(|path| rest(path?, &key));
+            if rests.iter().all(Option::is_none) {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             }
             let json = map.next_value::<&'a RawValue>()?.get();
-            for (slot, _) in self.values.iter_mut().zip(here).filter(|(_, here)| *here) {
+            for (slot, _) in self.values.iter_mut().zip(rests).filter(|(_, rest)| *rest == Some("")) {
                 *slot = value(json);
             }
+            let below = rests.map(|rest| rest.filter(|rest| !rest.is_empty()));
             if json.starts_with('{') && below.iter().any(Option::is_some) {
                 read_object(json, &below, self.values).map_err(serde::de::Error::custom)?;
             }
         }
         Ok(())
+    }
+}
+
+/// What is left of a path below a key: nothing when the key is where it ends.
+fn rest<'p>(path: &'p str, key: &str) -> Option<&'p str> {
+    // Most keys differ in the first byte already.
+    if path.as_bytes().first() != key.as_bytes().first() {
+        return None;
+    }
+    let rest = path.strip_prefix(key)?;
+    if rest.is_empty() {
+        Some(rest)
+    } else {
+        rest.strip_prefix('.')
     }
 }
 
