@@ -16,6 +16,8 @@ pub const QUARTER_MS: u64 = 15 * MINUTE_MS;
 pub const WEEK_QUARTERS: u64 = 672;
 /// How long quarters are kept: six weeks, so that five whole ones are always there.
 pub const QUARTERS_KEPT: u64 = 6 * WEEK_QUARTERS;
+/// Quarters around the present whose baselines are kept ready.
+const NEAR_KEPT: u64 = 64;
 /// How long single minutes are kept.
 pub const MINUTES_KEPT: u64 = 48 * 60;
 /// Weeks of the past that an expectation looks at.
@@ -46,6 +48,8 @@ pub struct SiteSales {
     /// Ring by UTC minute since 1970.
     minutes: Vec<u16>,
     newest_minute: u64,
+    /// Baselines of the last hours by local quarter, reckoned once; empty when history has changed.
+    near: Vec<(u64, Option<f64>)>,
     /// Until when the site has reported, UTC.
     heard_ms: u64,
     /// Reports sales at all.
@@ -75,6 +79,7 @@ impl SiteSales {
             newest_quarter: 0,
             minutes: Vec::new(),
             newest_minute: 0,
+            near: Vec::new(),
             heard_ms: 0,
             sells: false,
             currency: None,
@@ -167,6 +172,28 @@ impl SiteSales {
     pub fn baseline(&self, start_ms: u64, before_ms: u64) -> Option<f64> {
         let at = self.local_ms(start_ms) / QUARTER_MS;
         let before = self.local_ms(before_ms) / QUARTER_MS;
+        match self.near.get(index(at, NEAR_KEPT)) {
+            // Within the last week only the past is looked at, whatever `before` is.
+            Some((quarter, baseline)) if *quarter == at && at + WEEK_QUARTERS > before + 1 => *baseline,
+            _ => self.smoothed(at, before),
+        }
+    }
+
+    /// Reckons the baselines around `now_ms` ahead, since many will ask for them.
+    pub fn prepare(&mut self, now_ms: u64) {
+        if !self.sells {
+            return;
+        }
+        let now = self.local_ms(now_ms) / QUARTER_MS;
+        self.near.resize(index(NEAR_KEPT - 1, u64::MAX) + 1, (0, None));
+        for at in now.saturating_sub(NEAR_KEPT - 4)..now + 3 {
+            if self.near[index(at, NEAR_KEPT)].0 != at {
+                self.near[index(at, NEAR_KEPT)] = (at, self.smoothed(at, at));
+            }
+        }
+    }
+
+    fn smoothed(&self, at: u64, before: u64) -> Option<f64> {
         let middle = self.same_weekdays(at, before)?;
         let left = self.same_weekdays(at - 1, before).unwrap_or(middle);
         let right = self.same_weekdays(at + 1, before).unwrap_or(middle);
@@ -218,6 +245,9 @@ impl SiteSales {
             Quarter::default(),
         );
         let kept = quarter + QUARTERS_KEPT > self.newest_quarter;
+        if quarter + WEEK_QUARTERS < self.newest_quarter + NEAR_KEPT {
+            self.near.clear();
+        }
         kept.then(|| &mut self.quarters[index(quarter, QUARTERS_KEPT)])
     }
 

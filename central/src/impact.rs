@@ -277,19 +277,12 @@ impl Impact {
         self.tell();
     }
 
-    /// A site is dark when it is silent while most others report.
+    /// A site is dark when it is silent while a fifth of the others report; less, and central itself is cut off.
     fn look_for_silence(&mut self) {
-        let mut heard: Vec<u64> = self
-            .sales
-            .iter()
-            .map(SiteSales::heard_ms)
-            .filter(|heard| *heard != 0)
-            .collect();
+        let mut heard: Vec<u64> = self.sales.iter().map(SiteSales::heard_ms).filter(|heard| *heard != 0).collect();
         heard.sort_unstable();
-        let Some(median_ms) = heard.get(heard.len() / 2).copied() else {
-            return;
-        };
-        if median_ms + self.settings.silent_after_ms / 2 < self.now_ms {
+        let Some(fresh_ms) = heard.get(heard.len() * 4 / 5).copied() else { return };
+        if fresh_ms + self.settings.silent_after_ms / 2 < self.now_ms {
             return;
         }
         for (site, sales) in self.sales.iter().enumerate().filter(|(_, sales)| sales.heard_ms() != 0) {
@@ -299,6 +292,8 @@ impl Impact {
     }
 
     fn look(&mut self) {
+        let now_ms = self.now_ms;
+        self.sales.iter_mut().for_each(|sales| sales.prepare(now_ms));
         let spared: Vec<bool> = (0..self.topology.regions_len())
             .map(|region| self.is_spoiled(region))
             .collect();

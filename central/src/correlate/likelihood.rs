@@ -16,6 +16,8 @@ const FRACTION_STEP: f64 = 0.05;
 const OWN_ANOMALY: f64 = 2.0;
 /// The service itself cannot be seen.
 const UNSEEN: f64 = -1.0;
+/// Detectors of single sites cry for nothing now and then.
+const SITE_DOUBT: f64 = 1.0;
 /// Anomalies that last count more: per minute, and at most.
 const LASTING_PER_MINUTE: f64 = 0.25;
 const LASTING_MAX: f64 = 4.0;
@@ -49,6 +51,8 @@ pub struct Count {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scored {
     pub log_likelihood: f64,
+    /// What the counts alone say, less the prior: comparable between a whole and its parts.
+    pub by_counts: f64,
     /// The part of the dependants that the fault seems to hit.
     pub fraction: f64,
     pub counts: Vec<Count>,
@@ -74,9 +78,11 @@ pub fn score(context: &Context<'_>, candidate: Candidate) -> Option<Scored> {
     let lead_ms = tally.lead_ms();
     let sales_term = (context.sales_term)(candidate.extent);
     let extras = own_term(&counts) + tally.lasting_term() + tally.strong_term() + lead_term(lead_ms) + sales_term;
-    let log_likelihood = fit + extras - prior(context.topology, candidate.extent);
+    let by_counts = fit - prior(context.topology, candidate.extent);
+    let log_likelihood = by_counts + extras;
     Some(Scored {
         log_likelihood,
+        by_counts,
         fraction,
         counts,
         lead_ms,
@@ -84,14 +90,14 @@ pub fn score(context: &Context<'_>, candidate: Candidate) -> Option<Scored> {
     })
 }
 
-/// Rare: one site out of all, one region out of all, or the one chain.
+/// Rare: one site out of all, one region out of all, or the one chain. A single short alarm of one site is no incident.
 fn prior(topology: &Topology, extent: Extent) -> f64 {
-    let places = match extent {
-        Extent::Site(_) => topology.sites_len(),
-        Extent::Region(_) => topology.regions_len(),
-        Extent::Chain => 1,
+    let (places, doubt) = match extent {
+        Extent::Site(_) => (topology.sites_len(), SITE_DOUBT),
+        Extent::Region(_) => (topology.regions_len(), 0.0),
+        Extent::Chain => (1, 0.0),
     };
-    f64::from(u32::try_from(1 + places).unwrap_or(u32::MAX)).ln()
+    f64::from(u32::try_from(1 + places).unwrap_or(u32::MAX)).ln() + doubt
 }
 
 fn best_fraction(anomalies: &Anomalies, counts: &[Count]) -> (f64, f64) {

@@ -81,7 +81,7 @@ fn score_all(context: &Context<'_>, open: &BTreeSet<(Site, Service)>) -> BTreeMa
 fn best(context: &Context<'_>, open: &BTreeSet<(Site, Service)>, scored: BTreeMap<Candidate, Scored>) -> Option<Group> {
     let (&cause, chosen) = scored
         .iter()
-        .filter(|(candidate, whole)| whole.log_likelihood > regions_apart(context.topology, &scored, candidate))
+        .filter(|(candidate, whole)| whole.by_counts > regions_apart(context.topology, &scored, candidate))
         .max_by(|a, b| a.1.log_likelihood.total_cmp(&b.1.log_likelihood))?;
     if chosen.log_likelihood <= LOG_LIKELIHOOD_MIN {
         return None;
@@ -109,7 +109,7 @@ fn regions_apart(topology: &Topology, scored: &BTreeMap<Candidate, Scored>, cand
         extent: Extent::Region(region),
     };
     let parts = (0..topology.regions_len()).filter_map(|number| scored.get(&region(number)));
-    parts.map(|part| part.log_likelihood.max(0.0)).sum()
+    parts.map(|part| part.by_counts.max(0.0)).sum()
 }
 
 fn explained_by(topology: &Topology, open: &BTreeSet<(Site, Service)>, cause: Candidate) -> Vec<(Site, Service)> {
