@@ -6,7 +6,7 @@
 mod convert;
 mod learnt;
 
-use crate::core::RestoreError;
+use crate::settings::RestoreError;
 
 pub(crate) use convert::{checkpoint_of, parts_from};
 #[cfg(test)]

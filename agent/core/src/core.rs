@@ -18,8 +18,9 @@ use crate::guard::Guard;
 use crate::record::NewRecord;
 use crate::registry::{Bounds, DeclareError, LabelPolicy, Registry, SourceKey};
 use crate::sample::{self, Kind};
+pub use crate::settings::{Accepted, Counters, Limits, RestoreError, Settings};
 use crate::summary::Intervals;
-use crate::tally::{Reason, Tally};
+use crate::tally::Reason;
 use crate::value::{Value, scale_of, to_real, value_at};
 use crate::window::Windows;
 
@@ -31,98 +32,6 @@ pub const CLOCK_BACK_MS: u64 = 600_000;
 
 /// Intervals that are flushed together when too many are open.
 pub const FLUSHED_EARLY: usize = 60;
-
-/// Bounds, each counted when hit.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Configured plugins and built-in collectors.
-    pub sources_max: usize,
-    /// Metrics over all sources.
-    pub metrics_max: usize,
-    /// Series over all sources.
-    pub series_max: usize,
-    /// Intervals of event time that are open at once; the oldest are flushed early.
-    pub open_intervals_max: usize,
-    /// Values older than this are dropped.
-    pub lateness_max_ms: u64,
-    /// Values further in the future than this are dropped.
-    pub ahead_max_ms: u64,
-    /// A window is judged so long after its end, so that its values have come; 0 = a window and a fifth.
-    /// It should be more than the longest interval between two reads of a source.
-    pub close_delay_ms: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits {
-            sources_max: 64,
-            metrics_max: 512,
-            series_max: 1_000,
-            open_intervals_max: 240,
-            lateness_max_ms: 90 * 24 * 3_600_000,
-            ahead_max_ms: 5 * 60_000,
-            close_delay_ms: 0,
-        }
-    }
-}
-
-/// What the operator decides.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Length of the windows that are judged; divides `summary_ms`.
-    pub window_ms: u32,
-    /// Length of the intervals that are sent.
-    pub summary_ms: u32,
-    /// The site's, for its daily and weekly rhythm.
-    pub time_zone: jiff::tz::TimeZone,
-    /// Goes into every birth.
-    pub agent_version: String,
-    /// Bounds.
-    pub limits: Limits,
-}
-
-/// What became of a batch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Accepted {
-    /// Values that count.
-    pub samples: u64,
-    /// Values that were dropped, by reason.
-    pub refused: Tally,
-}
-
-/// Why a checkpoint or snapshot cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RestoreError {
-    /// It is no checkpoint of ours, or damaged.
-    #[error("checkpoint cannot be read: {reason}")]
-    Malformed { reason: String },
-    /// Another version wrote it.
-    #[error("checkpoint has version {found}, this agent reads {known}")]
-    Version { found: u32, known: u32 },
-}
-
-/// Counts since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Values that count.
-    pub samples: u64,
-    /// Values that were dropped, by reason.
-    pub refused: Tally,
-    /// Values that came after their window was judged; they count, but were not judged.
-    pub late: u64,
-    /// Windows that were added up without being judged, after a pause or with too many open.
-    pub windows_not_judged: u64,
-    /// Intervals that were flushed before their end because too many were open.
-    pub intervals_flushed_early: u64,
-    /// Sums that left the range of whole numbers and were cut.
-    pub sums_cut: u64,
-    /// Findings that were opened.
-    pub findings: u64,
-    /// Times that the clock was found to have been far ahead.
-    pub clock_back: u64,
-    /// A snapshot of the detectors that could not be used.
-    pub detectors_refused: u64,
-}
 
 /// A series with its judge.
 #[derive(Debug)]

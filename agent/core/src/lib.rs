@@ -12,6 +12,7 @@ pub mod sample;
 pub mod guard;
 pub mod tally;
 pub mod value;
+pub mod settings;
 pub mod registry;
 mod window;
 mod summary;
@@ -21,6 +22,7 @@ mod checkpoint;
 pub mod core;
 pub mod delivery;
 
-pub use crate::core::{Accepted, Core, Counters, Limits, RestoreError, Settings};
+pub use crate::core::Core;
 pub use crate::record::{HeldGap, NewRecord, RecordKind, Run};
 pub use crate::registry::{DeclareError, LabelPolicy, SourceKey};
+pub use crate::settings::{Accepted, Counters, Limits, RestoreError, Settings};

@@ -10,10 +10,10 @@ use super::{
     AlarmProto, CheckpointProto, HistogramProto, MetricProto, OpenProto, RowProto, ScoreProto, SeriesProto,
     SourceProto, StretchProto, VERSION, malformed,
 };
-use crate::core::RestoreError;
 use crate::detect::alarm::{Alarm, Evidence, OpenFinding};
 use crate::registry::{Bounds, MetricEntry, Registry, SeriesEntry, Source};
 use crate::sample::{Kind, Metric};
+use crate::settings::RestoreError;
 use crate::summary::{Intervals, OpenRow, WorstScore};
 use crate::window::Windows;
 

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::{VERSION, decode, encode, malformed};
-use crate::core::RestoreError;
 use crate::detect::Detector;
 use crate::detect::baseline::Baseline;
 use crate::detect::calibrate::Calibration;
 use crate::detect::transform::Shape;
+use crate::settings::RestoreError;
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct SnapshotProto {
