@@ -30,6 +30,8 @@
 //! }
 //! ```
 
+#![warn(missing_docs, clippy::missing_errors_doc)]
+
 mod batch;
 mod describe;
 mod error;
@@ -81,7 +83,10 @@ pub trait Collector: Sized {
 ///
 /// [`plugin!`] must stand at the root of the same crate.
 #[cfg(not(target_arch = "wasm32"))]
-#[allow(clippy::crate_in_macro_def, reason = "the plugin's own `descriptor`, which `plugin!` made")]
+#[allow(
+    clippy::crate_in_macro_def,
+    reason = "the plugin's own `descriptor`, which `plugin!` made"
+)]
 #[macro_export]
 macro_rules! export {
     ($collector:ty) => {

@@ -3,6 +3,8 @@
 //! What comes in is the file beside the crate's `Cargo.toml`; what goes out are the constants and the descriptor,
 //! or a compile error that names the line. Nothing is read at run time.
 
+#![warn(missing_docs, clippy::missing_errors_doc)]
+
 mod generate;
 mod manifest;
 
