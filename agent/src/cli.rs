@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::inspect;
 use crate::output;
 use crate::plugin::host::Reading;
 use crate::plugin::{build, golden, list};
@@ -42,7 +43,7 @@ enum Command {
     /// Work with plugins.
     #[command(subcommand)]
     Plugin(PluginCommand),
-    /// Look into the spool.
+    /// Look into the spool while no agent runs.
     #[command(subcommand)]
     Spool(SpoolCommand),
 }
@@ -106,6 +107,8 @@ enum PluginCommand {
 enum SpoolCommand {
     /// List what is held.
     Ls(Settings),
+    /// Print every record as JSON lines.
+    Export(Settings),
 }
 
 /// Runs the command; errors go to standard error in the form that `check` uses.
@@ -159,7 +162,8 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Plugin(PluginCommand::List(settings)) => list::run(&settings.config)?,
         Command::Plugin(PluginCommand::Build { folder }) => build::run(&folder)?,
         Command::Plugin(PluginCommand::Test { folder, wasm }) => return golden::run(&folder, wasm.as_deref()),
-        Command::Spool(SpoolCommand::Ls(settings)) => list::spool(&load(&settings)?)?,
+        Command::Spool(SpoolCommand::Ls(settings)) => inspect::list(&load(&settings)?)?,
+        Command::Spool(SpoolCommand::Export(settings)) => inspect::export(&load(&settings)?)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -22,4 +22,5 @@ pub mod tls;
 pub mod uplink;
 pub mod backfill;
 pub mod preview;
+pub mod inspect;
 mod output;

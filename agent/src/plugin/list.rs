@@ -1,16 +1,13 @@
-//! `tillwatch plugin list` and `tillwatch spool ls`: what is installed, and what waits.
+//! `tillwatch plugin list`: what is installed, what it measures, asks for and can be told.
 
 use std::path::Path;
 
 use anyhow::Result;
 
 use super::manifest::{Manifest, SourceKind};
-use crate::clock::Clock;
 use crate::config::written::{Reporter, Section, parse};
-use crate::config::{Config, PLUGIN_DIR, installed};
+use crate::config::{PLUGIN_DIR, installed};
 use crate::output;
-use crate::run::{SPOOL_DIR, spool_folder};
-use crate::spool::{Spool, SpoolSettings};
 
 /// Lists the plugins of `plugin_dir`, also when the rest of agent.toml is wrong or missing.
 ///
@@ -64,34 +61,4 @@ fn describe(manifest: &Manifest) -> String {
             .map(|metric| format!("  metric   {} [{}]  {}", metric.name, metric.unit, metric.help)),
     );
     lines.join("\n")
-}
-
-/// Lists the runs of records that wait for central.
-///
-/// # Errors
-/// When the spool is in use by a running agent or cannot be read.
-pub fn spool(config: &Config) -> Result<()> {
-    let folder = spool_folder(config)?;
-    let settings = SpoolSettings {
-        bytes_max: config.spool.bytes_max,
-        age_max_ms: u64::MAX,
-        ..SpoolSettings::default()
-    };
-    let (_spool, recovery) = Spool::open(&folder, &settings, 0, Clock::wall().now_ms())?;
-    for run in &recovery.runs {
-        let (kind, generation) = (format!("{:?}", run.kind).to_lowercase(), run.generation);
-        output::line(&format!(
-            "{generation:016x}  {:>8} .. {:<8}  {kind}",
-            run.seq_first, run.seq_last
-        ))?;
-    }
-    for gap in &recovery.gaps {
-        output::line(&format!(
-            "{:016x}  {:>8} .. {:<8}  gap ({:?})",
-            gap.generation, gap.seq_first, gap.seq_last, gap.reason
-        ))?;
-    }
-    let records: u64 = recovery.runs.iter().map(|run| run.seq_last - run.seq_first + 1).sum();
-    output::line(&format!("{records} records wait in {SPOOL_DIR}"))?;
-    Ok(())
 }
