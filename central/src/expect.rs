@@ -193,11 +193,14 @@ impl SiteSales {
         }
     }
 
+    /// Neighbors make it steadier, but nothing is smoothed over opening and closing.
     fn smoothed(&self, at: u64, before: u64) -> Option<f64> {
         let middle = self.same_weekdays(at, before)?;
-        let left = self.same_weekdays(at - 1, before).unwrap_or(middle);
-        let right = self.same_weekdays(at + 1, before).unwrap_or(middle);
-        Some((left + 2.0 * middle + right) / 4.0)
+        if middle <= 0.0 {
+            return Some(0.0);
+        }
+        let neighbor = |at| self.same_weekdays(at, before).filter(|value| *value > 0.0).unwrap_or(middle);
+        Some((neighbor(at - 1) + 2.0 * middle + neighbor(at + 1)) / 4.0)
     }
 
     /// Trimmed mean of this slot in other weeks.
@@ -316,8 +319,8 @@ pub fn minute_baselines(sales: &SiteSales, quarter_ms: u64, before_ms: u64) -> [
     let Some(here) = sales.baseline(quarter_ms, before_ms) else {
         return [None; 15];
     };
-    let left = sales.baseline(quarter_ms - QUARTER_MS, before_ms).unwrap_or(here);
-    let right = sales.baseline(quarter_ms + QUARTER_MS, before_ms).unwrap_or(here);
+    let neighbor = |at_ms| sales.baseline(at_ms, before_ms).filter(|value| *value > 0.0 && here > 0.0).unwrap_or(here);
+    let (left, right) = (neighbor(quarter_ms - QUARTER_MS), neighbor(quarter_ms + QUARTER_MS));
     std::array::from_fn(|minute| {
         #[expect(clippy::cast_precision_loss, reason = "0 to 14")]
         let within = minute as f64 + 0.5;
