@@ -5,16 +5,15 @@
 
 use std::time::Duration;
 
-use tillwatch_core::delivery::{AckProblem, Refusal, Send as ToSend};
 use tillwatch_core::{NewRecord, RecordKind, Run};
-use tillwatch_feed::message::{Ack, RecordId, State};
+use tillwatch_feed::message::{RecordId, State};
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
-use super::wire::{WireError, monotonic_ms};
+use super::wire::monotonic_ms;
 use super::{FromSource, Keeper, Observation, Status, describe, open_spool, report_notes, snapshot};
 use crate::spool::SpoolError;
-use crate::uplink::{self, FromUplink, Publish, ToUplink};
+use crate::uplink::{self, FromUplink, ToUplink};
 
 /// Between attempts to write to a disk that refuses.
 const RETRY_WRITE_MS: u64 = 5_000;
@@ -158,7 +157,7 @@ impl Keeper {
         self.retry_write_ms.is_none() && (has_room || is_ending)
     }
 
-    fn real_now_ms(&self) -> u64 {
+    pub(super) fn real_now_ms(&self) -> u64 {
         monotonic_ms(self.started)
     }
 
@@ -192,6 +191,7 @@ impl Keeper {
             }
             FromSource::Tick { now_ms } => {
                 self.clock.tell(now_ms);
+                self.core.on_read(now_ms);
                 self.tick();
             }
             FromSource::Clock(clock) => {
@@ -297,12 +297,12 @@ impl Keeper {
         }
         if self.retry_write_ms.take().is_some() {
             info!("the spool is written to again");
+            self.status.send_modify(|status| status.storage_fault = None);
         }
         let now_ms = self.clock.now_ms();
         self.status.send_modify(|status| {
             status.records_kept += ids.len() as u64;
             status.kept_ms = now_ms;
-            status.storage_fault = status.storage_fault.take().filter(|_| self.retry_write_ms.is_some());
         });
         self.show(&Observation::Kept { ids, records });
     }
@@ -341,118 +341,6 @@ impl Keeper {
         });
         self.refresh_state();
         true
-    }
-
-    /// The next payload that delivery wants to send. What cannot be sent is counted and told, and the next one tried.
-    fn next_to_send(&mut self) -> Option<ToUplink> {
-        let now = self.real_now_ms();
-        if std::mem::take(&mut self.is_state_due) && self.status.borrow().connected {
-            return Some(ToUplink::StateChanged);
-        }
-        while let Some(what) = self.delivery.poll(now) {
-            match self.payload(&what) {
-                Ok(payload) => {
-                    let token = self.next_token;
-                    self.next_token += 1;
-                    self.show(&Observation::Sent {
-                        bytes: payload.bytes.len(),
-                        what: &what,
-                    });
-                    self.on_uplink.insert(token, what);
-                    self.status.send_modify(|status| {
-                        status.counters.published += 1;
-                        status.counters.published_bytes += payload.bytes.len() as u64;
-                    });
-                    return Some(ToUplink::Publish(Publish {
-                        token,
-                        leaf: payload.leaf,
-                        payload: payload.bytes,
-                    }));
-                }
-                Err(error) => self.on_unsendable(now, &what, &error),
-            }
-        }
-        None
-    }
-
-    /// As with a payload that is too large for the broker: less at once, and then not on this connection.
-    fn on_unsendable(&mut self, now: u64, what: &ToSend, error: &WireError) {
-        let fault = describe(error);
-        match error {
-            WireError::Lost { gap } => {
-                error!(?gap, "records of the spool cannot be read back");
-                self.delivery.on_gap(*gap);
-                let lost = gap.seq_last - gap.seq_first + 1;
-                self.status
-                    .send_modify(|status| status.counters.records_unreadable += lost);
-            }
-            WireError::TooLarge { .. } => self.delivery.on_refused(now, what, Refusal::TooLarge),
-            WireError::NoBirth { .. } => {
-                warn!(error = fault, "a dictionary cannot be read back");
-                self.delivery.on_refused(now, what, Refusal::TooLarge);
-                self.status.send_modify(|status| status.counters.births_unreadable += 1);
-            }
-            _ => {
-                error!(error = fault, ?what, "records of the spool are not understood");
-                self.delivery.on_refused(now, what, Refusal::TooLarge);
-                self.status
-                    .send_modify(|status| status.counters.records_unreadable += 1);
-            }
-        }
-    }
-
-    fn on_report(&mut self, report: FromUplink) {
-        let now = self.real_now_ms();
-        match report {
-            FromUplink::Connected => {
-                self.on_uplink.clear();
-                self.delivery.on_connected(now);
-                self.set_connected(true);
-            }
-            FromUplink::Disconnected => {
-                self.on_uplink.clear();
-                self.delivery.on_disconnected();
-                self.set_connected(false);
-            }
-            FromUplink::Published { token } => {
-                self.on_uplink.remove(&token);
-            }
-            FromUplink::Refused { token, refusal } => {
-                if let Some(what) = self.on_uplink.remove(&token) {
-                    self.delivery.on_refused(now, &what, refusal);
-                    self.status.send_modify(|status| status.counters.refused += 1);
-                }
-            }
-            FromUplink::Acked(ack) => self.on_ack(now, &ack),
-            FromUplink::Configured(config) => info!(?config, "settings from the centre"),
-        }
-    }
-
-    fn set_connected(&mut self, connected: bool) {
-        self.status.send_modify(|status| status.connected = connected);
-        self.show(&Observation::Connected(connected));
-    }
-
-    fn on_ack(&mut self, now: u64, ack: &Ack) {
-        let outcome = self.delivery.on_ack(now, ack);
-        if let Some(through) = outcome.release {
-            self.spool.release(through);
-        }
-        let now_ms = self.clock.now_ms();
-        self.status.send_modify(|status| {
-            status.acked_ms = now_ms;
-            for problem in &outcome.problems {
-                match problem {
-                    AckProblem::UnknownArchive { .. } => status.counters.acks_unknown += 1,
-                    AckProblem::SpoolRewound { .. } => status.counters.spool_rewound += 1,
-                    AckProblem::Restarted { .. } => status.counters.archive_restarts += 1,
-                }
-            }
-        });
-        for problem in &outcome.problems {
-            warn!(?problem, "an acknowledgement is not as expected");
-        }
-        self.show(&Observation::Acked(ack));
     }
 
     /// What the retained state says; the uplink fills in whether we are there.
@@ -497,7 +385,7 @@ impl Keeper {
         }
     }
 
-    fn show(&mut self, observation: &Observation<'_>) {
+    pub(super) fn show(&mut self, observation: &Observation<'_>) {
         if let Some(observer) = &mut self.observer {
             observer(observation);
         }

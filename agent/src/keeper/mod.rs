@@ -13,13 +13,16 @@
 //! one frame with the records that came of it. While the disk refuses to write, nothing is taken from the sources.
 
 mod flow;
+mod delivering;
 mod snapshot;
 mod wire;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use tokio::time::Instant;
 
 use tillwatch_core::core::Counters as CoreCounters;
 use tillwatch_core::delivery::{Delivery, DeliverySettings, Send as ToSend};
@@ -186,6 +189,13 @@ impl Keeper {
     pub fn in_memory(settings: KeeperSettings, clock: Clock) -> Self {
         let opened = open_in_memory(&settings.spool, &clock);
         Self::with_spool(settings, clock, opened, None)
+    }
+
+    /// A site on a disk that fails on purpose.
+    #[cfg(test)]
+    fn on_disk(settings: KeeperSettings, disk: Arc<dyn Disk>, clock: Clock) -> std::io::Result<Self> {
+        let opened = open_spool(disk, &settings.spool, clock.now_ms())?;
+        Ok(Self::with_spool(settings, clock, opened, None))
     }
 
     fn with_spool(settings: KeeperSettings, clock: Clock, opened: Opened, storage_fault: Option<String>) -> Self {

@@ -3,7 +3,7 @@
 //! In: what delivery wants to send. Out: a payload with its topic's leaf, or why there is none.
 //! It changes nothing but the spool's own notes of damage.
 
-use std::time::Instant;
+use tokio::time::Instant;
 
 use tillwatch_core::delivery::Send as ToSend;
 use tillwatch_core::{HeldGap, RecordKind};

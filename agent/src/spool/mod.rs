@@ -46,7 +46,7 @@ mod recover;
 mod log;
 pub mod disk;
 #[cfg(test)]
-mod simulated;
+pub(crate) mod simulated;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -12,10 +12,10 @@ const SECTOR_BYTES: usize = 512;
 
 /// Chances in a thousand, per operation.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Faults {
-    pub(super) full: u32,
-    pub(super) sync_fails: u32,
-    pub(super) power_cut: u32,
+pub(crate) struct Faults {
+    pub(crate) full: u32,
+    pub(crate) sync_fails: u32,
+    pub(crate) power_cut: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -40,7 +40,7 @@ struct State {
 }
 
 #[derive(Debug)]
-pub(super) struct SimulatedDisk {
+pub(crate) struct SimulatedDisk {
     state: Mutex<State>,
 }
 
@@ -108,7 +108,7 @@ impl State {
 }
 
 impl SimulatedDisk {
-    pub(super) fn new(seed: u64, faults: Faults) -> Self {
+    pub(crate) fn new(seed: u64, faults: Faults) -> Self {
         let state = State {
             random: fastrand::Rng::with_seed(seed),
             faults,
@@ -124,17 +124,17 @@ impl SimulatedDisk {
         }
     }
 
-    pub(super) fn is_dead(&self) -> bool {
+    pub(crate) fn is_dead(&self) -> bool {
         self.state.lock().unwrap().is_dead
     }
 
     /// Returns what was set before.
-    pub(super) fn set_faults(&self, faults: Faults) -> Faults {
+    pub(crate) fn set_faults(&self, faults: Faults) -> Faults {
         std::mem::replace(&mut self.state.lock().unwrap().faults, faults)
     }
 
     /// Power off and on again: what was not synced is partly there.
-    pub(super) fn restart(&self) {
+    pub(crate) fn restart(&self) {
         let state = &mut *self.state.lock().unwrap();
         let kept = state.random.usize(0..=state.name_changes.len());
         let changes = state.name_changes.drain(..).take(kept).collect();
@@ -144,7 +144,7 @@ impl SimulatedDisk {
         state.is_dead = false;
     }
 
-    pub(super) fn flip_bit(&self, name: &str, at: usize) {
+    pub(crate) fn flip_bit(&self, name: &str, at: usize) {
         let state = &mut *self.state.lock().unwrap();
         let file = state.file(name).unwrap();
         state.contents[file][at] ^= 1;

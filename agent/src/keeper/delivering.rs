@@ -1,0 +1,126 @@
+//! The keeper towards the broker: what goes out next, and what comes back.
+//!
+//! In: what delivery wants to send, reports of the uplink. Out: payloads, releases of the spool, counts.
+//! It never waits and never deletes by itself: only an acknowledgement that delivery accepts releases records.
+
+use tillwatch_core::delivery::{AckProblem, Refusal, Send as ToSend};
+use tillwatch_feed::message::Ack;
+use tracing::{error, info, warn};
+
+use super::wire::WireError;
+use super::{Keeper, Observation, describe};
+use crate::uplink::{FromUplink, Publish, ToUplink};
+
+impl Keeper {
+    /// The next payload that delivery wants to send. What cannot be sent is counted and told, and the next one tried.
+    pub(super) fn next_to_send(&mut self) -> Option<ToUplink> {
+        let now = self.real_now_ms();
+        if std::mem::take(&mut self.is_state_due) && self.status.borrow().connected {
+            return Some(ToUplink::StateChanged);
+        }
+        while let Some(what) = self.delivery.poll(now) {
+            match self.payload(&what) {
+                Ok(payload) => {
+                    let token = self.next_token;
+                    self.next_token += 1;
+                    self.show(&Observation::Sent {
+                        bytes: payload.bytes.len(),
+                        what: &what,
+                    });
+                    self.on_uplink.insert(token, what);
+                    self.status.send_modify(|status| {
+                        status.counters.published += 1;
+                        status.counters.published_bytes += payload.bytes.len() as u64;
+                    });
+                    return Some(ToUplink::Publish(Publish {
+                        token,
+                        leaf: payload.leaf,
+                        payload: payload.bytes,
+                    }));
+                }
+                Err(error) => self.on_unsendable(now, &what, &error),
+            }
+        }
+        None
+    }
+
+    /// As with a payload that is too large for the broker: less at once, and then not on this connection.
+    fn on_unsendable(&mut self, now: u64, what: &ToSend, error: &WireError) {
+        let fault = describe(error);
+        match error {
+            WireError::Lost { gap } => {
+                error!(?gap, "records of the spool cannot be read back");
+                self.delivery.on_gap(*gap);
+                let lost = gap.seq_last - gap.seq_first + 1;
+                self.status
+                    .send_modify(|status| status.counters.records_unreadable += lost);
+            }
+            WireError::TooLarge { .. } => self.delivery.on_refused(now, what, Refusal::TooLarge),
+            WireError::NoBirth { .. } => {
+                warn!(error = fault, "a dictionary cannot be read back");
+                self.delivery.on_refused(now, what, Refusal::TooLarge);
+                self.status.send_modify(|status| status.counters.births_unreadable += 1);
+            }
+            _ => {
+                error!(error = fault, ?what, "records of the spool are not understood");
+                self.delivery.on_refused(now, what, Refusal::TooLarge);
+                self.status
+                    .send_modify(|status| status.counters.records_unreadable += 1);
+            }
+        }
+    }
+
+    pub(super) fn on_report(&mut self, report: FromUplink) {
+        let now = self.real_now_ms();
+        match report {
+            FromUplink::Connected => {
+                self.on_uplink.clear();
+                self.delivery.on_connected(now);
+                self.set_connected(true);
+            }
+            FromUplink::Disconnected => {
+                self.on_uplink.clear();
+                self.delivery.on_disconnected();
+                self.set_connected(false);
+            }
+            FromUplink::Published { token } => {
+                self.on_uplink.remove(&token);
+            }
+            FromUplink::Refused { token, refusal } => {
+                if let Some(what) = self.on_uplink.remove(&token) {
+                    self.delivery.on_refused(now, &what, refusal);
+                    self.status.send_modify(|status| status.counters.refused += 1);
+                }
+            }
+            FromUplink::Acked(ack) => self.on_ack(now, &ack),
+            FromUplink::Configured(config) => info!(?config, "settings from the centre"),
+        }
+    }
+
+    fn set_connected(&mut self, connected: bool) {
+        self.status.send_modify(|status| status.connected = connected);
+        self.show(&Observation::Connected(connected));
+    }
+
+    fn on_ack(&mut self, now: u64, ack: &Ack) {
+        let outcome = self.delivery.on_ack(now, ack);
+        if let Some(through) = outcome.release {
+            self.spool.release(through);
+        }
+        let now_ms = self.clock.now_ms();
+        self.status.send_modify(|status| {
+            status.acked_ms = now_ms;
+            for problem in &outcome.problems {
+                match problem {
+                    AckProblem::UnknownArchive { .. } => status.counters.acks_unknown += 1,
+                    AckProblem::SpoolRewound { .. } => status.counters.spool_rewound += 1,
+                    AckProblem::Restarted { .. } => status.counters.archive_restarts += 1,
+                }
+            }
+        });
+        for problem in &outcome.problems {
+            warn!(?problem, "an acknowledgement is not as expected");
+        }
+        self.show(&Observation::Acked(ack));
+    }
+}

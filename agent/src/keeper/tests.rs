@@ -1,0 +1,240 @@
+//! Whatever happens to process and disk, each value counts once.
+
+use std::sync::{Arc, Mutex};
+
+use tillwatch_core::sample::{Kind, Series, Values};
+use tillwatch_core::{Limits, RecordKind, Settings};
+use tillwatch_feed::codec::decode_body;
+use tillwatch_feed::message::Body;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::spool::simulated::{Faults, SimulatedDisk};
+
+const START_MS: u64 = 1_790_000_000_000;
+const SOURCE: &str = "tills";
+
+fn settings() -> KeeperSettings {
+    let core = Settings {
+        window_ms: 10_000,
+        summary_ms: 60_000,
+        time_zone: jiff::tz::TimeZone::UTC,
+        agent_version: "test".to_owned(),
+        limits: Limits::default(),
+    };
+    KeeperSettings {
+        core,
+        spool: SpoolSettings::default(),
+        delivery: DeliverySettings::new(Vec::new(), 1),
+        uplink: None,
+        detectors_file: None,
+        wait_at_records: None,
+    }
+}
+
+fn sales() -> Metric {
+    Metric {
+        name: "sales.transactions".to_owned(),
+        unit: "{transaction}".to_owned(),
+        kind: Kind::Sum,
+        help: "Sales.".to_owned(),
+        label_keys: Vec::new(),
+        role: "sales.count".to_owned(),
+        decimals: 0,
+        currency: None,
+    }
+}
+
+/// A store that sells one thing a second, read from a list that never forgets: progress is how far it was read.
+struct Store {
+    disk: Arc<SimulatedDisk>,
+    /// The sums of all blocks that were kept.
+    kept: Arc<Mutex<i64>>,
+    running: Option<Running>,
+}
+
+struct Running {
+    sender: mpsc::Sender<FromSource>,
+    task: JoinHandle<Status>,
+    source: SourceKey,
+    status: watch::Receiver<Status>,
+    /// Seconds that were read.
+    read: u64,
+}
+
+impl Store {
+    fn new(seed: u64) -> Self {
+        let disk = Arc::new(SimulatedDisk::new(seed, Faults::default()));
+        Self {
+            disk,
+            kept: Arc::default(),
+            running: None,
+        }
+    }
+
+    fn start(&mut self) {
+        let clock = Clock::told(START_MS);
+        let mut keeper = Keeper::on_disk(settings(), self.disk.clone(), clock).unwrap();
+        let read = keeper
+            .progress(SOURCE)
+            .map_or(0, |bytes| u64::from_le_bytes(bytes.try_into().unwrap()));
+        let source = keeper.declare(SOURCE, "1", vec![sales()], BTreeMap::new()).unwrap();
+        let kept = Arc::clone(&self.kept);
+        keeper.observe(Box::new(move |seen| {
+            if let Observation::Kept { records, .. } = seen {
+                *kept.lock().unwrap() += records.iter().map(sum_of).sum::<i64>();
+            }
+        }));
+        let (sender, from_sources) = mpsc::channel(4);
+        let status = keeper.status();
+        let task = tokio::spawn(keeper.run(from_sources));
+        self.running = Some(Running {
+            sender,
+            task,
+            source,
+            status,
+            read,
+        });
+    }
+
+    /// Reads the next second's sale.
+    async fn sell(&mut self) {
+        let Some(running) = &mut self.running else { return };
+        running.read += 1;
+        let time_ms = START_MS + running.read * 1000;
+        let series = Series {
+            metric: 0,
+            labels: Vec::new(),
+            values: Values::Integers(vec![1]),
+            times_ms: vec![time_ms],
+        };
+        let batch = Batch {
+            series: vec![series],
+            more: false,
+        };
+        let progress = running.read.to_le_bytes().to_vec();
+        let source = running.source;
+        running.sender.send(FromSource::Tick { now_ms: time_ms }).await.unwrap();
+        running
+            .sender
+            .send(FromSource::Batch {
+                source,
+                batch,
+                progress,
+            })
+            .await
+            .unwrap();
+    }
+
+    /// Takes everything that was sent, or not, and ends without a word.
+    async fn kill(&mut self) {
+        let Running { task, .. } = self.running.take().unwrap();
+        task.abort();
+        assert!(task.await.is_err());
+    }
+
+    async fn stop(&mut self) -> Status {
+        let Running { task, sender, .. } = self.running.take().unwrap();
+        drop(sender);
+        task.await.unwrap()
+    }
+}
+
+fn sum_of(record: &NewRecord) -> i64 {
+    match decode_body(&record.payload).unwrap() {
+        Body::Block(block) => {
+            assert_eq!(record.kind, RecordKind::Block);
+            block
+                .intervals
+                .iter()
+                .flat_map(|interval| &interval.rows)
+                .map(|row| row.summary.sum)
+                .sum()
+        }
+        _ => 0,
+    }
+}
+
+/// Sells until second `end`, then closes the last interval.
+async fn sell_until(store: &mut Store, end: u64) {
+    while store.running.as_ref().unwrap().read < end {
+        store.sell().await;
+    }
+    let sender = store.running.as_ref().unwrap().sender.clone();
+    sender
+        .send(FromSource::Tick {
+            now_ms: START_MS + (end + 600) * 1000,
+        })
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_keeper_that_is_killed_again_and_again_counts_each_value_once() {
+    for seed in 0..20 {
+        println!("seed {seed}");
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut store = Store::new(seed);
+        for _ in 0..10 {
+            store.start();
+            for _ in 0..random.u32(0..200) {
+                store.sell().await;
+            }
+            if random.bool() {
+                store.kill().await
+            } else {
+                drop(store.stop().await)
+            }
+        }
+        store.start();
+        sell_until(&mut store, 1500).await;
+        store.stop().await;
+        assert_eq!(*store.kept.lock().unwrap(), 1500);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_fails_makes_the_sources_wait_and_loses_nothing() {
+    let mut reopened = 0;
+    for seed in 0..20 {
+        println!("seed {seed}");
+        let mut store = Store::new(seed);
+        store.start();
+        store.disk.set_faults(Faults {
+            full: 100,
+            sync_fails: 100,
+            power_cut: 0,
+        });
+        sell_until(&mut store, 1500).await;
+        // The paused time goes on by itself to the next attempt to write.
+        let mut status = store.running.as_ref().unwrap().status.clone();
+        let all_kept = status
+            .wait_for(|status| status.kept_ms >= START_MS + 2_100_000)
+            .await
+            .unwrap()
+            .clone();
+        store.disk.set_faults(Faults::default());
+        reopened += all_kept.counters.spool_reopened;
+        store.stop().await;
+        assert_eq!(*store.kept.lock().unwrap(), 1500);
+    }
+    assert!(reopened > 20, "the disk failed only {reopened} times");
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_used_is_said_and_the_store_is_seen_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("not a folder");
+    std::fs::write(&file, b"").unwrap();
+    let keeper = Keeper::open(settings(), &file, Clock::told(START_MS)).unwrap();
+    let fault = keeper.status().borrow().storage_fault.clone().unwrap();
+    assert!(fault.contains("not a folder"), "{fault}");
+    let (sender, from_sources) = mpsc::channel(1);
+    drop(sender);
+    assert_eq!(
+        keeper.run(from_sources).await.storage_fault,
+        Some(fault),
+        "for as long as it runs"
+    );
+}
