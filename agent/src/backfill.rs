@@ -27,6 +27,10 @@ use crate::run::{FROM_SOURCES_MAX, declare, deliver, keeper_settings, runtime, s
 const STEP_MS: u64 = 30 * 60_000;
 /// Batches may reach so far beyond the time that was told: all of history.
 const AHEAD_MAX_MS: u64 = 100 * 365 * 86_400_000;
+/// One batch may span a day of windows; all are judged.
+const WINDOWS_OPEN_MAX: usize = 8_640;
+/// Nights and closed days are judged too; longer pauses are not.
+const JUDGED_LATE_MAX: u64 = 30_000;
 /// Records that wait for central before reading goes on.
 const WAITING_RECORDS_MAX: u64 = 20_000;
 /// Failed calls in a row after which a plugin's past is left alone.
@@ -43,6 +47,9 @@ pub fn run(config: &Config, until_ms: u64, is_delivering: bool) -> Result<()> {
 async fn backfill(config: &Config, until_ms: u64, is_delivering: bool) -> Result<()> {
     let mut settings = keeper_settings(config)?;
     settings.core.limits.ahead_max_ms = AHEAD_MAX_MS;
+    settings.core.limits.windows_open_max = WINDOWS_OPEN_MAX;
+    settings.core.limits.open_intervals_max = WINDOWS_OPEN_MAX;
+    settings.core.limits.judged_late_max = JUDGED_LATE_MAX;
     // What is read is older than what waits, so age says nothing here.
     settings.spool.age_max_ms = u64::MAX;
     settings.wait_at_records = is_delivering.then_some(WAITING_RECORDS_MAX);

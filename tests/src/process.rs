@@ -59,6 +59,18 @@ impl Process {
         bail!("{} did not stop within {patience:?}; see {}", self.name, self.log.display())
     }
 
+    /// Waits until it ends by itself.
+    ///
+    /// # Errors
+    /// When it does not end with 0; with the end of its log.
+    pub fn wait(&mut self) -> Result<()> {
+        let status = self.child.wait().with_context(|| format!("waiting for {}", self.name))?;
+        if !status.success() {
+            bail!("{} ended with {status}:\n{}", self.name, self.log_end());
+        }
+        Ok(())
+    }
+
     /// Fails with the end of its log when it has ended.
     ///
     /// # Errors

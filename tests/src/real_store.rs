@@ -58,16 +58,36 @@ impl RealStore {
         Ok(())
     }
 
-    /// Writes what happens in the minute that begins at `start_ms`.
+    /// Writes what happens from `from_ms` until `until_ms`, both within one minute.
     ///
     /// # Errors
     /// When a file cannot be written.
-    pub fn write_minute(&mut self, chain: &Chain, start_ms: u64) -> Result<()> {
+    pub fn write_slice(&mut self, chain: &Chain, from_ms: u64, until_ms: u64) -> Result<()> {
+        let start_ms = from_ms - from_ms % MINUTE_MS;
         let minute = chain.minute(&self.store, start_ms);
-        self.log(&minute.requests.iter().collect::<Vec<_>>())?;
-        self.drop_document(&minute.sales.iter().collect::<Vec<_>>(), start_ms + MINUTE_MS)?;
+        let is_now = |time_ms: u64| (from_ms..until_ms).contains(&time_ms);
+        self.log(&minute.requests.iter().filter(|request| is_now(request.time_ms)).collect::<Vec<_>>())?;
+        self.drop_document(&minute.sales.iter().filter(|sale| is_now(sale.time_ms)).collect::<Vec<_>>(), until_ms)?;
         let age_ms = minute.queue_oldest_age_s * 1000;
-        self.set_queue(usize::try_from(minute.queue_depth)?, start_ms.saturating_sub(age_ms), start_ms)
+        self.set_queue(usize::try_from(minute.queue_depth)?, until_ms.saturating_sub(age_ms), until_ms)
+    }
+
+    /// The store's id.
+    pub fn id(&self) -> &str {
+        &self.store.id
+    }
+
+    /// The same store, its files copied to `folder`.
+    #[must_use]
+    pub fn moved_to(&self, folder: &Path) -> Self {
+        let moved = |path: &PathBuf| folder.join("mainframe").join(path.file_name().unwrap_or_default());
+        Self {
+            folder: folder.to_path_buf(),
+            store: self.store.clone(),
+            transactions: self.transactions,
+            waiting: self.waiting.iter().map(moved).collect(),
+            messages: self.messages,
+        }
     }
 
     /// What logrotate does: access.log becomes access.log.1, and so on.

@@ -24,8 +24,8 @@ use crate::tally::Reason;
 use crate::value::{Value, scale_of, to_real, value_at};
 use crate::window::Windows;
 
-/// After a pause of more windows than this they are added up without being judged.
-pub const JUDGED_LATE_MAX: u64 = 30;
+/// A pause that was not judged counts as so many windows of which nothing is known.
+const PAUSE_WINDOWS: u64 = 30;
 
 /// A clock that was so far ahead of now is taken for wrong.
 pub const CLOCK_BACK_MS: u64 = 600_000;
@@ -155,6 +155,13 @@ impl Core {
         self.counters.samples += accepted.samples;
         self.counters.refused.add_all(&accepted.refused);
         accepted
+    }
+
+    /// For a replay: every source that has said anything was read up to `now_ms`, so what was not seen was not there.
+    pub fn on_read(&mut self, now_ms: u64) {
+        for source in self.registry.sources.iter_mut().filter(|source| source.progress.is_some()) {
+            source.read_through_ms = source.read_through_ms.max(now_ms);
+        }
     }
 
     /// Closes windows and intervals whose time has come.
@@ -354,7 +361,7 @@ impl Core {
         };
         let window_ms = u64::from(self.settings.window_ms);
         let closed_ms = now_ms.saturating_sub(self.close_delay_ms());
-        if closed_ms.saturating_sub(start_ms) / window_ms > JUDGED_LATE_MAX {
+        if closed_ms.saturating_sub(start_ms) / window_ms > self.settings.limits.judged_late_max {
             start_ms = closed_ms - closed_ms % window_ms;
             self.add_up_before(start_ms);
             self.miss_windows();
@@ -368,7 +375,8 @@ impl Core {
 
     /// Adds windows to their intervals without judging them.
     fn add_up_before(&mut self, before_ms: u64) {
-        while let Some((start_ms, cells)) = self.windows.take_oldest(before_ms) {
+        let open_max = self.settings.limits.windows_open_max;
+        while let Some((start_ms, cells)) = self.windows.take_oldest(before_ms, open_max) {
             self.counters.windows_not_judged += 1;
             for (id, summary) in cells {
                 self.merge(start_ms, id, &summary);
@@ -378,7 +386,7 @@ impl Core {
 
     /// Nobody looked for a while: what the series did then is not known.
     fn miss_windows(&mut self) {
-        for _ in 0..JUDGED_LATE_MAX {
+        for _ in 0..PAUSE_WINDOWS {
             for judged in self.judged.values_mut() {
                 judged.detector.skip(&mut judged.alarm);
             }
@@ -442,7 +450,7 @@ impl Core {
 
     /// Keeps the memory bounded whatever a source reports.
     fn bound_open(&mut self) {
-        if self.windows.open.len() > crate::window::WINDOWS_OPEN_MAX {
+        if self.windows.open.len() > self.settings.limits.windows_open_max {
             self.add_up_before(0);
         }
         if self.intervals.open.len() > self.settings.limits.open_intervals_max {

@@ -30,6 +30,9 @@ pub const DENIED_PAUSE_MS: u64 = 60_000;
 /// The wait for an acknowledgement is doubled at most so often while none comes.
 pub const TIMEOUT_DOUBLINGS_MAX: u32 = 4;
 
+/// Records sent beyond the acknowledgement: fifty messages of sixty joined blocks.
+pub const IN_FLIGHT_MAX: u64 = 3_000;
+
 /// What the operator decides of delivery.
 #[derive(Clone, Debug)]
 pub struct DeliverySettings {
@@ -52,7 +55,7 @@ impl DeliverySettings {
     pub fn new(archives: Vec<ArchiveId>, seed: u64) -> DeliverySettings {
         DeliverySettings {
             archives,
-            in_flight_max: 50,
+            in_flight_max: IN_FLIGHT_MAX,
             ack_timeout_ms: 60_000,
             join_max: 60,
             rewind_jitter_ms: 60_000,

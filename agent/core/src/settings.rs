@@ -13,6 +13,10 @@ pub struct Limits {
     pub series_max: usize,
     /// Intervals of event time that are open at once; the oldest are flushed early.
     pub open_intervals_max: usize,
+    /// Windows of event time that wait for being judged at once; beyond it the oldest are added up without being judged.
+    pub windows_open_max: usize,
+    /// After a pause of more windows than this they are added up without being judged.
+    pub judged_late_max: u64,
     /// Values older than this are dropped.
     pub lateness_max_ms: u64,
     /// Values further in the future than this are dropped.
@@ -29,6 +33,8 @@ impl Default for Limits {
             metrics_max: 512,
             series_max: 1_000,
             open_intervals_max: 240,
+            windows_open_max: 64,
+            judged_late_max: 30,
             lateness_max_ms: 90 * 24 * 3_600_000,
             ahead_max_ms: 5 * 60_000,
             close_delay_ms: 0,

@@ -6,9 +6,6 @@ use std::collections::BTreeMap;
 
 use tillwatch_feed::summary::Summary;
 
-/// Windows open at once; a clock that jumps must not fill the memory.
-pub(crate) const WINDOWS_OPEN_MAX: usize = 64;
-
 /// What the series did in one window.
 pub(crate) type Cells = BTreeMap<u32, Summary>;
 
@@ -29,10 +26,10 @@ impl Windows {
         self.open.remove(&start_ms).unwrap_or_default()
     }
 
-    /// The oldest window when it starts before `before_ms`, or when there are too many.
-    pub(crate) fn take_oldest(&mut self, before_ms: u64) -> Option<(u64, Cells)> {
+    /// The oldest window when it starts before `before_ms`, or when more than `open_max` are open.
+    pub(crate) fn take_oldest(&mut self, before_ms: u64, open_max: usize) -> Option<(u64, Cells)> {
         let start_ms = *self.open.first_key_value()?.0;
-        if start_ms < before_ms || self.open.len() > WINDOWS_OPEN_MAX {
+        if start_ms < before_ms || self.open.len() > open_max {
             self.open.pop_first()
         } else {
             None
