@@ -54,6 +54,8 @@ pub struct Answer {
     pub state: PriceState,
     /// Present exactly when the state is costed.
     pub cost: Option<Cost>,
+    /// Present with `cost`.
+    pub lost_transactions: Option<i64>,
     pub estimate: Option<Estimate>,
     pub unaffected_sites_used: u32,
     pub dark_sites: u32,
@@ -266,6 +268,7 @@ fn answer(question: &Question<'_>, sums: &Sums, estimate: Estimate, without_unaf
             .push("no unaffected stores: expected sales come from the past alone".to_owned());
     }
     answer.cost = distinct.then(|| money(&estimate, question.currency));
+    answer.lost_transactions = distinct.then(|| minor(estimate.lost));
     answer.estimate = Some(estimate);
     answer
 }
@@ -309,6 +312,7 @@ impl Answer {
         Answer {
             state,
             cost: None,
+            lost_transactions: None,
             estimate: None,
             unaffected_sites_used,
             dark_sites: sums.dark_sites,

@@ -22,6 +22,8 @@ const NEAR_KEPT: u64 = 64;
 pub const MINUTES_KEPT: u64 = 48 * 60;
 /// Weeks of the past that an expectation looks at.
 pub const WEEKS_USED: u64 = 5;
+/// On both sides.
+const VALUES_MAX: usize = 10;
 /// Fewer same weekdays than this say nothing.
 pub const WEEKS_MIN: usize = 2;
 /// Minutes of a quarter that must have been reported for it to count as history.
@@ -199,13 +201,17 @@ impl SiteSales {
         if middle <= 0.0 {
             return Some(0.0);
         }
-        let neighbor = |at| self.same_weekdays(at, before).filter(|value| *value > 0.0).unwrap_or(middle);
+        let neighbor = |at| {
+            self.same_weekdays(at, before)
+                .filter(|value| *value > 0.0)
+                .unwrap_or(middle)
+        };
         Some((neighbor(at - 1) + 2.0 * middle + neighbor(at + 1)) / 4.0)
     }
 
     /// Trimmed mean of this slot in other weeks.
     fn same_weekdays(&self, at: u64, before: u64) -> Option<f64> {
-        let mut values = [0.0; 2 * WEEKS_USED as usize];
+        let mut values = [0.0; VALUES_MAX];
         let mut found = 0;
         let weeks =
             (1..=WEEKS_USED).flat_map(|week| [at.checked_sub(week * WEEK_QUARTERS), Some(at + week * WEEK_QUARTERS)]);
@@ -268,12 +274,10 @@ impl SiteSales {
 
     /// Milliseconds of the local calendar; the hour that is there twice in autumn adds to the same slots.
     pub fn local_ms(&self, utc_ms: u64) -> u64 {
-        let Ok(timestamp) = i64::try_from(utc_ms)
-            .map_err(|_| ())
-            .and_then(|ms| Timestamp::from_millisecond(ms).map_err(|_| ()))
-        else {
-            return utc_ms;
-        };
+        let timestamp = i64::try_from(utc_ms)
+            .ok()
+            .and_then(|ms| Timestamp::from_millisecond(ms).ok());
+        let Some(timestamp) = timestamp else { return utc_ms };
         utc_ms.saturating_add_signed(i64::from(self.zone.to_offset(timestamp).seconds()) * 1_000)
     }
 }
@@ -319,7 +323,12 @@ pub fn minute_baselines(sales: &SiteSales, quarter_ms: u64, before_ms: u64) -> [
     let Some(here) = sales.baseline(quarter_ms, before_ms) else {
         return [None; 15];
     };
-    let neighbor = |at_ms| sales.baseline(at_ms, before_ms).filter(|value| *value > 0.0 && here > 0.0).unwrap_or(here);
+    let neighbor = |at_ms| {
+        sales
+            .baseline(at_ms, before_ms)
+            .filter(|value| *value > 0.0 && here > 0.0)
+            .unwrap_or(here)
+    };
     let (left, right) = (neighbor(quarter_ms - QUARTER_MS), neighbor(quarter_ms + QUARTER_MS));
     std::array::from_fn(|minute| {
         #[expect(clippy::cast_precision_loss, reason = "0 to 14")]

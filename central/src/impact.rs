@@ -279,9 +279,16 @@ impl Impact {
 
     /// A site is dark when it is silent while a fifth of the others report; less, and central itself is cut off.
     fn look_for_silence(&mut self) {
-        let mut heard: Vec<u64> = self.sales.iter().map(SiteSales::heard_ms).filter(|heard| *heard != 0).collect();
+        let mut heard: Vec<u64> = self
+            .sales
+            .iter()
+            .map(SiteSales::heard_ms)
+            .filter(|heard| *heard != 0)
+            .collect();
         heard.sort_unstable();
-        let Some(fresh_ms) = heard.get(heard.len() * 4 / 5).copied() else { return };
+        let Some(fresh_ms) = heard.get(heard.len() * 4 / 5).copied() else {
+            return;
+        };
         if fresh_ms + self.settings.silent_after_ms / 2 < self.now_ms {
             return;
         }

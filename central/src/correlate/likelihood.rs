@@ -210,3 +210,136 @@ fn median(values: &mut [u64]) -> Option<u64> {
     values.sort_unstable();
     values.get(values.len() / 2).copied()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::correlate::anomaly::Alarm;
+    use crate::correlate::group;
+    use crate::model::Model;
+
+    const NOW: u64 = 100_000 * 60_000;
+    const LATENCY: Service = 0;
+    const LINK: Service = 1;
+
+    /// Ten sites in each of two regions; the web needs a link that there is one of per region.
+    fn topology() -> Topology {
+        let mut text = "region = [{ id = \"north\" }, { id = \"south\" }]\n".to_owned();
+        for number in 0..20 {
+            let region = if number < 10 { "north" } else { "south" };
+            text += &format!("[[site]]\nid = \"s{number}\"\nregion = \"{region}\"\n");
+        }
+        text += "[[service]]\nid = \"web\"\ndepends_on = [\"link\"]\n[[service]]\nid = \"link\"\nscope = \"region\"\n";
+        Topology::new(Model::parse("model.toml", &text).unwrap())
+    }
+
+    /// All sites report the web; `slow` ones are slow for five minutes, and `links` have a bad link.
+    fn anomalies(topology: &Topology, slow: std::ops::Range<Site>, links: std::ops::Range<Site>) -> Anomalies {
+        let mut anomalies = Anomalies::new(topology, 600_000);
+        let alarm = Alarm {
+            effect: 8.0,
+            log10_p: -6.0,
+        };
+        for site in 0..20 {
+            for minute in (1..=5).rev() {
+                let start_ms = NOW - minute * 60_000;
+                anomalies.observe(
+                    site,
+                    LATENCY,
+                    start_ms,
+                    start_ms + 60_000,
+                    slow.contains(&site).then_some(alarm),
+                );
+                if links.contains(&site) {
+                    anomalies.observe(site, LINK, start_ms, start_ms + 60_000, Some(alarm));
+                }
+            }
+        }
+        anomalies
+    }
+
+    fn causes(slow: std::ops::Range<Site>, links: std::ops::Range<Site>) -> Vec<Candidate> {
+        let topology = topology();
+        let anomalies = anomalies(&topology, slow, links);
+        group(&topology, &anomalies, NOW, |_| 0.0)
+            .into_iter()
+            .map(|group| group.cause)
+            .collect()
+    }
+
+    #[test]
+    fn a_bad_link_explains_the_slow_web_of_its_region() {
+        assert_eq!(
+            causes(0..10, 0..10),
+            [Candidate {
+                service: LINK,
+                extent: Extent::Region(0)
+            }]
+        );
+    }
+
+    #[test]
+    fn dependants_that_are_fine_speak_against_a_wider_cause() {
+        let topology = topology();
+        let anomalies = anomalies(&topology, 0..10, 0..0);
+        let explained = BTreeSet::new();
+        let context = Context {
+            topology: &topology,
+            anomalies: &anomalies,
+            now_ms: NOW,
+            explained: &explained,
+            sales_term: &|_| 0.0,
+        };
+        let of = |extent| {
+            score(
+                &context,
+                Candidate {
+                    service: LATENCY,
+                    extent,
+                },
+            )
+            .map(|scored| scored.log_likelihood)
+        };
+        assert!(of(Extent::Region(0)) > of(Extent::Chain));
+        assert_eq!(of(Extent::Region(1)), None);
+    }
+
+    #[test]
+    fn a_cause_that_cannot_be_seen_is_second_to_one_that_can() {
+        assert_eq!(
+            causes(0..10, 0..0),
+            [Candidate {
+                service: LATENCY,
+                extent: Extent::Region(0)
+            }]
+        );
+    }
+
+    #[test]
+    fn all_regions_together_are_one_cause_of_the_chain() {
+        assert_eq!(
+            causes(0..20, 0..20),
+            [Candidate {
+                service: LINK,
+                extent: Extent::Chain
+            }]
+        );
+    }
+
+    #[test]
+    fn one_short_alarm_of_one_site_is_no_group() {
+        let topology = topology();
+        let mut anomalies = anomalies(&topology, 0..0, 0..0);
+        anomalies.observe(
+            4,
+            LATENCY,
+            NOW - 60_000,
+            NOW,
+            Some(Alarm {
+                effect: 8.0,
+                log10_p: -6.0,
+            }),
+        );
+        assert_eq!(group(&topology, &anomalies, NOW, |_| 0.0), []);
+    }
+}

@@ -242,7 +242,9 @@ fn today(question: &Question<'_>, windows: &Windows, errors: &Errors) -> f64 {
         // The same times of day in the past: an error is larger where less is sold.
         for start in (0..TODAY_WINDOWS).map(|back| windows.quarter.saturating_sub(back * windows.quarters)) {
             error(start, &mut now);
-            (1..=DAYS_TABLED).step_by(2).for_each(|day| error(start.saturating_sub(day * 96), &mut past));
+            (1..=DAYS_TABLED)
+                .step_by(2)
+                .for_each(|day| error(start.saturating_sub(day * 96), &mut past));
         }
     }
     if now.len() < 8 || past.len() < PLACEBOS_MIN {

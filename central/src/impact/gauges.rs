@@ -9,7 +9,7 @@ const MINUTE_MS: u64 = 60_000;
 /// How long minutes are kept.
 const KEPT: usize = 360;
 /// Most metrics per site that are kept.
-pub const METRICS_MAX: usize = 24;
+pub(super) const METRICS_MAX: usize = 24;
 /// Most pictures per incident.
 const CHARTS_MAX: usize = 8;
 
@@ -30,14 +30,14 @@ struct Ring {
 }
 
 #[derive(Debug)]
-pub struct Gauges {
+pub(super) struct Gauges {
     sites: Vec<Vec<(Line, Ring)>>,
     /// Metrics that found no room at a site.
-    pub refused: u64,
+    pub(super) refused: u64,
 }
 
 impl Gauges {
-    pub fn new(sites: usize) -> Gauges {
+    pub(super) fn new(sites: usize) -> Gauges {
         Gauges {
             sites: (0..sites).map(|_| Vec::new()).collect(),
             refused: 0,
@@ -45,7 +45,7 @@ impl Gauges {
     }
 
     /// Keeps the interval when it is a latency or a queue; of several series of a minute the worst stays.
-    pub fn add(&mut self, site: Site, service: Service, observation: &Observation) {
+    pub(super) fn add(&mut self, site: Site, service: Service, observation: &Observation) {
         let series = &observation.series;
         if !matches!(series.role.as_str(), "latency" | "queue") {
             return;
@@ -79,7 +79,7 @@ impl Gauges {
     }
 
     /// Lines of these services over these sites, as means of steps.
-    pub fn charts(
+    pub(super) fn charts(
         &self,
         topology: &Topology,
         services: &[Service],

@@ -6,17 +6,17 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Most series that are remembered; then all are looked up anew.
-pub const SERIES_REMEMBERED_MAX: usize = 500_000;
+pub(super) const SERIES_REMEMBERED_MAX: usize = 500_000;
 
 /// Which deviations are bad.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bad {
+pub(super) enum Bad {
     Up,
     Either,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
+pub(super) enum Purpose {
     Transactions,
     Amount,
     /// Health of a service.
@@ -30,12 +30,12 @@ pub enum Purpose {
 
 /// Remembers by the address of the shared description, which it keeps alive.
 #[derive(Debug, Default)]
-pub struct Purposes {
+pub(super) struct Purposes {
     known: HashMap<usize, (Arc<SeriesInfo>, Purpose)>,
 }
 
 impl Purposes {
-    pub fn of(&mut self, topology: &mut Topology, series: &Arc<SeriesInfo>) -> Purpose {
+    pub(super) fn of(&mut self, topology: &mut Topology, series: &Arc<SeriesInfo>) -> Purpose {
         let address = Arc::as_ptr(series) as usize;
         if let Some((_, purpose)) = self.known.get(&address) {
             return *purpose;
@@ -50,7 +50,7 @@ impl Purposes {
 }
 
 /// The same for a finding, which describes its series itself.
-pub fn purpose(topology: &mut Topology, metric: &str, role: &str, labels: &[(String, String)]) -> Purpose {
+pub(super) fn purpose(topology: &mut Topology, metric: &str, role: &str, labels: &[(String, String)]) -> Purpose {
     sales_purpose(role).unwrap_or_else(|| {
         let bad = if matches!(role, "latency" | "queue") {
             Bad::Up
@@ -64,7 +64,7 @@ pub fn purpose(topology: &mut Topology, metric: &str, role: &str, labels: &[(Str
 }
 
 /// `None` when the role is none of sales.
-pub fn sales_purpose(role: &str) -> Option<Purpose> {
+pub(super) fn sales_purpose(role: &str) -> Option<Purpose> {
     match role {
         "sales.count" => Some(Purpose::Transactions),
         "sales.amount" => Some(Purpose::Amount),
@@ -73,7 +73,7 @@ pub fn sales_purpose(role: &str) -> Option<Purpose> {
 }
 
 impl Bad {
-    pub fn is(self, effect: f32) -> bool {
+    pub(super) fn is(self, effect: f32) -> bool {
         self == Bad::Either || effect >= 0.0
     }
 }

@@ -1,6 +1,7 @@
 //! Tells an incident in the words of the model, and takes one back that was told before a restart.
 
 use crate::correlate::evidence;
+use crate::cost::Answer;
 use crate::incident::book::{Book, Tracked};
 use crate::incident::{Alternative, Incident, PriceState, Reach, Status};
 use crate::topology::{Candidate, Extent, Service, Topology};
@@ -13,10 +14,7 @@ pub(super) fn incident(topology: &Topology, tracked: &Tracked, rank: u32, now_ms
     let chosen = chosen(topology, tracked);
     let answer = tracked.answer.as_ref();
     let cost = answer.and_then(|answer| answer.cost.clone());
-    let lost = answer
-        .and_then(|answer| answer.estimate)
-        .filter(|_| cost.is_some())
-        .map(|estimate| whole(estimate.lost));
+    let lost = answer.and_then(|answer| answer.lost_transactions);
     let mut notes = answer.map_or_else(Vec::new, |answer| answer.notes.clone());
     notes.truncate(NOTES_MAX);
     let words = |(candidate, scored): &(Candidate, _)| evidence::in_words(topology, *candidate, scored);
@@ -109,11 +107,6 @@ fn sites(topology: &Topology, tracked: &Tracked) -> Vec<String> {
     sites
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "saturates; a count of transactions")]
-fn whole(value: f64) -> i64 {
-    value.round() as i64
-}
-
 /// An incident of the past goes on under its id when its sites and its cause are still in the model.
 pub(super) fn resume(topology: &Topology, book: &mut Book, incident: &Incident) {
     let model = topology.model();
@@ -137,4 +130,15 @@ pub(super) fn resume(topology: &Topology, book: &mut Book, incident: &Incident) 
     tracked.sites.sort_unstable();
     tracked.until_ms = incident.end_ms.unwrap_or(incident.updated_ms);
     tracked.closed_ms = incident.end_ms;
+    // Its price holds until it goes on or late data comes.
+    tracked.stale = false;
+    tracked.answer = Some(Answer {
+        state: incident.price_state,
+        cost: incident.cost.clone(),
+        lost_transactions: incident.lost_transactions,
+        estimate: None,
+        unaffected_sites_used: incident.unaffected_sites_used,
+        dark_sites: incident.dark_sites,
+        notes: incident.notes.clone(),
+    });
 }

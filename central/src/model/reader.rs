@@ -141,9 +141,7 @@ impl<'a> Entry<'a> {
 
     /// The entry's own id, new in `ids`, where it gets the next index.
     pub(super) fn id(&self, reader: &mut Reader<'_>, kind: &str, ids: &mut HashMap<String, usize>) -> Option<String> {
-        let Some(id) = self.required(reader, "id") else {
-            return None;
-        };
+        let id = self.required(reader, "id")?;
         if id.is_empty() || id.len() > 64 {
             self.fault(reader, "id", format!("the id of a {kind} has 1 to 64 bytes"), None);
             return None;

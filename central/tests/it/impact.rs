@@ -460,6 +460,22 @@ fn incidents_keep_their_ids_over_a_restart() {
 }
 
 #[test]
+fn a_closed_incident_keeps_its_price_over_a_restart_that_replays_nothing_of_it() {
+    let mut chain = Chain::new(7, vec![story()]);
+    chain.run(today(10, 30), today(12, 40), |_, _| {});
+    let before = chain.impact.incidents();
+    assert_eq!(before[0].status, Status::Closed);
+    let mut chain = Chain::new(7, vec![story()]);
+    chain.impact.resume(&before);
+    chain.run(today(12, 40), today(12, 45), |_, _| {});
+    let after = chain.impact.incidents();
+    assert_eq!(
+        (&after[0].id, &after[0].cost, after[0].lost_transactions),
+        (&before[0].id, &before[0].cost, before[0].lost_transactions)
+    );
+}
+
+#[test]
 fn what_comes_from_elsewhere_or_from_the_future_is_counted_and_left_out() {
     let mut chain = Chain::new(1, Vec::new());
     chain.run(today(10, 30), today(10, 33), |_, _| {});
