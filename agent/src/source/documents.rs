@@ -58,7 +58,7 @@ pub struct Documents {
     settings: DocumentsSettings,
     memory: Memory,
     /// Read since the last commit.
-    taken: Vec<Mark>,
+    taken: BTreeSet<Mark>,
     waiting: VecDeque<Candidate>,
     is_listed: bool,
     /// When a file whose time lies in the future was first seen as it is now.
@@ -77,7 +77,7 @@ impl Documents {
         Ok(Self {
             settings,
             memory,
-            taken: Vec::new(),
+            taken: BTreeSet::new(),
             waiting: VecDeque::new(),
             is_listed: false,
             unsettled: HashMap::new(),
@@ -118,7 +118,10 @@ impl Documents {
 
     /// What was read counts as used.
     pub fn commit(&mut self) {
-        self.memory.remember(self.taken.drain(..), self.settings.remembered_max);
+        self.memory.remember(
+            std::mem::take(&mut self.taken).into_iter(),
+            self.settings.remembered_max,
+        );
         self.is_listed = false;
     }
 
@@ -147,7 +150,7 @@ impl Documents {
                 continue;
             };
             present.insert(candidate.mark);
-            if !self.memory.has(candidate.mark) {
+            if !self.memory.has(candidate.mark) && !self.taken.contains(&candidate.mark) {
                 fresh.push(candidate);
             }
         }
@@ -195,7 +198,7 @@ impl Documents {
         }
         if metadata.len() > self.settings.document_bytes_max {
             self.refused += 1;
-            self.taken.push(candidate.mark);
+            self.taken.insert(candidate.mark);
             return Ok(None);
         }
         let mut bytes = Vec::new();
@@ -203,7 +206,7 @@ impl Documents {
         if bytes.len() as u64 != metadata.len() {
             return Ok(None);
         }
-        self.taken.push(candidate.mark);
+        self.taken.insert(candidate.mark);
         Ok(Some(Document {
             name: candidate.name.clone(),
             modified_ms: candidate.mark.modified_ms,
@@ -346,6 +349,21 @@ mod tests {
         drop.write("late.xml", "4", 15);
         again.commit();
         assert_eq!(read_all(&mut again), ["late.xml"]);
+    }
+
+    /// A listing in the middle of a transaction once gave the files of that transaction again.
+    #[test]
+    fn files_that_waited_across_a_commit_come_once() {
+        let drop = Drop::new();
+        for name in ["a.xml", "b.xml", "c.xml"] {
+            drop.write(name, "x", 10);
+        }
+        let mut documents = drop.open(None);
+        assert_eq!(documents.read().unwrap().unwrap().name, "a.xml");
+        documents.commit();
+        assert_eq!(read_all(&mut documents), ["b.xml", "c.xml"]);
+        documents.commit();
+        assert!(read_all(&mut documents).is_empty());
     }
 
     #[test]
