@@ -107,6 +107,9 @@ fn memory() -> ! {
 }
 
 fn recursion(depth: u64) -> u64 {
+    if depth == u64::MAX {
+        return depth;
+    }
     let frame = black_box([depth; 64]);
     frame[7] + recursion(black_box(depth + 1))
 }
