@@ -4,6 +4,8 @@
 //! lognormal baskets. A fault thins the same customers, so that what was lost is known to the cent.
 //! Detectors are simulated: they notice two minutes late, and now and then cry for nothing.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a helper of a test fails the test")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tillwatch_central::decode::{Observation, SeriesInfo};
@@ -16,14 +18,14 @@ use tillwatch_feed::score::{Score, ScoreState};
 use tillwatch_feed::summary::Summary;
 use tillwatch_feed::topic::SiteId;
 
-pub const MINUTE_MS: u64 = 60_000;
-pub const QUARTER_MS: u64 = 15 * MINUTE_MS;
+pub(crate) const MINUTE_MS: u64 = 60_000;
+pub(crate) const QUARTER_MS: u64 = 15 * MINUTE_MS;
 const WEEK_MS: u64 = 672 * QUARTER_MS;
 /// Monday, 19 January 2026, 00:00 UTC.
 const HISTORY_START_MS: u64 = 1_768_780_800_000;
 /// The Monday after five weeks.
 const TODAY_MS: u64 = HISTORY_START_MS + 5 * WEEK_MS;
-pub const REGIONS: [(&str, usize); 6] = [
+pub(crate) const REGIONS: [(&str, usize); 6] = [
     ("north", 30),
     ("south", 6),
     ("east", 6),
@@ -33,16 +35,16 @@ pub const REGIONS: [(&str, usize); 6] = [
 ];
 
 /// Hour and minute of the last Monday.
-pub fn today(hour: u64, minute: u64) -> u64 {
+pub(crate) fn today(hour: u64, minute: u64) -> u64 {
     TODAY_MS + (hour * 60 + minute) * MINUTE_MS
 }
 
 /// SplitMix64.
 #[derive(Clone)]
-pub struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    pub fn new(seed: u64, stream: u64) -> Random {
+    pub(crate) fn new(seed: u64, stream: u64) -> Random {
         let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ stream.wrapping_mul(0xd1b5_4a32_d192_ed03));
         random.next();
         random
@@ -57,15 +59,15 @@ impl Random {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "53 bits fit")]
-    pub fn unit(&mut self) -> f64 {
+    pub(crate) fn unit(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    pub fn normal(&mut self) -> f64 {
+    pub(crate) fn normal(&mut self) -> f64 {
         (-2.0 * (1.0 - self.unit()).ln()).sqrt() * (std::f64::consts::TAU * self.unit()).cos()
     }
 
-    pub fn below(&mut self, limit: usize) -> usize {
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
         usize::try_from(self.next() % limit as u64).unwrap()
     }
 
@@ -82,20 +84,20 @@ impl Random {
 
 /// Something that happens to stores.
 #[derive(Clone, Debug)]
-pub struct Event {
-    pub stores: Vec<usize>,
-    pub from_ms: u64,
-    pub to_ms: u64,
+pub(crate) struct Event {
+    pub(crate) stores: Vec<usize>,
+    pub(crate) from_ms: u64,
+    pub(crate) to_ms: u64,
     /// Services that are slow.
-    pub slow: Vec<&'static str>,
+    pub(crate) slow: Vec<&'static str>,
     /// Share of customers who leave.
-    pub loss: f64,
+    pub(crate) loss: f64,
     /// Nothing reaches central until the end.
-    pub dark: bool,
+    pub(crate) dark: bool,
 }
 
 impl Event {
-    pub fn new(stores: Vec<usize>, from_ms: u64, minutes: u64) -> Event {
+    pub(crate) fn new(stores: Vec<usize>, from_ms: u64, minutes: u64) -> Event {
         Event {
             stores,
             from_ms,
@@ -117,29 +119,29 @@ struct Store {
     basket_minor: f64,
 }
 
-pub struct Chain {
+pub(crate) struct Chain {
     seed: u64,
     stores: Vec<Store>,
     series: BTreeMap<&'static str, Arc<SeriesInfo>>,
-    pub impact: Impact,
-    pub events: Vec<Event>,
+    pub(crate) impact: Impact,
+    pub(crate) events: Vec<Event>,
     /// Per event: transactions and money that it cost.
-    pub lost: Vec<(i64, i64)>,
+    pub(crate) lost: Vec<(i64, i64)>,
     held: Vec<Observation>,
-    pub findings_too: bool,
+    pub(crate) findings_too: bool,
 }
 
-pub const SERVICES: [&str; 4] = ["checkout", "loyalty", "mainframe-link", "printer"];
+pub(crate) const SERVICES: [&str; 4] = ["checkout", "loyalty", "mainframe-link", "printer"];
 
 impl Chain {
-    pub fn new(seed: u64, events: Vec<Event>) -> Chain {
+    pub(crate) fn new(seed: u64, events: Vec<Event>) -> Chain {
         let mut chain = Chain::without_history(seed, events);
         chain.tell_history();
         chain
     }
 
     /// The model knows regions and sites, but no services.
-    pub fn with_places_only(seed: u64, events: Vec<Event>) -> Chain {
+    pub(crate) fn with_places_only(seed: u64, events: Vec<Event>) -> Chain {
         let mut chain = Chain::without_history(seed, events);
         chain.impact = Impact::new(
             Model::parse("model.toml", &places()).unwrap(),
@@ -150,7 +152,7 @@ impl Chain {
     }
 
     /// Opened today.
-    pub fn without_history(seed: u64, events: Vec<Event>) -> Chain {
+    pub(crate) fn without_history(seed: u64, events: Vec<Event>) -> Chain {
         let mut random = Random::new(seed, 1);
         let regions = REGIONS
             .iter()
@@ -173,13 +175,13 @@ impl Chain {
     }
 
     /// What all stores report of a minute.
-    pub fn fresh(&mut self, minute_ms: u64) -> Vec<Observation> {
+    pub(crate) fn fresh(&mut self, minute_ms: u64) -> Vec<Observation> {
         (0..self.stores.len())
             .flat_map(|store| self.minute(store, minute_ms))
             .collect()
     }
 
-    pub fn region(name: &str) -> Vec<usize> {
+    pub(crate) fn region(name: &str) -> Vec<usize> {
         let mut first = 0;
         for (region, count) in REGIONS {
             if region == name {
@@ -246,7 +248,7 @@ impl Chain {
     }
 
     /// Lives through these minutes; central's time follows a minute behind.
-    pub fn run(&mut self, from_ms: u64, to_ms: u64, mut each: impl FnMut(&Impact, u64)) {
+    pub(crate) fn run(&mut self, from_ms: u64, to_ms: u64, mut each: impl FnMut(&Impact, u64)) {
         for minute_ms in (from_ms..to_ms).step_by(60_000) {
             let all = self.fresh(minute_ms);
             let dark = |observation: &Observation| {
@@ -383,7 +385,7 @@ fn round(value: f64) -> i64 {
 }
 
 /// Twenty-six anomalies of single stores outside the north that touch no sales.
-pub fn harmless(seed: u64, from_ms: u64) -> Vec<Event> {
+pub(crate) fn harmless(seed: u64, from_ms: u64) -> Vec<Event> {
     let mut random = Random::new(seed, 77);
     let one = |number: usize| {
         let store = 30 + random.below(30);
