@@ -39,7 +39,9 @@ pub fn run(init: &Init) -> Result<()> {
         .clone()
         .unwrap_or_else(|| site_name(&sysinfo::System::host_name().unwrap_or_default()));
     let zone = jiff::tz::TimeZone::system();
-    let text = text(&site, zone.iana_name().unwrap_or("UTC"), &init.broker, &init.plugin_dir);
+    // Relative paths in the file begin at its own folder, those typed here at the current one.
+    let plugin_dir = std::path::absolute(&init.plugin_dir)?;
+    let text = text(&site, zone.iana_name().unwrap_or("UTC"), &init.broker, &plugin_dir);
     write_new(&init.config, &text)?;
     let path = init.config.display();
     output::line(&format!(
