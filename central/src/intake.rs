@@ -22,7 +22,7 @@ use std::time::Duration;
 use tillwatch_feed::codec::PAYLOAD_BYTES_MAX;
 use tillwatch_feed::topic;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 /// Publications that the broker may send without a PUBACK; the client allocates by it.
@@ -106,31 +106,22 @@ async fn connection(
     acks: &mut mpsc::Receiver<OutgoingAck>,
 ) -> Result<(), IntakeError> {
     let (client, event_loop) = AsyncClient::builder(options(settings)).capacity(REQUESTS_MAX).build();
-    let subscriber = client.clone();
-    let mut polling = tokio::spawn(poll(event_loop, subscriber, arrivals.clone()));
+    // A set of one: the task ends with this function, however that ends.
+    let mut polling = JoinSet::new();
+    polling.spawn(poll(event_loop, client.clone(), arrivals.clone()));
     loop {
         tokio::select! {
-            ended = &mut polling => return ended.unwrap_or(Ok(())),
-            ack = acks.recv() => match ack {
-                Some(ack) => {
-                    let OutgoingAck { topic, payload, .. } = ack;
-                    let sent = client.publish(topic, payload, PublishOptions::at_least_once().retained()).await;
-                    if sent.is_err() {
-                        return finish(polling).await;
-                    }
+            ended = polling.join_next() => return ended.and_then(Result::ok).unwrap_or(Ok(())),
+            ack = acks.recv() => {
+                let Some(OutgoingAck { topic, payload, .. }) = ack else { return Ok(()) };
+                let sent = client.publish(topic, payload, PublishOptions::at_least_once().retained()).await;
+                if sent.is_err() {
+                    // The client is gone, so its task is at its end too and knows why.
+                    return polling.join_next().await.and_then(Result::ok).unwrap_or(Ok(()));
                 }
-                None => {
-                    polling.abort();
-                    return Ok(());
-                }
-            },
+            }
         }
     }
-}
-
-/// The client is gone, so its task is at its end too and knows why.
-async fn finish(polling: JoinHandle<Result<(), IntakeError>>) -> Result<(), IntakeError> {
-    polling.await.unwrap_or(Ok(()))
 }
 
 /// Drives the client; waits as long as `arrivals` is full, and the broker with it.

@@ -165,8 +165,9 @@ mod tests {
                     // Cut short, but said to be whole.
                     let mut cut = whole.clone();
                     cut.truncate(at.max(2));
-                    cut[1] = u8::try_from(cut.len() - 2).unwrap();
-                    cut[at.min(cut.len() - 1)] = value;
+                    let length = cut.len();
+                    cut[1] = u8::try_from(length - 2).unwrap();
+                    cut[at.min(length - 1)] = value;
                     refused += u32::from(parse(&mut cut).is_err());
                 }
             }

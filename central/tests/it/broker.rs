@@ -300,17 +300,22 @@ async fn a_will_with_delay_waits_and_is_forgotten_when_the_session_goes_on() {
             .await
             .unwrap(),
     );
-    let mut again = with_will(options("store-1", address), 3_000);
-    again.set_clean_start(false);
-    let mut store = Client::connect(again).await.unwrap();
-    // Longer than the first will's delay.
+    let again = || {
+        let mut options = with_will(options("store-1", address), 1);
+        options.set_clean_start(false);
+        options
+    };
+    // The second comes back after the first broke off; the third takes the place of the second.
+    let second = Client::connect(again()).await.unwrap();
+    let mut third = Client::connect(again()).await.unwrap();
+    // Longer than the delay of any will.
     tokio::time::sleep(Duration::from_millis(1_300)).await;
-    store.publish("tw1/a/store-1/sum", b"still here", false).await;
+    third.publish("tw1/a/store-1/sum", b"still here", false).await;
     assert_eq!(archive.next().await.1, b"still here");
-    drop(store);
-    let mut third = options("store-1", address);
-    third.set_clean_start(true);
-    drop(Client::connect(third).await.unwrap());
+    drop((second, third));
+    let mut clean = options("store-1", address);
+    clean.set_clean_start(true);
+    drop(Client::connect(clean).await.unwrap());
     assert_eq!(
         archive.next().await.1,
         b"gone",
