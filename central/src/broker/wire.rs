@@ -139,9 +139,9 @@ mod tests {
     #[test]
     fn packets_survive_in_any_portions() {
         let mut all = BytesMut::new();
-        corpus()
-            .iter()
-            .for_each(|packet| drop(packet.write(&mut all, None).unwrap()));
+        for packet in corpus() {
+            packet.write(&mut all, None).unwrap();
+        }
         let (mut buffer, mut found) = (BytesMut::new(), Vec::new());
         for byte in all {
             buffer.extend_from_slice(&[byte]);

@@ -1,4 +1,5 @@
 //! The archive: whole batches or nothing, and the same after a restart.
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
 use crate::store::{START_MS, arrives, birth, blocks, born, open, site};
 use std::sync::Arc;

@@ -1,4 +1,5 @@
 //! The embedded broker with real clients: TLS, rights, retained messages, wills, and as many messages as it must carry.
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use rumqttc::{

@@ -1,4 +1,5 @@
 //! The cursor under every order, loss and repetition that a network can produce.
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
 use proptest::prelude::*;
 use std::collections::BTreeSet;

@@ -1,4 +1,5 @@
 //! From a message to its acknowledgement, with kills, duplicates, missing births and foreign bytes.
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
 use crate::store::{
     MINUTE_MS, START_MS, arrives, birth, block, blocks, born, gap, message, open, raw, site, sold_through,
