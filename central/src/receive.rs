@@ -10,19 +10,21 @@
 //!                       birth missing: stored as it came, asked for, read when the birth is there
 //! ```
 
-use crate::archive::{
-    Archive, ArchiveError, Batch, IncidentRow, Lost, Payload, Retention, SiteState, Tally, Undecoded,
-};
+mod news;
+
+pub use news::Reckoner;
+
+use crate::archive::{Archive, ArchiveError, Batch, Lost, Payload, Retention, SiteState, Tally, Undecoded};
 use crate::cursor::{Arrival, Brings, Cursor, CursorLimits, Numbers};
-use crate::decode::{self, Dictionaries, Dictionary, Observation, Unreadable};
-use crate::rollup::{Rollup, Rollups, SLOT_MS};
+use crate::decode::{self, Dictionaries, Dictionary};
+use crate::rollup::{Rollups, SLOT_MS};
 use crate::watermark::Watermark;
+use news::{News, dictionary, news_again, read, tell};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tillwatch_feed::codec;
-use tillwatch_feed::message::{Body, Finding, GapReason, Message};
-use tillwatch_feed::ranges::RangeSet;
+use tillwatch_feed::message::{Body, GapReason, Message};
 use tillwatch_feed::topic::{ArchiveId, Leaf, Shard, SiteId, topic};
 use tracing::{debug, info, warn};
 
@@ -61,18 +63,6 @@ pub struct OutgoingAck {
     pub site: SiteId,
     pub topic: String,
     pub payload: Vec<u8>,
-}
-
-/// Whoever makes incidents of observations; what it is told is durable.
-pub trait Reckoner: Send {
-    /// Quarter-hour sums of everything before the time from which observations are replayed, and the incidents last told.
-    fn restore(&mut self, rollups: &[Rollup], incidents: &[IncidentRow]);
-    fn on_observations(&mut self, observations: &[Observation]);
-    fn on_finding(&mut self, site: &SiteId, finding: &Finding);
-    /// Central's time moved on.
-    fn on_clock(&mut self, watermark_ms: u64);
-    /// Incidents that changed since the last call.
-    fn changed_incidents(&mut self) -> Vec<IncidentRow>;
 }
 
 /// What was seen; each limit that was hit has its own number.
@@ -116,19 +106,6 @@ pub struct Receiver {
     rollups: Rollups,
     news: Vec<News>,
     pub counters: Arc<Counters>,
-}
-
-/// What the reckoner is told after the commit, in the order of arrival.
-enum News {
-    Observations {
-        site: SiteId,
-        end_ms: u64,
-        observations: Vec<Observation>,
-    },
-    Finding {
-        site: SiteId,
-        finding: Finding,
-    },
 }
 
 impl Receiver {
@@ -570,97 +547,6 @@ impl Receiver {
             self.purged_ms = now_ms;
         }
         Ok(())
-    }
-}
-
-fn dictionary(
-    dictionaries: &mut Dictionaries,
-    archive: &dyn Archive,
-    site: &SiteId,
-    schema: u64,
-) -> Result<Option<Arc<Dictionary>>, ArchiveError> {
-    if let Some(known) = dictionaries.get(site, schema) {
-        return Ok(Some(known));
-    }
-    let Some(bytes) = archive.birth(site, schema)? else {
-        return Ok(None);
-    };
-    let Ok(Message {
-        body: Body::Birth(birth),
-        ..
-    }) = codec::decode(&bytes)
-    else {
-        return Ok(None);
-    };
-    Ok(dictionaries.learn(site, &birth).ok())
-}
-
-fn read(
-    site: &SiteId,
-    message: &Message,
-    dictionary: &Dictionary,
-    fresh: &[(u64, u64)],
-) -> Result<Vec<Observation>, Unreadable> {
-    let Body::Block(block) = &message.body else {
-        return Ok(Vec::new());
-    };
-    let fresh: RangeSet = fresh.iter().copied().collect();
-    decode::observations(site, dictionary, block, (message.seq_first, message.seq_last), &fresh)
-}
-
-/// What a stored payload said; of a block only what the sums before `from_ms` do not hold already.
-fn news_again(
-    dictionaries: &mut Dictionaries,
-    archive: &dyn Archive,
-    from_ms: u64,
-    payload: Payload,
-) -> Result<Option<News>, ArchiveError> {
-    let Payload {
-        site,
-        fresh,
-        end_ms,
-        bytes,
-        ..
-    } = payload;
-    let Ok(message) = codec::decode(&bytes) else {
-        return Ok(None);
-    };
-    match &message.body {
-        Body::Finding(finding) => Ok(Some(News::Finding {
-            site,
-            finding: finding.clone(),
-        })),
-        Body::Block(block) => {
-            let Some(dictionary) = dictionary(dictionaries, archive, &site, block.schema)? else {
-                return Ok(None);
-            };
-            let Ok(mut observations) = read(&site, &message, &dictionary, &fresh) else {
-                return Ok(None);
-            };
-            observations.retain(|observation| observation.start_ms >= from_ms);
-            Ok(Some(News::Observations {
-                site,
-                end_ms,
-                observations,
-            }))
-        }
-        Body::Birth(_) | Body::Gap(_) => Ok(None),
-    }
-}
-
-fn tell(reckoner: &mut dyn Reckoner, watermark: &mut Watermark, news: News) {
-    match news {
-        News::Finding { site, finding } => reckoner.on_finding(&site, &finding),
-        News::Observations {
-            site,
-            end_ms,
-            observations,
-        } => {
-            reckoner.on_observations(&observations);
-            if let Some(now_ms) = watermark.heard(&site, end_ms) {
-                reckoner.on_clock(now_ms);
-            }
-        }
     }
 }
 
