@@ -69,16 +69,13 @@ pub fn keeper_settings(config: &Config) -> Result<KeeperSettings> {
         age_max_ms,
         ..SpoolSettings::default()
     };
+    let mut uplink = UplinkSettings::new(broker.address.clone(), tls, config.site.clone(), broker.shard.clone());
+    uplink.first_retry_ms_max = broker.reconnect_within_ms;
     Ok(KeeperSettings {
         core: core_settings(config),
         spool,
         delivery: DeliverySettings::new(broker.archives.clone(), fastrand::u64(..)),
-        uplink: Some(UplinkSettings::new(
-            broker.address.clone(),
-            tls,
-            config.site.clone(),
-            broker.shard.clone(),
-        )),
+        uplink: Some(uplink),
         detectors_file: Some(config.state_dir.join(DETECTORS_FILE)),
         wait_at_records: None,
     })

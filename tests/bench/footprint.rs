@@ -26,8 +26,7 @@ const SITE: &str = "store-0412";
 const LINES_PER_SECOND: u64 = 100;
 /// Compiling the plugins and connecting are over by then.
 const SETTLE: Duration = Duration::from_secs(15);
-const MODEL: &str =
-    "[[region]]\nid = \"north\"\nname = \"North\"\n\n[[site]]\nid = \"store-0412\"\nregion = \"north\"\ntime_zone = \"UTC\"\n";
+const MODEL: &str = "[[region]]\nid = \"north\"\nname = \"North\"\n\n[[site]]\nid = \"store-0412\"\nregion = \"north\"\ntime_zone = \"UTC\"\n";
 
 #[derive(Serialize)]
 struct Report {
@@ -50,11 +49,27 @@ pub(crate) fn run(json: bool, seconds: u64) -> Result<()> {
     let authority = Authority::new(&place.path().join("pki"))?;
     let mut mosquitto = Mosquitto::start(&place.path().join("mosquitto"), &authority.server()?)?;
     let archive = authority.client("main")?;
-    let mut central = Central::start(&place.path().join("central"), MODEL, &archive, &Broker::External(mosquitto.port))?;
+    let mut central = Central::start(
+        &place.path().join("central"),
+        MODEL,
+        &archive,
+        &Broker::External(mosquitto.port),
+    )?;
     let identity = authority.client(SITE)?;
     let first_summary_s = first_summary(&place.path().join("quick"), mosquitto.port, &identity, &central)?;
-    let measured = measure(&place.path().join("steady"), mosquitto.port, &identity, Duration::from_secs(seconds))?;
-    let report = Report { tillwatch: Footprint { binary_bytes: binary_bytes()?, first_summary_s, ..measured } };
+    let measured = measure(
+        &place.path().join("steady"),
+        mosquitto.port,
+        &identity,
+        Duration::from_secs(seconds),
+    )?;
+    let report = Report {
+        tillwatch: Footprint {
+            binary_bytes: binary_bytes()?,
+            first_summary_s,
+            ..measured
+        },
+    };
     central.kill()?;
     mosquitto.kill()?;
     print(&report, json)
@@ -66,17 +81,43 @@ fn print(report: &Report, json: bool) -> Result<()> {
         return Ok(());
     }
     let found = &report.tillwatch;
-    println!("{:<22} {:>12}", "installed programs", format!("{:.2} MB", found.binary_bytes as f64 / 1e6));
-    println!("{:<22} {:>12}", "resident memory", format!("{:.2} MB", found.rss_kib as f64 / 1024.0));
-    println!("{:<22} {:>12}", "proportional memory", format!("{:.2} MB", found.pss_kib as f64 / 1024.0));
-    println!("{:<22} {:>12}", "processor", format!("{:.3} s/min", found.cpu_s_per_min));
-    println!("{:<22} {:>12}", "wire, both ways", format!("{:.0} B/min", found.wire_bytes_per_min));
-    println!("{:<22} {:>12}", "first summary", format!("{:.1} s", found.first_summary_s));
+    println!(
+        "{:<22} {:>12}",
+        "installed programs",
+        format!("{:.2} MB", found.binary_bytes as f64 / 1e6)
+    );
+    println!(
+        "{:<22} {:>12}",
+        "resident memory",
+        format!("{:.2} MB", found.rss_kib as f64 / 1024.0)
+    );
+    println!(
+        "{:<22} {:>12}",
+        "proportional memory",
+        format!("{:.2} MB", found.pss_kib as f64 / 1024.0)
+    );
+    println!(
+        "{:<22} {:>12}",
+        "processor",
+        format!("{:.3} s/min", found.cpu_s_per_min)
+    );
+    println!(
+        "{:<22} {:>12}",
+        "wire, both ways",
+        format!("{:.0} B/min", found.wire_bytes_per_min)
+    );
+    println!(
+        "{:<22} {:>12}",
+        "first summary",
+        format!("{:.1} s", found.first_summary_s)
+    );
     Ok(())
 }
 
 fn binary_bytes() -> Result<u64> {
-    ["tillwatch", "tillwatch-compile"].iter().try_fold(0, |sum, name| Ok(sum + std::fs::metadata(program(name)?)?.len()))
+    ["tillwatch", "tillwatch-compile"]
+        .iter()
+        .try_fold(0, |sum, name| Ok(sum + std::fs::metadata(program(name)?)?.len()))
 }
 
 /// Seconds from the agent's first start, plugins not yet compiled, to its first summary at central, with a short interval.
@@ -87,7 +128,9 @@ fn first_summary(folder: &Path, port: u16, identity: &Identity, central: &Centra
     wait_until("central has a summary", Duration::from_secs(60), || {
         agent.check()?;
         let sites = central.get("/api/v1/sites")?;
-        Ok(sites["sites"].as_array().is_some_and(|sites| sites.iter().any(|site| site["last_ms"].is_u64())))
+        Ok(sites["sites"]
+            .as_array()
+            .is_some_and(|sites| sites.iter().any(|site| site["last_ms"].is_u64())))
     })?;
     let seconds = begun.elapsed().as_secs_f64();
     agent.kill()?;
@@ -134,7 +177,10 @@ fn settings_text(folder: &Path, port: u16, identity: &Identity, window: &str, su
     let plugins = plugin_dir()?;
     let log = folder.join("pos.jsonl");
     let plugin = |name: &str, source: &str, settings: &str| {
-        format!("\n[[plugin]]\nname = \"{name}\"\ninterval = \"{window}\"\n[plugin.sources.{source}]\nfile = \"{}\"\n[plugin.settings]\n{settings}\n", log.display())
+        format!(
+            "\n[[plugin]]\nname = \"{name}\"\ninterval = \"{window}\"\n[plugin.sources.{source}]\nfile = \"{}\"\n[plugin.settings]\n{settings}\n",
+            log.display()
+        )
     };
     Ok(format!(
         "site = \"{SITE}\"\ntime_zone = \"UTC\"\nstate_dir = \"{}/state\"\nplugin_dir = \"{}\"\nwindow = \"{window}\"\nsummary = \"{summary}\"\n\n\
@@ -144,16 +190,31 @@ fn settings_text(folder: &Path, port: u16, identity: &Identity, window: &str, su
         identity.ca.display(),
         identity.certificate.display(),
         identity.key.display(),
-        plugin("pos-latency", "access_log", "format = \"json\"\nfield_latency = \"latency\"\nother_route = \"/checkout\""),
-        plugin("queue-depth", "events", "queue = \"mainframe\"\nfield_queue = \"\"\nfield_depth = \"queue_depth\""),
-        plugin("sales", "lines", "currency = \"EUR\"\nfield_time = \"time\"\nfield_total = \"total\"\nfield_items = \"items\"\nfield_tender = \"tender\""),
+        plugin(
+            "pos-latency",
+            "access_log",
+            "format = \"json\"\nfield_latency = \"latency\"\nother_route = \"/checkout\""
+        ),
+        plugin(
+            "queue-depth",
+            "events",
+            "queue = \"mainframe\"\nfield_queue = \"\"\nfield_depth = \"queue_depth\""
+        ),
+        plugin(
+            "sales",
+            "lines",
+            "currency = \"EUR\"\nfield_time = \"time\"\nfield_total = \"total\"\nfield_items = \"items\"\nfield_tender = \"tender\""
+        ),
     ))
 }
 
 /// `target/plugins`, beside the folder of the programs.
 fn plugin_dir() -> Result<PathBuf> {
     let programs = program("tillwatch")?;
-    let target = programs.parent().and_then(Path::parent).context("the programs are in no target folder")?;
+    let target = programs
+        .parent()
+        .and_then(Path::parent)
+        .context("the programs are in no target folder")?;
     Ok(target.join("plugins"))
 }
 
@@ -170,7 +231,10 @@ impl PointOfSaleLog {
         let is_over = Arc::new(AtomicBool::new(false));
         let flag = is_over.clone();
         let writer = std::thread::spawn(move || write_lines(file, &flag));
-        Ok(Self { is_over, writer: Some(writer) })
+        Ok(Self {
+            is_over,
+            writer: Some(writer),
+        })
     }
 }
 
@@ -200,7 +264,9 @@ fn write_lines(mut file: File, is_over: &AtomicBool) -> std::io::Result<()> {
 }
 
 fn line(number: u64) -> String {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
     let time = timestamp(now.as_millis() as u64).strftime("%Y-%m-%dT%H:%M:%S.%3fZ");
     format!(
         "{{\"time\":\"{time}\",\"store\":\"0412\",\"lane\":{},\"transaction\":{:06},\"items\":{},\"total\":{}.{:02},\"latency\":0.{:03},\"queue_depth\":{},\"tender\":\"{}\"}}\n",

@@ -1,5 +1,9 @@
 //! `tillwatch-bench NAME`: one benchmark, as a table or as one JSON object.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints what it measured")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a benchmark prints what it measured"
+)]
 
 mod footprint;
 

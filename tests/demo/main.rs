@@ -20,7 +20,10 @@ use verdict::{Calm, Stores, Story, Told, Truth, Verdict};
 use watch::Watch;
 
 #[derive(Parser)]
-#[command(name = "cargo xtask demo", about = "A slow minor service becomes a priced incident, ranked first")]
+#[command(
+    name = "cargo xtask demo",
+    about = "A slow minor service becomes a priced incident, ranked first"
+)]
 struct Arguments {
     /// To the story's end and out, then the same day without the fault; exit 0 when the story was told
     #[arg(long)]
@@ -41,7 +44,10 @@ struct Arguments {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
     runtime.block_on(Box::pin(async {
         tokio::select! {
             played = Box::pin(play(&arguments)) => played,
@@ -64,7 +70,11 @@ async fn play(arguments: &Arguments) -> Result<()> {
     if arguments.seeds > 1 {
         eprintln!("the 90 % interval held the truth {held} of {} times", arguments.seeds);
     }
-    ensure!(told == arguments.seeds, "the story was told {told} of {} times", arguments.seeds);
+    ensure!(
+        told == arguments.seeds,
+        "the story was told {told} of {} times",
+        arguments.seeds
+    );
     Ok(())
 }
 
@@ -78,7 +88,11 @@ async fn watch_live(arguments: &Arguments) -> Result<()> {
     watch.say(&format!("watch it at {}", stage.page()));
     stage.live(&mut watch, arguments.speed.unwrap_or(20.0)).await?;
     let truth = Truth::of(&chain)?;
-    watch.say(&format!("in truth the fault cost {} {}", truth.cost_minor / 100, truth.currency));
+    watch.say(&format!(
+        "in truth the fault cost {} {}",
+        truth.cost_minor / 100,
+        truth.currency
+    ));
     watch.say(&format!("the page stays at {} until Ctrl-C", stage.page()));
     std::future::pending().await
 }
@@ -97,7 +111,10 @@ async fn headless(arguments: &Arguments, seed: u64) -> Result<Verdict> {
     drop(stage);
     calm_stage.live(&mut watch, speed).await?;
     let without_fault = verdict::calm(&calm_stage.incidents()?);
-    let stores = Stores { real_agents: calm_stage.real_stores(), simulated: calm_stage.simulated_stores() };
+    let stores = Stores {
+        real_agents: calm_stage.real_stores(),
+        simulated: calm_stage.simulated_stores(),
+    };
     judge(&chain, incidents, without_fault, stores)
 }
 
@@ -105,12 +122,27 @@ fn judge(chain: &Chain, incidents: Vec<Told>, without_fault: Calm, stores: Store
     let truth = Truth::of(chain)?;
     let story = Story::of(&truth, &incidents);
     let passed = story.is_told() && without_fault.costed_incidents == 0;
-    Ok(Verdict { passed, seed: chain.seed, stores, truth, story, incidents, without_fault })
+    Ok(Verdict {
+        passed,
+        seed: chain.seed,
+        stores,
+        truth,
+        story,
+        incidents,
+        without_fault,
+    })
 }
 
 fn introduce(watch: &mut Watch, stage: &Stage) {
-    watch.say(&format!("seed {}: real agents with plugins on real files: {}", stage.chain.seed, stage.real_stores().join(", ")));
-    watch.say(&format!("simulated: the store's mind in this process, over the same wire: {} stores", stage.simulated_stores()));
+    watch.say(&format!(
+        "seed {}: real agents with plugins on real files: {}",
+        stage.chain.seed,
+        stage.real_stores().join(", ")
+    ));
+    watch.say(&format!(
+        "simulated: the store's mind in this process, over the same wire: {} stores",
+        stage.simulated_stores()
+    ));
 }
 
 fn report(verdict: &Verdict, json: bool) -> Result<()> {
@@ -118,12 +150,23 @@ fn report(verdict: &Verdict, json: bool) -> Result<()> {
         println!("{}", serde_json::to_string(verdict)?);
         return Ok(());
     }
-    let error = verdict.story.cost_error.map_or_else(|| "no price".to_owned(), |error| format!("cost error {:.0} %", error * 100.0));
+    let error = verdict.story.cost_error.map_or_else(
+        || "no price".to_owned(),
+        |error| format!("cost error {:.0} %", error * 100.0),
+    );
     println!(
         "seed {}: {}; {error}; interval {} the truth; {} costed incidents without the fault",
         verdict.seed,
-        if verdict.passed { "the story was told" } else { "the story was NOT told" },
-        if verdict.story.interval_held_the_truth { "held" } else { "missed" },
+        if verdict.passed {
+            "the story was told"
+        } else {
+            "the story was NOT told"
+        },
+        if verdict.story.interval_held_the_truth {
+            "held"
+        } else {
+            "missed"
+        },
         verdict.without_fault.costed_incidents
     );
     Ok(())

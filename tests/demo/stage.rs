@@ -30,8 +30,8 @@ const ROTATE_MINUTES: u64 = 20;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Everything that runs.
-pub struct Stage {
-    pub chain: Arc<Chain>,
+pub(crate) struct Stage {
+    pub(crate) chain: Arc<Chain>,
     folder: TempDir,
     authority: Arc<Authority>,
     central: Central,
@@ -42,18 +42,33 @@ pub struct Stage {
 
 impl Stage {
     /// Makes certificates and starts central.
-    pub fn build(chain: Arc<Chain>) -> Result<Self> {
+    pub(crate) fn build(chain: Arc<Chain>) -> Result<Self> {
         let folder = scratch()?;
         let authority = Arc::new(Authority::new(&folder.path().join("pki"))?);
         let central = start_central(folder.path(), &chain, &authority)?;
-        let (real, simulated): (Vec<&Store>, Vec<&Store>) = chain.stores.iter().partition(|store| REAL.contains(&store.id.as_str()));
-        let real = real.into_iter().map(|store| RealStore::new(&folder.path().join(&store.id), store)).collect::<Result<Vec<_>>>()?;
-        let simulated = simulated.into_iter().map(|store| simulated_store(&authority, store)).collect::<Result<Vec<_>>>()?;
-        Ok(Self { chain, folder, authority, central, real, simulated, agents: Vec::new() })
+        let (real, simulated): (Vec<&Store>, Vec<&Store>) =
+            chain.stores.iter().partition(|store| REAL.contains(&store.id.as_str()));
+        let real = real
+            .into_iter()
+            .map(|store| RealStore::new(&folder.path().join(&store.id), store))
+            .collect::<Result<Vec<_>>>()?;
+        let simulated = simulated
+            .into_iter()
+            .map(|store| simulated_store(&authority, store))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Self {
+            chain,
+            folder,
+            authority,
+            central,
+            real,
+            simulated,
+            agents: Vec::new(),
+        })
     }
 
     /// Five weeks: the real agents read rotated logs and old documents, the others are told.
-    pub async fn tell_history(&mut self, watch: &mut Watch) -> Result<()> {
+    pub(crate) async fn tell_history(&mut self, watch: &mut Watch) -> Result<()> {
         let begun = std::time::Instant::now();
         watch.say("telling five weeks of history through the same path");
         let mut backfills = Vec::new();
@@ -72,7 +87,7 @@ impl Stage {
     }
 
     /// The live part at `speed`, to its end and until central has reckoned it.
-    pub async fn live(&mut self, watch: &mut Watch, speed: f64) -> Result<()> {
+    pub(crate) async fn live(&mut self, watch: &mut Watch, speed: f64) -> Result<()> {
         let clock = Clock::scaled(self.chain.live_start_ms, speed);
         for store in &self.real {
             self.agents.push(start_agent(store, clock.now_ms(), speed)?);
@@ -95,7 +110,7 @@ impl Stage {
     }
 
     /// A copy of all disks, with another chain and a central of its own.
-    pub fn fork(&mut self, chain: Arc<Chain>) -> Result<Self> {
+    pub(crate) fn fork(&mut self, chain: Arc<Chain>) -> Result<Self> {
         self.central.stop()?;
         let folder = scratch()?;
         copy(self.folder.path(), folder.path())?;
@@ -108,30 +123,42 @@ impl Stage {
         };
         let real = self.real.iter().map(moved).collect::<Result<Vec<_>>>()?;
         let simulated = self.simulated.clone();
-        Ok(Self { chain, folder, authority: self.authority.clone(), central, real, simulated, agents: Vec::new() })
+        Ok(Self {
+            chain,
+            folder,
+            authority: self.authority.clone(),
+            central,
+            real,
+            simulated,
+            agents: Vec::new(),
+        })
     }
 
     /// What central says, ranked.
-    pub fn incidents(&self) -> Result<Vec<Told>> {
+    pub(crate) fn incidents(&self) -> Result<Vec<Told>> {
         told(&self.central.get("/api/v1/incidents")?)
     }
 
     /// Where to look.
-    pub fn page(&self) -> String {
+    pub(crate) fn page(&self) -> String {
         self.central.page()
     }
 
-    pub fn real_stores(&self) -> Vec<String> {
+    pub(crate) fn real_stores(&self) -> Vec<String> {
         self.real.iter().map(|store| store.id().to_owned()).collect()
     }
 
-    pub fn simulated_stores(&self) -> usize {
+    pub(crate) fn simulated_stores(&self) -> usize {
         self.simulated.len()
     }
 
     fn fleet_settings(&self) -> Result<FleetSettings> {
         let folder = self.folder.path().join("fleet");
-        Ok(FleetSettings { broker_port: self.central.broker_port, folder, plugin_dir: plugin_dir()? })
+        Ok(FleetSettings {
+            broker_port: self.central.broker_port,
+            folder,
+            plugin_dir: plugin_dir()?,
+        })
     }
 
     fn each_minute(&mut self, watch: &mut Watch, now_ms: u64) -> Result<()> {
@@ -164,49 +191,86 @@ impl Stage {
 fn scratch() -> Result<TempDir> {
     let memory = Path::new("/dev/shm");
     let builder = || tempfile::Builder::new().prefix("tillwatch-demo-").tempdir_in(memory);
-    if memory.is_dir() { builder().or_else(|_| tempfile::tempdir()) } else { tempfile::tempdir() }.context("making a folder")
+    if memory.is_dir() {
+        builder().or_else(|_| tempfile::tempdir())
+    } else {
+        tempfile::tempdir()
+    }
+    .context("making a folder")
 }
 
 fn start_central(folder: &Path, chain: &Chain, authority: &Authority) -> Result<Central> {
     let (server, archive) = (authority.server()?, authority.client("main")?);
-    Central::start(&folder.join("central"), &chain.model_toml(), &archive, &Broker::Embedded(&server))
+    Central::start(
+        &folder.join("central"),
+        &chain.model_toml(),
+        &archive,
+        &Broker::Embedded(&server),
+    )
 }
 
 fn simulated_store(authority: &Authority, store: &Store) -> Result<SimulatedStore> {
-    Ok(SimulatedStore { store: store.clone(), identity: authority.client(&store.id)? })
+    Ok(SimulatedStore {
+        store: store.clone(),
+        identity: authority.client(&store.id)?,
+    })
 }
 
 fn write_agent_settings(store: &RealStore, port: u16, authority: &Authority) -> Result<()> {
     let identity: Identity = authority.client(store.id())?;
     let path = store.folder.join("agent.toml");
-    std::fs::write(&path, store.agent_toml(port, &identity, &plugin_dir()?)).with_context(|| format!("writing {}", path.display()))
+    std::fs::write(&path, store.agent_toml(port, &identity, &plugin_dir()?))
+        .with_context(|| format!("writing {}", path.display()))
 }
 
 fn start_backfill(store: &RealStore, until_ms: u64) -> Result<Process> {
     let mut command = Command::new(program("tillwatch")?);
-    command.arg("backfill").arg("--config").arg(store.folder.join("agent.toml"));
+    command
+        .arg("backfill")
+        .arg("--config")
+        .arg(store.folder.join("agent.toml"));
     command.arg("--until").arg(timestamp(until_ms).to_string());
-    Process::start(&format!("backfill of {}", store.id()), &mut command, &store.folder.join("backfill.log"))
+    Process::start(
+        &format!("backfill of {}", store.id()),
+        &mut command,
+        &store.folder.join("backfill.log"),
+    )
 }
 
 fn start_agent(store: &RealStore, now_ms: u64, speed: f64) -> Result<Process> {
     let mut command = Command::new(program("tillwatch")?);
     command.arg("run").arg("--config").arg(store.folder.join("agent.toml"));
     command.arg("--clock").arg(format!("{}@{speed}", timestamp(now_ms)));
-    Process::start(&format!("agent of {}", store.id()), &mut command, &store.folder.join("agent.log"))
+    Process::start(
+        &format!("agent of {}", store.id()),
+        &mut command,
+        &store.folder.join("agent.log"),
+    )
 }
 
 /// `target/plugins`, beside the folder of the programs.
 fn plugin_dir() -> Result<PathBuf> {
     let programs = program("tillwatch")?;
-    let target = programs.parent().and_then(Path::parent).context("the programs are in no target folder")?;
+    let target = programs
+        .parent()
+        .and_then(Path::parent)
+        .context("the programs are in no target folder")?;
     let folder = target.join("plugins");
-    ensure!(folder.is_dir(), "{} is missing\nhint: cargo xtask plugins", folder.display());
+    ensure!(
+        folder.is_dir(),
+        "{} is missing\nhint: cargo xtask plugins",
+        folder.display()
+    );
     Ok(folder)
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {
-    let status = Command::new("cp").arg("-a").arg(from.join(".")).arg(to).status().context("starting cp")?;
+    let status = Command::new("cp")
+        .arg("-a")
+        .arg(from.join("."))
+        .arg(to)
+        .status()
+        .context("starting cp")?;
     ensure!(status.success(), "copying {} ended with {status}", from.display());
     Ok(())
 }

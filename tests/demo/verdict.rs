@@ -6,73 +6,73 @@ use serde_json::Value;
 use tillwatch_tests::story::Chain;
 
 /// The largest relative error of the cost with which the story still counts as told.
-pub const COST_ERROR_MAX: f64 = 0.25;
+pub(crate) const COST_ERROR_MAX: f64 = 0.25;
 
 /// The one object that `--json` prints.
 #[derive(Debug, Serialize)]
-pub struct Verdict {
-    pub passed: bool,
-    pub seed: u64,
-    pub stores: Stores,
-    pub truth: Truth,
-    pub story: Story,
-    pub incidents: Vec<Told>,
+pub(crate) struct Verdict {
+    pub(crate) passed: bool,
+    pub(crate) seed: u64,
+    pub(crate) stores: Stores,
+    pub(crate) truth: Truth,
+    pub(crate) story: Story,
+    pub(crate) incidents: Vec<Told>,
     /// The same seed without the fault.
-    pub without_fault: Calm,
+    pub(crate) without_fault: Calm,
 }
 
 /// Which stores are what.
 #[derive(Debug, Serialize)]
-pub struct Stores {
+pub(crate) struct Stores {
     /// Real agents with real plugins on real files.
-    pub real_agents: Vec<String>,
+    pub(crate) real_agents: Vec<String>,
     /// The store's mind in one process, over the same wire.
-    pub simulated: usize,
+    pub(crate) simulated: usize,
 }
 
 /// What happened.
 #[derive(Debug, Serialize)]
-pub struct Truth {
-    pub cause: String,
-    pub region: String,
-    pub sites: usize,
-    pub cost_minor: i64,
-    pub currency: &'static str,
-    pub start_ms: u64,
-    pub end_ms: u64,
-    pub harmless_anomalies: usize,
+pub(crate) struct Truth {
+    pub(crate) cause: String,
+    pub(crate) region: String,
+    pub(crate) sites: usize,
+    pub(crate) cost_minor: i64,
+    pub(crate) currency: &'static str,
+    pub(crate) start_ms: u64,
+    pub(crate) end_ms: u64,
+    pub(crate) harmless_anomalies: usize,
 }
 
 /// Whether the incident in the first place is the story's.
 #[derive(Debug, Default, Serialize)]
-pub struct Story {
-    pub cause_is_right: bool,
-    pub region_is_right: bool,
-    pub lower_is_above_zero: bool,
-    pub cost_error: Option<f64>,
-    pub interval_held_the_truth: bool,
+pub(crate) struct Story {
+    pub(crate) cause_is_right: bool,
+    pub(crate) region_is_right: bool,
+    pub(crate) lower_is_above_zero: bool,
+    pub(crate) cost_error: Option<f64>,
+    pub(crate) interval_held_the_truth: bool,
 }
 
 /// An incident as central tells it.
 #[derive(Clone, Debug, Serialize)]
-pub struct Told {
-    pub rank: u64,
-    pub cause: String,
-    pub region: Option<String>,
-    pub site: Option<String>,
-    pub sites: usize,
-    pub price_state: String,
-    pub cost_minor: Option<i64>,
-    pub lower_minor: Option<i64>,
-    pub upper_minor: Option<i64>,
-    pub currency: Option<String>,
+pub(crate) struct Told {
+    pub(crate) rank: u64,
+    pub(crate) cause: String,
+    pub(crate) region: Option<String>,
+    pub(crate) site: Option<String>,
+    pub(crate) sites: usize,
+    pub(crate) price_state: String,
+    pub(crate) cost_minor: Option<i64>,
+    pub(crate) lower_minor: Option<i64>,
+    pub(crate) upper_minor: Option<i64>,
+    pub(crate) currency: Option<String>,
 }
 
 /// What central said of the day without the fault.
 #[derive(Debug, Default, Serialize)]
-pub struct Calm {
-    pub incidents: usize,
-    pub costed_incidents: usize,
+pub(crate) struct Calm {
+    pub(crate) incidents: usize,
+    pub(crate) costed_incidents: usize,
 }
 
 impl Truth {
@@ -80,7 +80,7 @@ impl Truth {
     ///
     /// # Errors
     /// When the chain has none.
-    pub fn of(chain: &Chain) -> Result<Self> {
+    pub(crate) fn of(chain: &Chain) -> Result<Self> {
         let fault = chain.fault.as_ref().context("the chain has no fault")?;
         Ok(Self {
             cause: fault.cause.to_owned(),
@@ -97,19 +97,26 @@ impl Truth {
 
 impl Story {
     /// Sets the incident in the first place beside the truth.
-    pub fn of(truth: &Truth, incidents: &[Told]) -> Self {
-        let Some(first) = incidents.first() else { return Self::default() };
+    pub(crate) fn of(truth: &Truth, incidents: &[Told]) -> Self {
+        let Some(first) = incidents.first() else {
+            return Self::default();
+        };
         Self {
             cause_is_right: first.cause == truth.cause,
             region_is_right: first.region.as_deref() == Some(&truth.region),
             lower_is_above_zero: first.lower_minor.is_some_and(|lower| lower > 0),
-            cost_error: first.cost_minor.map(|cost| (cost - truth.cost_minor).abs() as f64 / truth.cost_minor as f64),
-            interval_held_the_truth: first.lower_minor.zip(first.upper_minor).is_some_and(|(lower, upper)| (lower..=upper).contains(&truth.cost_minor)),
+            cost_error: first
+                .cost_minor
+                .map(|cost| (cost - truth.cost_minor).abs() as f64 / truth.cost_minor as f64),
+            interval_held_the_truth: first
+                .lower_minor
+                .zip(first.upper_minor)
+                .is_some_and(|(lower, upper)| (lower..=upper).contains(&truth.cost_minor)),
         }
     }
 
     /// Told: the right incident first, with a price near the truth.
-    pub fn is_told(&self) -> bool {
+    pub(crate) fn is_told(&self) -> bool {
         let priced = self.cost_error.is_some_and(|error| error <= COST_ERROR_MAX);
         self.cause_is_right && self.region_is_right && self.lower_is_above_zero && priced
     }
@@ -119,15 +126,24 @@ impl Story {
 ///
 /// # Errors
 /// When the answer is not as described.
-pub fn told(answer: &Value) -> Result<Vec<Told>> {
+pub(crate) fn told(answer: &Value) -> Result<Vec<Told>> {
     let incidents = answer["incidents"].as_array().context("no incidents in the answer")?;
-    incidents.iter().map(|incident| one(incident).context("an incident is not as described")).collect()
+    incidents
+        .iter()
+        .map(|incident| one(incident).context("an incident is not as described"))
+        .collect()
 }
 
 /// Counts what a day without the fault must not have.
-pub fn calm(incidents: &[Told]) -> Calm {
-    let costed = incidents.iter().filter(|incident| incident.cost_minor.is_some()).count();
-    Calm { incidents: incidents.len(), costed_incidents: costed }
+pub(crate) fn calm(incidents: &[Told]) -> Calm {
+    let costed = incidents
+        .iter()
+        .filter(|incident| incident.cost_minor.is_some())
+        .count();
+    Calm {
+        incidents: incidents.len(),
+        costed_incidents: costed,
+    }
 }
 
 fn one(incident: &Value) -> Option<Told> {

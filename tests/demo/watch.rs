@@ -10,7 +10,7 @@ use crate::verdict::Told;
 const ROWS_MAX: usize = 8;
 
 /// Draws over its last drawing on a terminal; prints plain lines, and fewer, elsewhere.
-pub struct Watch {
+pub(crate) struct Watch {
     is_terminal: bool,
     is_silent: bool,
     drawn_lines: usize,
@@ -19,12 +19,17 @@ pub struct Watch {
 
 impl Watch {
     /// Silent ones draw nothing.
-    pub fn new(is_silent: bool) -> Self {
-        Self { is_terminal: std::io::stderr().is_terminal(), is_silent, drawn_lines: 0, last_plain: String::new() }
+    pub(crate) fn new(is_silent: bool) -> Self {
+        Self {
+            is_terminal: std::io::stderr().is_terminal(),
+            is_silent,
+            drawn_lines: 0,
+            last_plain: String::new(),
+        }
     }
 
     /// One line that stays.
-    pub fn say(&mut self, line: &str) {
+    pub(crate) fn say(&mut self, line: &str) {
         if !self.is_silent {
             self.drawn_lines = 0;
             eprintln!("{line}");
@@ -32,7 +37,7 @@ impl Watch {
     }
 
     /// The state of the story at `now_ms`.
-    pub fn draw(&mut self, chain: &Chain, now_ms: u64, incidents: &[Told]) {
+    pub(crate) fn draw(&mut self, chain: &Chain, now_ms: u64, incidents: &[Told]) {
         if self.is_silent {
             return;
         }
@@ -54,28 +59,49 @@ impl Watch {
         text.push('\n');
         self.drawn_lines = lines.len();
         let mut terminal = std::io::stderr();
-        if terminal.write_all(text.as_bytes()).and_then(|()| terminal.flush()).is_err() {
+        if terminal
+            .write_all(text.as_bytes())
+            .and_then(|()| terminal.flush())
+            .is_err()
+        {
             self.is_silent = true;
         }
     }
 }
 
 fn table(chain: &Chain, now_ms: u64, incidents: &[Told]) -> Vec<String> {
-    let clock = timestamp(now_ms).to_zoned(chain.zone.clone()).strftime("%a %H:%M").to_string();
+    let clock = timestamp(now_ms)
+        .to_zoned(chain.zone.clone())
+        .strftime("%a %H:%M")
+        .to_string();
     let mut lines = vec![format!("{clock}  {}", happening(chain, now_ms))];
-    lines.push(format!("{:>4}  {:<22} {:<12} {:>6}  {:>12}  {}", "rank", "likely cause", "where", "stores", "lost sales", "90 % interval"));
+    lines.push(format!(
+        "{:>4}  {:<22} {:<12} {:>6}  {:>12}  {}",
+        "rank", "likely cause", "where", "stores", "lost sales", "90 % interval"
+    ));
     lines.extend(incidents.iter().take(ROWS_MAX).map(row));
     if incidents.len() > ROWS_MAX {
-        lines.push(format!("      and {} more that cost less or nothing", incidents.len() - ROWS_MAX));
+        lines.push(format!(
+            "      and {} more that cost less or nothing",
+            incidents.len() - ROWS_MAX
+        ));
     }
     lines
 }
 
 fn happening(chain: &Chain, now_ms: u64) -> String {
-    let harmless = chain.harmless.iter().filter(|harmless| harmless.start_ms <= now_ms).count();
+    let harmless = chain
+        .harmless
+        .iter()
+        .filter(|harmless| harmless.start_ms <= now_ms)
+        .count();
     let fault = match &chain.fault {
         Some(fault) if (fault.start_ms..fault.end_ms).contains(&now_ms) => {
-            format!("the queue to the mainframe is slow in {} since {} min", fault.region, (now_ms - fault.start_ms) / 60_000)
+            format!(
+                "the queue to the mainframe is slow in {} since {} min",
+                fault.region,
+                (now_ms - fault.start_ms) / 60_000
+            )
         }
         Some(fault) if now_ms >= fault.end_ms => "the queue to the mainframe is well again".to_owned(),
         _ => "nothing costs sales".to_owned(),
@@ -92,5 +118,8 @@ fn row(told: &Told) -> String {
         ),
         _ => (String::new(), told.price_state.replace('_', " ")),
     };
-    format!("{:>4}  {:<22} {place:<12} {:>6}  {cost:>12}  {interval}", told.rank, told.cause, told.sites)
+    format!(
+        "{:>4}  {:<22} {place:<12} {:>6}  {cost:>12}  {interval}",
+        told.rank, told.cause, told.sites
+    )
 }

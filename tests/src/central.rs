@@ -49,9 +49,19 @@ impl Central {
         };
         std::fs::write(folder.join("model.toml"), model)?;
         let settings = folder.join("central.toml");
-        std::fs::write(&settings, settings_text(folder, archive, broker, broker_port, http_port))?;
+        std::fs::write(
+            &settings,
+            settings_text(folder, archive, broker, broker_port, http_port),
+        )?;
         let log = folder.join("central.log");
-        let mut central = Self { broker_port, http_port, settings, log, embedded, process: None };
+        let mut central = Self {
+            broker_port,
+            http_port,
+            settings,
+            log,
+            embedded,
+            process: None,
+        };
         central.restart()?;
         Ok(central)
     }
@@ -85,7 +95,9 @@ impl Central {
     /// # Errors
     /// When it had to be killed.
     pub fn stop(&mut self) -> Result<()> {
-        self.process.take().map_or(Ok(()), |mut process| process.stop(Duration::from_secs(15)))
+        self.process
+            .take()
+            .map_or(Ok(()), |mut process| process.stop(Duration::from_secs(15)))
     }
 
     /// Fails when it has ended.
@@ -112,14 +124,24 @@ impl Central {
 
 fn settings_text(folder: &Path, archive: &Identity, broker: &Broker<'_>, broker_port: u16, http_port: u16) -> String {
     let files = |ca: &str, identity: &Identity| {
-        let (issuer, certificate, key) = (identity.ca.display(), identity.certificate.display(), identity.key.display());
+        let (issuer, certificate, key) = (
+            identity.ca.display(),
+            identity.certificate.display(),
+            identity.key.display(),
+        );
         format!("{ca} = \"{issuer}\"\ncertificate = \"{certificate}\"\nkey = \"{key}\"\n")
     };
     let broker = match broker {
         Broker::Embedded(server) => {
-            format!("[embedded_broker]\nlisten = \"127.0.0.1:{broker_port}\"\n{}", files("client_ca", server))
+            format!(
+                "[embedded_broker]\nlisten = \"127.0.0.1:{broker_port}\"\n{}",
+                files("client_ca", server)
+            )
         }
-        Broker::External(_) => format!("[broker]\nurl = \"mqtts://127.0.0.1:{broker_port}\"\n{}", files("ca", archive)),
+        Broker::External(_) => format!(
+            "[broker]\nurl = \"mqtts://127.0.0.1:{broker_port}\"\n{}",
+            files("ca", archive)
+        ),
     };
     let folder = folder.display();
     format!(
@@ -132,11 +154,18 @@ fn settings_text(folder: &Path, archive: &Identity, broker: &Broker<'_>, broker_
 fn get(port: u16, path: &str) -> Result<Value> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).context("connecting to central")?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
+    )?;
     let mut answer = Vec::new();
     stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
     let answer = String::from_utf8(answer).context("reading central's answer")?;
     let (head, body) = answer.split_once("\r\n\r\n").context("central's answer has no body")?;
-    ensure!(head.starts_with("HTTP/1.1 200"), "{path}: {}", head.lines().next().unwrap_or_default());
+    ensure!(
+        head.starts_with("HTTP/1.1 200"),
+        "{path}: {}",
+        head.lines().next().unwrap_or_default()
+    );
     serde_json::from_str(body).with_context(|| format!("reading the JSON of {path}"))
 }

@@ -75,7 +75,13 @@ struct Sources {
 pub async fn tell_history(settings: &FleetSettings, chain: &Arc<Chain>, stores: &[SimulatedStore]) -> Result<()> {
     let mut tasks = tokio::task::JoinSet::new();
     for simulated in stores {
-        let running = start(settings, chain, simulated, HISTORY_SUMMARY_MS, &Clock::told(chain.history_start_ms))?;
+        let running = start(
+            settings,
+            chain,
+            simulated,
+            HISTORY_SUMMARY_MS,
+            &Clock::told(chain.history_start_ms),
+        )?;
         tasks.spawn(history_of(running, chain.clone()));
     }
     while let Some(told) = tasks.join_next().await {
@@ -88,7 +94,12 @@ pub async fn tell_history(settings: &FleetSettings, chain: &Arc<Chain>, stores: 
 ///
 /// # Errors
 /// When a keeper cannot start, or ends with records that nobody acknowledged.
-pub async fn live(settings: &FleetSettings, chain: &Arc<Chain>, stores: &[SimulatedStore], clock: &Clock) -> Result<()> {
+pub async fn live(
+    settings: &FleetSettings,
+    chain: &Arc<Chain>,
+    stores: &[SimulatedStore],
+    clock: &Clock,
+) -> Result<()> {
     let mut tasks = tokio::task::JoinSet::new();
     for simulated in stores {
         let running = start(settings, chain, simulated, LIVE_SUMMARY_MS, clock)?;
@@ -105,7 +116,11 @@ async fn history_of(running: Running, chain: Arc<Chain>) -> Result<()> {
     for step in minutes.chunks(HISTORY_STEP_MINUTES) {
         let (happened, end_ms) = happened(&chain, &running.store, step);
         running.report(&happened).await?;
-        running.send(FromSource::Tick { now_ms: end_ms + CLOSE_DELAY_MS }).await?;
+        running
+            .send(FromSource::Tick {
+                now_ms: end_ms + CLOSE_DELAY_MS,
+            })
+            .await?;
         tokio::task::yield_now().await;
     }
     running.finish().await
@@ -122,16 +137,27 @@ async fn live_of(running: Running, chain: Arc<Chain>, clock: Clock) -> Result<()
 }
 
 fn happened(chain: &Chain, store: &Store, starts: &[u64]) -> (Vec<(u64, Minute)>, u64) {
-    let minutes = starts.iter().map(|start_ms| (*start_ms, chain.minute(store, *start_ms))).collect();
+    let minutes = starts
+        .iter()
+        .map(|start_ms| (*start_ms, chain.minute(store, *start_ms)))
+        .collect();
     (minutes, starts.last().map_or(0, |start_ms| start_ms + MINUTE_MS))
 }
 
 impl Running {
     async fn report(&self, minutes: &[(u64, Minute)]) -> Result<()> {
-        let batches =
-            [(self.sources.latency, latency(minutes)), (self.sources.queue, queue(minutes)), (self.sources.sales, sales(minutes))];
+        let batches = [
+            (self.sources.latency, latency(minutes)),
+            (self.sources.queue, queue(minutes)),
+            (self.sources.sales, sales(minutes)),
+        ];
         for (source, batch) in batches {
-            self.send(FromSource::Batch { source, batch, progress: Vec::new() }).await?;
+            self.send(FromSource::Batch {
+                source,
+                batch,
+                progress: Vec::new(),
+            })
+            .await?;
         }
         Ok(())
     }
@@ -144,21 +170,42 @@ impl Running {
     async fn finish(mut self) -> Result<()> {
         let (done, flushed) = tokio::sync::oneshot::channel();
         self.send(FromSource::Flush(done)).await?;
-        ensure!(flushed.await.context("the keeper is gone")?, "the spool of {} did not take its last records", self.store.id);
-        self.status.wait_for(|status| status.records_held == 0).await.context("the keeper is gone")?;
+        ensure!(
+            flushed.await.context("the keeper is gone")?,
+            "the spool of {} did not take its last records",
+            self.store.id
+        );
+        self.status
+            .wait_for(|status| status.records_held == 0)
+            .await
+            .context("the keeper is gone")?;
         drop(self.to_keeper);
         self.keeper.await.context("the keeper broke")?;
         Ok(())
     }
 }
 
-fn start(settings: &FleetSettings, chain: &Chain, simulated: &SimulatedStore, summary_ms: u32, clock: &Clock) -> Result<Running> {
+fn start(
+    settings: &FleetSettings,
+    chain: &Chain,
+    simulated: &SimulatedStore,
+    summary_ms: u32,
+    clock: &Clock,
+) -> Result<Running> {
     let SimulatedStore { store, identity } = simulated;
     let folder = settings.folder.join(&store.id);
     std::fs::create_dir_all(folder.join("spool"))?;
-    let limits = Limits { close_delay_ms: CLOSE_DELAY_MS, ahead_max_ms: 3_600_000, ..Limits::default() };
+    let limits = Limits {
+        close_delay_ms: CLOSE_DELAY_MS,
+        ahead_max_ms: 3_600_000,
+        ..Limits::default()
+    };
     let tls = tls::client_config(&identity.ca, &identity.certificate, &identity.key)?;
-    let broker = BrokerAddress { host: "127.0.0.1".to_owned(), port: settings.broker_port, is_secure: true };
+    let broker = BrokerAddress {
+        host: "127.0.0.1".to_owned(),
+        port: settings.broker_port,
+        is_secure: true,
+    };
     let mut uplink = UplinkSettings::new(broker, Some(tls), store.id.parse()?, "a".parse()?);
     uplink.first_retry_ms_max = 1_000;
     let keeper_settings = KeeperSettings {
@@ -169,7 +216,10 @@ fn start(settings: &FleetSettings, chain: &Chain, simulated: &SimulatedStore, su
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             limits,
         },
-        spool: SpoolSettings { age_max_ms: u64::MAX, ..SpoolSettings::default() },
+        spool: SpoolSettings {
+            age_max_ms: u64::MAX,
+            ..SpoolSettings::default()
+        },
         delivery: DeliverySettings::new(vec!["main".parse()?], chain.seed),
         uplink: Some(uplink),
         detectors_file: Some(folder.join("detectors")),
@@ -180,7 +230,13 @@ fn start(settings: &FleetSettings, chain: &Chain, simulated: &SimulatedStore, su
     let status = keeper.status();
     let (to_keeper, from_sources) = mpsc::channel(BATCHES_MAX);
     let keeper = tokio::spawn(Box::pin(keeper.run(from_sources)));
-    Ok(Running { store: store.clone(), sources, to_keeper, status, keeper })
+    Ok(Running {
+        store: store.clone(),
+        sources,
+        to_keeper,
+        status,
+        keeper,
+    })
 }
 
 /// By the order in which `declare` keeps the metrics of the shipped plugins.
@@ -198,8 +254,16 @@ fn declare(keeper: &mut Keeper, plugin_dir: &Path) -> Result<Sources> {
             metric.cloned().with_context(|| format!("{plugin} declares no {name}"))
         };
         let metrics = metrics.iter().map(wanted).collect::<Result<Vec<_>>>()?;
-        let used = |label: &str| metrics.iter().any(|metric| metric.label_keys.iter().any(|key| key == label));
-        let labels = manifest.labels.iter().filter(|(label, _)| used(label)).map(|(key, policy)| (key.clone(), policy.clone()));
+        let used = |label: &str| {
+            metrics
+                .iter()
+                .any(|metric| metric.label_keys.iter().any(|key| key == label))
+        };
+        let labels = manifest
+            .labels
+            .iter()
+            .filter(|(label, _)| used(label))
+            .map(|(key, policy)| (key.clone(), policy.clone()));
         Ok(keeper.declare(plugin, &manifest.version, metrics.clone(), labels.collect())?)
     };
     Ok(Sources {
@@ -211,7 +275,10 @@ fn declare(keeper: &mut Keeper, plugin_dir: &Path) -> Result<Sources> {
 
 fn latency(minutes: &[(u64, Minute)]) -> Batch {
     let of = |route: &str| -> Vec<_> {
-        let requests = minutes.iter().flat_map(|(_, minute)| &minute.requests).filter(|request| request.route == route);
+        let requests = minutes
+            .iter()
+            .flat_map(|(_, minute)| &minute.requests)
+            .filter(|request| request.route == route);
         requests.map(|request| (request.time_ms, request.seconds)).collect()
     };
     let routes = ["/checkout", "/loyalty"];
@@ -220,28 +287,57 @@ fn latency(minutes: &[(u64, Minute)]) -> Batch {
 
 fn queue(minutes: &[(u64, Minute)]) -> Batch {
     let of = |value: fn(&Minute) -> u64| -> Vec<_> {
-        minutes.iter().map(|(start_ms, minute)| (start_ms + MINUTE_MS / 2, value(minute) as f64)).collect()
+        minutes
+            .iter()
+            .map(|(start_ms, minute)| (start_ms + MINUTE_MS / 2, value(minute) as f64))
+            .collect()
     };
     let labels = ["mainframe"];
     batch([
         series(DEPTH, &labels, of(|minute| minute.queue_depth), Values::Reals),
-        series(OLDEST_AGE, &labels, of(|minute| minute.queue_oldest_age_s), Values::Reals),
+        series(
+            OLDEST_AGE,
+            &labels,
+            of(|minute| minute.queue_oldest_age_s),
+            Values::Reals,
+        ),
     ])
 }
 
 fn sales(minutes: &[(u64, Minute)]) -> Batch {
     let all = || minutes.iter().flat_map(|(_, minute)| &minute.sales);
     batch([
-        series(TRANSACTIONS, &[], all().map(|sale| (sale.time_ms, 1)).collect(), Values::Integers),
-        series(AMOUNT, &[], all().map(|sale| (sale.time_ms, sale.amount_minor)).collect(), Values::Integers),
+        series(
+            TRANSACTIONS,
+            &[],
+            all().map(|sale| (sale.time_ms, 1)).collect(),
+            Values::Integers,
+        ),
+        series(
+            AMOUNT,
+            &[],
+            all().map(|sale| (sale.time_ms, sale.amount_minor)).collect(),
+            Values::Integers,
+        ),
     ])
 }
 
 fn series<V>(metric: u16, labels: &[&str], values: Vec<(u64, V)>, kind: fn(Vec<V>) -> Values) -> Series {
     let (times_ms, values) = values.into_iter().unzip();
-    Series { metric, labels: labels.iter().map(|label| (*label).to_owned()).collect(), values: kind(values), times_ms }
+    Series {
+        metric,
+        labels: labels.iter().map(|label| (*label).to_owned()).collect(),
+        values: kind(values),
+        times_ms,
+    }
 }
 
 fn batch(series: [Series; 2]) -> Batch {
-    Batch { series: series.into_iter().filter(|series| !series.times_ms.is_empty()).collect(), more: false }
+    Batch {
+        series: series
+            .into_iter()
+            .filter(|series| !series.times_ms.is_empty())
+            .collect(),
+        more: false,
+    }
 }

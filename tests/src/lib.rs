@@ -2,6 +2,8 @@
 //!
 //! The demo, the end-to-end tests and the benchmarks are made of these.
 
+#![allow(clippy::print_stderr, reason = "what runs a test or the demo talks to the terminal")]
+
 pub mod story;
 pub mod pki;
 pub mod process;

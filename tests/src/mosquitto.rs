@@ -27,7 +27,12 @@ impl Mosquitto {
         let port = free_port()?;
         let settings = folder.join("mosquitto.conf");
         std::fs::write(&settings, settings_text(port, folder, server)?)?;
-        let mut broker = Self { port, settings, log: folder.join("mosquitto.log"), process: None };
+        let mut broker = Self {
+            port,
+            settings,
+            log: folder.join("mosquitto.log"),
+            process: None,
+        };
         broker.restart()?;
         Ok(broker)
     }

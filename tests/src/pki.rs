@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose,
 };
 
 /// Makes certificates and writes them as PEM files into one folder.
@@ -29,12 +30,17 @@ impl Authority {
     pub fn new(folder: &Path) -> Result<Self> {
         std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
         let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "Tillwatch test authority");
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "Tillwatch test authority");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
         write(&folder.join("ca.pem"), &issuer.pem())?;
-        Ok(Self { folder: folder.to_path_buf(), issuer })
+        Ok(Self {
+            folder: folder.to_path_buf(),
+            issuer,
+        })
     }
 
     /// A certificate for a broker on this machine.

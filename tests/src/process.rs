@@ -21,10 +21,20 @@ impl Process {
     /// # Errors
     /// When the log cannot be opened or the program cannot start.
     pub fn start(name: &str, command: &mut Command, log: &Path) -> Result<Self> {
-        let file = File::options().create(true).append(true).open(log).with_context(|| format!("opening {}", log.display()))?;
+        let file = File::options()
+            .create(true)
+            .append(true)
+            .open(log)
+            .with_context(|| format!("opening {}", log.display()))?;
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
-        let child = command.spawn().with_context(|| format!("starting {name}: {command:?}"))?;
-        Ok(Self { name: name.to_owned(), child, log: log.to_path_buf() })
+        let child = command
+            .spawn()
+            .with_context(|| format!("starting {name}: {command:?}"))?;
+        Ok(Self {
+            name: name.to_owned(),
+            child,
+            log: log.to_path_buf(),
+        })
     }
 
     /// The process id.
@@ -38,7 +48,9 @@ impl Process {
     /// When the system refuses.
     pub fn kill(&mut self) -> Result<()> {
         self.child.kill().with_context(|| format!("killing {}", self.name))?;
-        self.child.wait().with_context(|| format!("waiting for {}", self.name))?;
+        self.child
+            .wait()
+            .with_context(|| format!("waiting for {}", self.name))?;
         Ok(())
     }
 
@@ -47,7 +59,10 @@ impl Process {
     /// # Errors
     /// When it had to be killed.
     pub fn stop(&mut self, patience: Duration) -> Result<()> {
-        let asked = Command::new("kill").arg(self.child.id().to_string()).status().context("sending SIGTERM")?;
+        let asked = Command::new("kill")
+            .arg(self.child.id().to_string())
+            .status()
+            .context("sending SIGTERM")?;
         let until = Instant::now() + patience;
         while asked.success() && Instant::now() < until {
             if self.child.try_wait()?.is_some() {
@@ -56,7 +71,11 @@ impl Process {
             std::thread::sleep(Duration::from_millis(20));
         }
         self.kill()?;
-        bail!("{} did not stop within {patience:?}; see {}", self.name, self.log.display())
+        bail!(
+            "{} did not stop within {patience:?}; see {}",
+            self.name,
+            self.log.display()
+        )
     }
 
     /// Waits until it ends by itself.
@@ -64,7 +83,10 @@ impl Process {
     /// # Errors
     /// When it does not end with 0; with the end of its log.
     pub fn wait(&mut self) -> Result<()> {
-        let status = self.child.wait().with_context(|| format!("waiting for {}", self.name))?;
+        let status = self
+            .child
+            .wait()
+            .with_context(|| format!("waiting for {}", self.name))?;
         if !status.success() {
             bail!("{} ended with {status}:\n{}", self.name, self.log_end());
         }
@@ -104,12 +126,22 @@ impl Drop for Process {
 /// When it is not there; the message says what to type.
 pub fn program(name: &str) -> Result<PathBuf> {
     let beside = std::env::current_exe()?.parent().map(|folder| {
-        if folder.ends_with("deps") { folder.join("..") } else { folder.to_path_buf() }
+        if folder.ends_with("deps") {
+            folder.join("..")
+        } else {
+            folder.to_path_buf()
+        }
     });
-    let folder = std::env::var_os("TILLWATCH_PROGRAMS").map(PathBuf::from).or(beside).context("no folder of programs")?;
+    let folder = std::env::var_os("TILLWATCH_PROGRAMS")
+        .map(PathBuf::from)
+        .or(beside)
+        .context("no folder of programs")?;
     let path = folder.join(name);
     if !path.is_file() {
-        bail!("{} is not built\nhint: cargo xtask test builds all that the tests start", path.display());
+        bail!(
+            "{} is not built\nhint: cargo xtask test builds all that the tests start",
+            path.display()
+        );
     }
     Ok(path)
 }

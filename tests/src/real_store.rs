@@ -34,7 +34,13 @@ impl RealStore {
         for name in ["pos", "mainframe"] {
             std::fs::create_dir_all(folder.join(name)).with_context(|| format!("making {}", folder.display()))?;
         }
-        Ok(Self { folder: folder.to_path_buf(), store: store.clone(), transactions: 0, waiting: Vec::new(), messages: 0 })
+        Ok(Self {
+            folder: folder.to_path_buf(),
+            store: store.clone(),
+            transactions: 0,
+            waiting: Vec::new(),
+            messages: 0,
+        })
     }
 
     /// Writes what happened from `from_ms` until `until_ms`: a document an hour, an access log a week.
@@ -49,7 +55,10 @@ impl RealStore {
             if hour > 0 && hour % WEEK_HOURS == 0 {
                 self.rotate()?;
             }
-            let happened: Vec<Minute> = starts.iter().map(|start_ms| chain.minute(&self.store, *start_ms)).collect();
+            let happened: Vec<Minute> = starts
+                .iter()
+                .map(|start_ms| chain.minute(&self.store, *start_ms))
+                .collect();
             let requests: Vec<&Request> = happened.iter().flat_map(|minute| &minute.requests).collect();
             self.log(&requests)?;
             let sales: Vec<&Sale> = happened.iter().flat_map(|minute| &minute.sales).collect();
@@ -66,10 +75,27 @@ impl RealStore {
         let start_ms = from_ms - from_ms % MINUTE_MS;
         let minute = chain.minute(&self.store, start_ms);
         let is_now = |time_ms: u64| (from_ms..until_ms).contains(&time_ms);
-        self.log(&minute.requests.iter().filter(|request| is_now(request.time_ms)).collect::<Vec<_>>())?;
-        self.drop_document(&minute.sales.iter().filter(|sale| is_now(sale.time_ms)).collect::<Vec<_>>(), until_ms)?;
+        self.log(
+            &minute
+                .requests
+                .iter()
+                .filter(|request| is_now(request.time_ms))
+                .collect::<Vec<_>>(),
+        )?;
+        self.drop_document(
+            &minute
+                .sales
+                .iter()
+                .filter(|sale| is_now(sale.time_ms))
+                .collect::<Vec<_>>(),
+            until_ms,
+        )?;
         let age_ms = minute.queue_oldest_age_s * 1000;
-        self.set_queue(usize::try_from(minute.queue_depth)?, until_ms.saturating_sub(age_ms), until_ms)
+        self.set_queue(
+            usize::try_from(minute.queue_depth)?,
+            until_ms.saturating_sub(age_ms),
+            until_ms,
+        )
     }
 
     /// The store's id.
@@ -169,7 +195,8 @@ queue = "mainframe"
         }
         let path = self.folder.join("access.log");
         let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
-        file.write_all(text.as_bytes()).with_context(|| format!("writing {}", path.display()))
+        file.write_all(text.as_bytes())
+            .with_context(|| format!("writing {}", path.display()))
     }
 
     /// As points of sale do it: written under another name, then renamed.
@@ -177,7 +204,9 @@ queue = "mainframe"
         if sales.is_empty() {
             return Ok(());
         }
-        let mut text = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<POSLog xmlns=\"http://www.nrf-arts.org/IXRetail/namespace/\" MajorVersion=\"6\" MinorVersion=\"0\">");
+        let mut text = String::from(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<POSLog xmlns=\"http://www.nrf-arts.org/IXRetail/namespace/\" MajorVersion=\"6\" MinorVersion=\"0\">",
+        );
         for sale in sales {
             self.transactions += 1;
             push_transaction(&mut text, &self.store.id, self.transactions, sale)?;
@@ -201,7 +230,9 @@ queue = "mainframe"
             set_modified(&path, now_ms)?;
             self.waiting.push(path);
         }
-        self.waiting.first().map_or(Ok(()), |oldest| set_modified(oldest, oldest_ms))
+        self.waiting
+            .first()
+            .map_or(Ok(()), |oldest| set_modified(oldest, oldest_ms))
     }
 }
 
@@ -216,7 +247,10 @@ fn push_transaction(text: &mut String, store: &str, sequence: u64, sale: &Sale) 
         day = end.strftime("%Y-%m-%d"),
     )?;
     for line in 1..=sale.items {
-        write!(text, "<LineItem><SequenceNumber>{line}</SequenceNumber><Sale ItemType=\"Stock\"><Quantity>1</Quantity></Sale></LineItem>")?;
+        write!(
+            text,
+            "<LineItem><SequenceNumber>{line}</SequenceNumber><Sale ItemType=\"Stock\"><Quantity>1</Quantity></Sale></LineItem>"
+        )?;
     }
     write!(
         text,
@@ -228,5 +262,6 @@ fn push_transaction(text: &mut String, store: &str, sequence: u64, sale: &Sale) 
 
 fn set_modified(path: &Path, ms: u64) -> Result<()> {
     let file = OpenOptions::new().write(true).open(path)?;
-    file.set_modified(UNIX_EPOCH + Duration::from_millis(ms)).with_context(|| format!("dating {}", path.display()))
+    file.set_modified(UNIX_EPOCH + Duration::from_millis(ms))
+        .with_context(|| format!("dating {}", path.display()))
 }

@@ -127,11 +127,23 @@ impl Chain {
             millis(civil.to_zoned(zone.clone()).expect("a plain Monday").timestamp())
         };
         let history_start = jiff::civil::date(2026, 10, 19).at(0, 0, 0, 0);
-        let history_start_ms = millis(history_start.to_zoned(zone.clone()).expect("a plain Monday").timestamp());
+        let history_start_ms = millis(
+            history_start
+                .to_zoned(zone.clone())
+                .expect("a plain Monday")
+                .timestamp(),
+        );
         let mut rng = Rng::with_seed(seed ^ 0x7111_4a7c);
         let stores = stores(&mut rng);
-        let fault = Fault { region: "north", cause: "mainframe-link", start_ms: minute(11, 30), end_ms: minute(12, 15) };
-        let harmless = (0..HARMLESS).map(|number| harmless(&mut rng, number, &stores, minute(11, 26))).collect();
+        let fault = Fault {
+            region: "north",
+            cause: "mainframe-link",
+            start_ms: minute(11, 30),
+            end_ms: minute(12, 15),
+        };
+        let harmless = (0..HARMLESS)
+            .map(|number| harmless(&mut rng, number, &stores, minute(11, 26)))
+            .collect();
         Self {
             seed,
             stores,
@@ -146,7 +158,10 @@ impl Chain {
 
     /// The same customers on the same day without the fault.
     pub fn without_fault(&self) -> Self {
-        Self { fault: None, ..self.clone() }
+        Self {
+            fault: None,
+            ..self.clone()
+        }
     }
 
     /// What happens at a store in the minute that begins at `start_ms`.
@@ -161,12 +176,20 @@ impl Chain {
         let hit = self.fault_minutes(store, start_ms);
         for sale in all {
             let leaves = rng.f64() < LOST_SHARE;
-            if hit.is_some() && leaves { minute.lost.push(sale) } else { minute.sales.push(sale) }
+            if hit.is_some() && leaves {
+                minute.lost.push(sale)
+            } else {
+                minute.sales.push(sale)
+            }
         }
         minute.requests = self.requests(store, &minute.sales, start_ms, &mut rng);
         let level = if rate > 0.0 { 2.0 + 2.0 * rate } else { 0.0 };
         let backlog = hit.map_or(0.0, |minutes| FAULT_QUEUE_GROWTH * (minutes + 1.0));
-        let bump = if self.disturbed(store, start_ms, Disturbance::FullQueue) { 40.0 } else { 0.0 };
+        let bump = if self.disturbed(store, start_ms, Disturbance::FullQueue) {
+            40.0
+        } else {
+            0.0
+        };
         minute.queue_depth = poisson(&mut rng, level) + round(backlog + bump);
         minute.queue_oldest_age_s = round(2.0 + backlog * 6.0 + bump * 1.5) + rng.u64(0..4);
         minute
@@ -224,7 +247,13 @@ impl Chain {
 
     fn requests(&self, store: &Store, sales: &[Sale], start_ms: u64, rng: &mut Rng) -> Vec<Request> {
         let hit = self.fault_minutes(store, start_ms).is_some();
-        let slow = |what| if self.disturbed(store, start_ms, what) { 4.0 } else { 1.0 };
+        let slow = |what| {
+            if self.disturbed(store, start_ms, what) {
+                4.0
+            } else {
+                1.0
+            }
+        };
         let loyalty_s = store.loyalty_s * if hit { FAULT_SLOWDOWN } else { 1.0 } * slow(Disturbance::SlowLoyalty);
         let waiting_s = if hit { loyalty_s * LOYALTY_SHARE * 0.5 } else { 0.0 };
         let checkout_s = (store.checkout_s + waiting_s) * slow(Disturbance::SlowCheckout);
@@ -232,7 +261,11 @@ impl Chain {
         for sale in sales {
             let mut request = |route, seconds: f64, rng: &mut Rng| {
                 let seconds = (seconds * libm::exp(0.35 * normal(rng))).min(59.0);
-                requests.push(Request { time_ms: sale.time_ms, route, seconds });
+                requests.push(Request {
+                    time_ms: sale.time_ms,
+                    route,
+                    seconds,
+                });
             };
             request("/checkout", checkout_s, rng);
             if rng.f64() < LOYALTY_SHARE {
@@ -259,13 +292,18 @@ impl Chain {
 
     /// Good and bad days: of all, of a region, of a store.
     fn day_level(&self, store: &Store, day: u64) -> f64 {
-        let region = store.region.bytes().fold(7u64, |hash, byte| hash.wrapping_mul(31).wrapping_add(u64::from(byte)));
+        let region = store
+            .region
+            .bytes()
+            .fold(7u64, |hash, byte| hash.wrapping_mul(31).wrapping_add(u64::from(byte)));
         let draw = |key: u64, spread: f64| spread * normal(&mut self.rng(key, day ^ 0xda7));
         libm::exp(draw(1 << 40, 0.05) + draw(region, 0.02) + draw((1 << 41) + store.index, 0.04))
     }
 
     fn rng(&self, what: u64, when: u64) -> Rng {
-        let mut rng = Rng::with_seed(self.seed ^ what.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ when.wrapping_mul(0xd1b5_4a32_d192_ed03));
+        let mut rng = Rng::with_seed(
+            self.seed ^ what.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ when.wrapping_mul(0xd1b5_4a32_d192_ed03),
+        );
         let mixed = rng.u64(..);
         Rng::with_seed(mixed)
     }
@@ -303,7 +341,9 @@ scope = "chain"
 "#;
 
 fn stores(rng: &mut Rng) -> Vec<Store> {
-    let ids = REGIONS.iter().flat_map(|(region, _, count)| (1..=*count).map(move |number| (*region, number)));
+    let ids = REGIONS
+        .iter()
+        .flat_map(|(region, _, count)| (1..=*count).map(move |number| (*region, number)));
     ids.enumerate()
         .map(|(index, (region, number))| Store {
             id: format!("{region}-{number:02}"),
@@ -318,11 +358,17 @@ fn stores(rng: &mut Rng) -> Vec<Store> {
 }
 
 fn harmless(rng: &mut Rng, number: usize, stores: &[Store], from_ms: u64) -> Harmless {
-    let elsewhere: Vec<usize> = (0..stores.len()).filter(|index| stores[*index].region != REGIONS[0].0).collect();
+    let elsewhere: Vec<usize> = (0..stores.len())
+        .filter(|index| stores[*index].region != REGIONS[0].0)
+        .collect();
     let start_ms = from_ms + rng.u64(0..40) * MINUTE_MS;
     Harmless {
         store: elsewhere[number % elsewhere.len()],
-        what: [Disturbance::SlowCheckout, Disturbance::SlowLoyalty, Disturbance::FullQueue][number % 3],
+        what: [
+            Disturbance::SlowCheckout,
+            Disturbance::SlowLoyalty,
+            Disturbance::FullQueue,
+        ][number % 3],
         start_ms,
         end_ms: start_ms + rng.u64(6..14) * MINUTE_MS,
     }
@@ -362,7 +408,11 @@ fn normal(rng: &mut Rng) -> f64 {
     radius * libm::cos(core::f64::consts::TAU * rng.f64())
 }
 
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small positive numbers of a simulation")]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "small positive numbers of a simulation"
+)]
 fn round(value: f64) -> u64 {
     libm::round(value.max(0.0)) as u64
 }
@@ -390,7 +440,9 @@ mod tests {
         let fault = chain.fault.clone().unwrap();
         let sold = |chain: &Chain, region: &str| -> usize {
             let stores = chain.stores.iter().filter(|store| store.region == region);
-            stores.map(|store| chain.minute(store, fault.start_ms + 10 * MINUTE_MS).sales.len()).sum()
+            stores
+                .map(|store| chain.minute(store, fault.start_ms + 10 * MINUTE_MS).sales.len())
+                .sum()
         };
         assert!(sold(&chain, "north") < sold(&calm, "north"));
         assert_eq!(sold(&chain, "south"), sold(&calm, "south"));
@@ -414,7 +466,17 @@ mod tests {
     fn at_least_two_dozen_harmless_anomalies_happen_elsewhere() {
         let chain = Chain::new(2);
         assert!(chain.harmless.len() >= 24);
-        assert!(chain.harmless.iter().all(|harmless| chain.stores[harmless.store].region != "north"));
-        assert!(chain.harmless.iter().all(|harmless| harmless.end_ms <= chain.live_end_ms));
+        assert!(
+            chain
+                .harmless
+                .iter()
+                .all(|harmless| chain.stores[harmless.store].region != "north")
+        );
+        assert!(
+            chain
+                .harmless
+                .iter()
+                .all(|harmless| harmless.end_ms <= chain.live_end_ms)
+        );
     }
 }

@@ -25,11 +25,19 @@ pub fn of(process: u32) -> Result<Usage> {
     let mut usage = Usage::default();
     for id in with_descendants(process)? {
         let folder = PathBuf::from(format!("/proc/{id}"));
-        let Ok(memory) = std::fs::read_to_string(folder.join("smaps_rollup")) else { continue };
-        let Ok(stat) = std::fs::read_to_string(folder.join("stat")) else { continue };
+        let Ok(memory) = std::fs::read_to_string(folder.join("smaps_rollup")) else {
+            continue;
+        };
+        let Ok(stat) = std::fs::read_to_string(folder.join("stat")) else {
+            continue;
+        };
         usage.rss_kib += kib(&memory, "Rss:");
         usage.pss_kib += kib(&memory, "Pss:");
-        let ticks: f64 = after_name(&stat).skip(11).take(4).filter_map(|field| field.parse::<f64>().ok()).sum();
+        let ticks: f64 = after_name(&stat)
+            .skip(11)
+            .take(4)
+            .filter_map(|field| field.parse::<f64>().ok())
+            .sum();
         usage.cpu_s += ticks / TICKS_PER_SECOND;
         usage.processes += 1;
     }
@@ -38,19 +46,27 @@ pub fn of(process: u32) -> Result<Usage> {
 
 fn kib(text: &str, name: &str) -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix(name));
-    line.and_then(|rest| rest.split_whitespace().next()).and_then(|number| number.parse().ok()).unwrap_or(0)
+    line.and_then(|rest| rest.split_whitespace().next())
+        .and_then(|number| number.parse().ok())
+        .unwrap_or(0)
 }
 
 /// The fields of /proc/PID/stat from `state` on: the name before them may hold spaces.
 fn after_name(stat: &str) -> impl Iterator<Item = &str> {
-    stat.rsplit_once(") ").map_or("", |(_, fields)| fields).split_whitespace()
+    stat.rsplit_once(") ")
+        .map_or("", |(_, fields)| fields)
+        .split_whitespace()
 }
 
 fn with_descendants(process: u32) -> Result<Vec<u32>> {
     let mut parents = Vec::new();
     for entry in std::fs::read_dir("/proc").context("reading /proc")?.flatten() {
-        let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
+        let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else {
+            continue;
+        };
         let parent = after_name(&stat).nth(1).and_then(|field| field.parse::<u32>().ok());
         parents.push((id, parent.unwrap_or(0)));
     }

@@ -159,7 +159,12 @@ impl Core {
 
     /// For a replay: every source that has said anything was read up to `now_ms`, so what was not seen was not there.
     pub fn on_read(&mut self, now_ms: u64) {
-        for source in self.registry.sources.iter_mut().filter(|source| source.progress.is_some()) {
+        for source in self
+            .registry
+            .sources
+            .iter_mut()
+            .filter(|source| source.progress.is_some())
+        {
             source.read_through_ms = source.read_through_ms.max(now_ms);
         }
     }

@@ -41,6 +41,9 @@ const INTERVAL_RANGE_MS: (u64, u64) = (100, 86_400_000);
 const MEMORY_RANGE_BYTES: (u64, u64) = (1 << 20, 512 << 20);
 const DEADLINE_RANGE_MS: (u64, u64) = (10, 10_000);
 const SPOOL_RANGE_BYTES: (u64, u64) = (1 << 20, 1 << 40);
+/// A fleet that comes back all at once would be more than its broker can take.
+const RECONNECT_WITHIN_MS: u64 = 60_000;
+const RECONNECT_WITHIN_RANGE_MS: (u64, u64) = (100, 3_600_000);
 const SPOOL_AGE_RANGE_MS: (u64, u64) = (60_000, 400 * 86_400_000);
 /// Plugins of one agent.
 const PLUGINS_MAX: usize = 32;
@@ -69,6 +72,8 @@ pub struct Broker {
     pub shard: Shard,
     /// Whose acknowledgement is required before anything is deleted.
     pub archives: Vec<ArchiveId>,
+    /// The first attempt after a lost connection comes at a random time within this.
+    pub reconnect_within_ms: u64,
 }
 
 /// PEM files.
@@ -279,6 +284,12 @@ fn broker(root: &Section<'_>, base: &Path) -> Option<Broker> {
         .read("shard", name_of::<Shard>)
         .map_or_else(|| "a".parse().ok(), |shard| Some(shard.into_inner()));
     let archives = archives(&section);
+    let reconnect_within_ms = duration(
+        &section,
+        "reconnect_within",
+        RECONNECT_WITHIN_MS,
+        RECONNECT_WITHIN_RANGE_MS,
+    );
     section.finish();
     let address = address?;
     let files = ca
@@ -291,6 +302,7 @@ fn broker(root: &Section<'_>, base: &Path) -> Option<Broker> {
         tls,
         shard: shard?,
         archives: archives?,
+        reconnect_within_ms,
     })
 }
 

@@ -38,6 +38,9 @@ fn read_all(spool: &mut Spool, runs: &[Run]) -> Vec<(RecordId, Vec<u8>)> {
     all
 }
 
+/// Records with their payloads, and the checkpoint behind them.
+type InDoubt = (Vec<(RecordId, Vec<u8>)>, Vec<u8>);
+
 /// What must be true of the spool, kept by hand.
 struct Story {
     disk: Arc<SimulatedDisk>,
@@ -51,7 +54,7 @@ struct Story {
     released_min: usize,
     released_max: usize,
     /// An append that neither succeeded nor was undone for sure.
-    in_doubt: Option<(Vec<(RecordId, Vec<u8>)>, Vec<u8>)>,
+    in_doubt: Option<InDoubt>,
     frames: u64,
 }
 

@@ -12,9 +12,9 @@ use crate::host::TestHost;
 /// A changed copy of the hostile plugin's artifact.
 fn changed(name: &str, change: impl FnOnce(&mut Vec<u8>)) -> PathBuf {
     let artifact = compile(&target().join("guests/hostile.wasm"), name);
-    let mut bytes = fs::read(&artifact).unwrap();
+    let mut bytes = fs::read(&artifact).expect("it was just written");
     change(&mut bytes);
-    fs::write(&artifact, bytes).unwrap();
+    fs::write(&artifact, bytes).expect("the folder is ours");
     artifact
 }
 

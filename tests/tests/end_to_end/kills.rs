@@ -1,0 +1,113 @@
+//! Nothing is lost and nothing counts twice, whoever is killed whenever.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, ensure};
+use tillwatch_tests::process::wait_until;
+
+use crate::world::World;
+
+/// Of random kills; the story is as long as they take.
+const KILLS: u32 = 18;
+const PAUSE_MS_MAX: u64 = 1_500;
+/// Retries of the agent double, and an unacknowledged record is sent again after a minute.
+const PATIENCE: Duration = Duration::from_secs(150);
+
+/// `TILLWATCH_SEED` replays a run, as far as processes can be replayed.
+fn seed() -> Result<u64> {
+    match std::env::var("TILLWATCH_SEED") {
+        Ok(text) => text.parse().context("reading TILLWATCH_SEED"),
+        Err(_) => Ok(u64::try_from(
+            SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis(),
+        )?),
+    }
+}
+
+/// Sells while time passes.
+fn sell_for(world: &mut World, random: &mut fastrand::Rng, duration: Duration) -> Result<()> {
+    let until = Instant::now() + duration;
+    while Instant::now() < until {
+        let count = random.u32(1..20);
+        world.sell(random, count)?;
+        std::thread::sleep(Duration::from_millis(random.u64(20..120)));
+    }
+    Ok(())
+}
+
+/// Kills one of the three, now and then two at once, and starts it again after a while.
+fn kill(world: &mut World, random: &mut fastrand::Rng, number: u32) -> Result<()> {
+    let (first, second) = (number % 3, random.u32(0..6));
+    let pause = Duration::from_millis(random.u64(0..PAUSE_MS_MAX));
+    let is_killed = |which| which == first || which == second;
+    println!(
+        "kill {number}: agent {}, broker {}, central {}, for {pause:?}",
+        is_killed(0),
+        is_killed(1),
+        is_killed(2)
+    );
+    if is_killed(0) {
+        world.agent.kill()?;
+    }
+    if is_killed(1) {
+        world.mosquitto.kill()?;
+    }
+    if is_killed(2) {
+        world.central.kill()?;
+    }
+    sell_for(world, random, pause)?;
+    if is_killed(1) {
+        world.mosquitto.restart()?;
+    }
+    if is_killed(2) {
+        world.central.restart()?;
+    }
+    if is_killed(0) {
+        world.agent.restart()?;
+    }
+    Ok(())
+}
+
+/// Central has everything, and never more than that.
+fn wait_for_everything(world: &mut World) -> Result<()> {
+    let sold = world.sold;
+    let arrived = wait_until("central has every sale", PATIENCE, || {
+        world.check()?;
+        let received = world.received()?;
+        ensure!(
+            received.transactions <= sold.transactions && received.amount_minor <= sold.amount_minor,
+            "{received:?} of {sold:?}: something counts twice"
+        );
+        Ok(received == sold)
+    });
+    arrived.with_context(|| {
+        format!(
+            "{:?} of {sold:?} received; the agent's log ends\n{}",
+            world.received(),
+            world.agent.log_end()
+        )
+    })
+}
+
+#[test]
+fn every_sale_is_received_once_through_kills_of_agent_broker_and_central() -> Result<()> {
+    let seed = seed()?;
+    println!("TILLWATCH_SEED={seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut world = World::start()?;
+    sell_for(&mut world, &mut random, Duration::from_secs(2))?;
+    wait_for_everything(&mut world).context("before the first kill")?;
+    for number in 0..KILLS {
+        sell_for(&mut world, &mut random, Duration::from_millis(200))?;
+        let wait = Duration::from_millis(random.u64(0..PAUSE_MS_MAX));
+        sell_for(&mut world, &mut random, wait)?;
+        kill(&mut world, &mut random, number)?;
+    }
+    wait_for_everything(&mut world)?;
+    // An orderly stop gives away what is still open, and leaves nothing unaccounted.
+    world.agent.stop()?;
+    world.agent.restart()?;
+    wait_for_everything(&mut world).context("after an orderly stop")?;
+    wait_until("no record is missing", PATIENCE, || Ok(world.missing_records()? == 0))?;
+    println!("{:?} received once", world.sold);
+    Ok(())
+}

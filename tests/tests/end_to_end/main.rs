@@ -1,0 +1,7 @@
+//! Real programs, a real broker, TLS, real plugins: what only shows when everything runs together.
+//!
+//! Needs mosquitto and what `cargo xtask test` builds before it: programs, plugins and the plugin compiler.
+
+mod world;
+mod kills;
+mod rights;
