@@ -251,7 +251,7 @@ fn write_lines(mut file: File, is_over: &AtomicBool) -> std::io::Result<()> {
     let begun = Instant::now();
     let mut written = 0;
     while !is_over.load(Ordering::Relaxed) {
-        let due = begun.elapsed().as_millis() as u64 * LINES_PER_SECOND / 1000;
+        let due = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX) * LINES_PER_SECOND / 1000;
         let mut text = String::new();
         for number in written..due {
             text += &line(number);
@@ -267,7 +267,7 @@ fn line(number: u64) -> String {
     let now = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap_or_default();
-    let time = timestamp(now.as_millis() as u64).strftime("%Y-%m-%dT%H:%M:%S.%3fZ");
+    let time = timestamp(u64::try_from(now.as_millis()).unwrap_or(0)).strftime("%Y-%m-%dT%H:%M:%S.%3fZ");
     format!(
         "{{\"time\":\"{time}\",\"store\":\"0412\",\"lane\":{},\"transaction\":{:06},\"items\":{},\"total\":{}.{:02},\"latency\":0.{:03},\"queue_depth\":{},\"tender\":\"{}\"}}\n",
         number % 6 + 1,

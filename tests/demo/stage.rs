@@ -34,6 +34,8 @@ pub(crate) struct Stage {
     pub(crate) chain: Arc<Chain>,
     folder: TempDir,
     authority: Arc<Authority>,
+    /// Of the certificates: forks share it.
+    pki: Arc<TempDir>,
     central: Central,
     real: Vec<RealStore>,
     simulated: Vec<SimulatedStore>,
@@ -44,7 +46,8 @@ impl Stage {
     /// Makes certificates and starts central.
     pub(crate) fn build(chain: Arc<Chain>) -> Result<Self> {
         let folder = scratch()?;
-        let authority = Arc::new(Authority::new(&folder.path().join("pki"))?);
+        let pki = Arc::new(scratch()?);
+        let authority = Arc::new(Authority::new(pki.path())?);
         let central = start_central(folder.path(), &chain, &authority)?;
         let (real, simulated): (Vec<&Store>, Vec<&Store>) =
             chain.stores.iter().partition(|store| REAL.contains(&store.id.as_str()));
@@ -60,6 +63,7 @@ impl Stage {
             chain,
             folder,
             authority,
+            pki,
             central,
             real,
             simulated,
@@ -114,6 +118,9 @@ impl Stage {
         self.central.stop()?;
         let folder = scratch()?;
         copy(self.folder.path(), folder.path())?;
+        for store in &self.real {
+            link_documents(&store.folder, &folder.path().join(store.id()))?;
+        }
         self.central.restart()?;
         let central = start_central(folder.path(), &chain, &self.authority)?;
         let moved = |store: &RealStore| {
@@ -127,6 +134,7 @@ impl Stage {
             chain,
             folder,
             authority: self.authority.clone(),
+            pki: self.pki.clone(),
             central,
             real,
             simulated,
@@ -262,6 +270,17 @@ fn plugin_dir() -> Result<PathBuf> {
         folder.display()
     );
     Ok(folder)
+}
+
+/// The same documents, not others of the same name: an agent knows them by more than their name.
+fn link_documents(from: &Path, to: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(from.join("pos"))? {
+        let document = entry?.path();
+        let copy = to.join("pos").join(document.file_name().unwrap_or_default());
+        std::fs::remove_file(&copy)?;
+        std::fs::hard_link(&document, &copy).with_context(|| format!("linking {}", copy.display()))?;
+    }
+    Ok(())
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {

@@ -244,24 +244,26 @@ impl Tail {
 
     /// At the end of a file: true when another one follows it and is now the current one.
     fn go_to_next_file(&mut self, file: &File, lines: &mut Lines) -> io::Result<bool> {
-        let Ok(live) = std::fs::metadata(&self.settings.path) else {
-            return Ok(false);
-        };
+        let live = std::fs::metadata(&self.settings.path).ok();
         let metadata = file.metadata()?;
         let id = file_id(&metadata);
-        if file_id(&live) == id {
+        if live.as_ref().map(file_id) == Some(id) {
             return Ok(false);
         }
         let old_ms = modified_ms(&metadata);
         if machine_now_ms().saturating_sub(old_ms) < self.settings.rotation_settle_ms {
             return Ok(false);
         }
-        self.take_unfinished_line(file, lines)?;
         let chain = self.chain()?;
         let follower = chain
             .iter()
             .position(|sibling| sibling.id == id)
             .and_then(|index| chain.get(index + 1));
+        if live.is_none() && follower.is_none() {
+            // The newest part; its writer has not begun the next one yet.
+            return Ok(false);
+        }
+        self.take_unfinished_line(file, lines)?;
         match follower {
             Some(sibling) => Ok(self.begin_at(&sibling.path).is_ok()),
             None => Ok(self.begin_after(&chain, old_ms)?.is_some()),

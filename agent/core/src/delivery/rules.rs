@@ -7,7 +7,10 @@ use super::*;
 const MINUTE_MS: u64 = 60_000;
 
 fn delivery() -> Delivery {
-    Delivery::new(DeliverySettings::new(vec!["main".parse().unwrap()], 1))
+    Delivery::new(DeliverySettings {
+        in_flight_max: 50,
+        ..DeliverySettings::new(vec!["main".parse().unwrap()], 1)
+    })
 }
 
 fn run(generation: u64, seq_first: u64, seq_last: u64, kind: RecordKind) -> Run {
