@@ -127,7 +127,7 @@ impl Drop for Process {
 pub fn program(name: &str) -> Result<PathBuf> {
     let beside = std::env::current_exe()?.parent().map(|folder| {
         if folder.ends_with("deps") {
-            folder.join("..")
+            folder.parent().unwrap_or(folder).to_path_buf()
         } else {
             folder.to_path_buf()
         }

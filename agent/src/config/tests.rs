@@ -1,3 +1,5 @@
+//! What is wrong with agent.toml is found all at once, each with its place and what to do.
+
 use super::*;
 use crate::plugin::manifest::tests::GOOD as MANIFEST;
 

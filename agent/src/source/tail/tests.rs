@@ -1,3 +1,5 @@
+//! No line is lost and none comes twice, whatever a server and an operator do to a log.
+
 use super::*;
 use proptest::prelude::*;
 use std::collections::VecDeque;
