@@ -92,7 +92,7 @@ fn run_installed(root: &Path, place: &Path) -> Result<()> {
     once.args(["run", "--once", "--dry-run", "--config"]).arg(&settings);
     let printed = output(&mut once)?;
     ensure!(
-        printed.contains("system.cpu"),
+        printed.contains("system.memory"),
         "the installed agent reported no system metrics: {printed}"
     );
     let plugins = std::fs::read_dir(place.join("usr/lib/tillwatch/plugins"))?.count();
