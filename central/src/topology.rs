@@ -184,11 +184,11 @@ impl Topology {
         self.services.len() - 1
     }
 
-    /// Every cause that would explain an anomaly of `service` at `site`.
+    /// Every cause that would explain an anomaly of `service` at `site`; of the service itself, its end at the site too.
     pub fn candidates(&self, site: Site, service: Service, into: &mut BTreeSet<Candidate>) {
-        for &(ancestor, _) in &self.services[service].ancestors {
+        for &(ancestor, distance) in &self.services[service].ancestors {
             let scope = self.services[ancestor].scope;
-            if scope == Reach::Site {
+            if scope == Reach::Site || distance == 0 {
                 into.insert(Candidate {
                     service: ancestor,
                     extent: Extent::Site(site),
@@ -309,7 +309,7 @@ scope = "chain"
     }
 
     #[test]
-    fn a_cause_reaches_at_least_as_far_as_there_is_one_of_it() {
+    fn a_cause_that_is_not_seen_itself_reaches_at_least_as_far_as_there_is_one_of_it() {
         let topology = topology();
         let mut found = BTreeSet::new();
         topology.candidates(2, 1, &mut found);
@@ -324,6 +324,17 @@ scope = "chain"
         assert_eq!(of(2), [Extent::Region(1), Extent::Chain]);
         assert_eq!(of(3), [Extent::Chain]);
         assert_eq!(of(0), []);
+    }
+
+    #[test]
+    fn a_link_of_a_region_may_fail_at_one_site_only() {
+        let topology = topology();
+        let mut found = BTreeSet::new();
+        topology.candidates(2, 2, &mut found);
+        assert!(found.contains(&Candidate {
+            service: 2,
+            extent: Extent::Site(2)
+        }));
     }
 
     #[test]

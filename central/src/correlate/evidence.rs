@@ -6,7 +6,7 @@ use crate::topology::{Candidate, Topology};
 
 /// Sales that speak less than this are not worth a sentence.
 const SALES_TERM_TOLD: f64 = 0.5;
-/// A cause that hits less of its dependants than this has that held against it.
+/// A cause that hits less of its sites than this has that held against it.
 const FRACTION_TOLD: f64 = 0.6;
 
 /// A candidate with its likelihood in words.
@@ -64,7 +64,7 @@ fn speaks_against(topology: &Topology, candidate: Candidate, scored: &Scored) ->
     }
     if scored.fraction < FRACTION_TOLD {
         told.push(format!(
-            "it would hit only about {:.0} % of what depends on it",
+            "it would hit only about {:.0} % of the sites",
             scored.fraction * 100.0
         ));
     }

@@ -2,6 +2,8 @@
 //!
 //! In: a candidate and the nodes of its dependants. Out: a log-likelihood ratio with the counts behind it.
 //! Dependants that report and are fine speak against a cause; those that do not report say nothing.
+//! A fault hits a part of the sites, and at such a site all dependants: each site is a mixture of hit and spared, so
+//! that unrelated anomalies at different sites do not add up to a common cause.
 
 use super::anomaly::Anomalies;
 use crate::topology::{Candidate, Extent, Service, Site, Topology};
@@ -9,7 +11,7 @@ use std::collections::BTreeSet;
 
 /// How surely a fault shows in a service so many steps away.
 const SHOWS: [f64; 5] = [0.95, 0.85, 0.7, 0.55, 0.4];
-/// The part of the dependants that a fault hits is looked for from here to 1.
+/// The part of the sites that a fault hits is looked for from here to 1.
 const FRACTION_MIN: f64 = 0.3;
 const FRACTION_STEP: f64 = 0.05;
 /// The service itself is anomalous, not only what depends on it.
@@ -53,7 +55,7 @@ pub struct Scored {
     pub log_likelihood: f64,
     /// What the counts alone say, less the prior: comparable between a whole and its parts.
     pub by_counts: f64,
-    /// The part of the dependants that the fault seems to hit.
+    /// The part of the sites that the fault seems to hit.
     pub fraction: f64,
     pub counts: Vec<Count>,
     /// By how much the cause's own anomalies began before (positive) or after those of its dependants.
@@ -64,27 +66,21 @@ pub struct Scored {
 
 /// `None` when no anomaly would be explained.
 pub fn score(context: &Context<'_>, candidate: Candidate) -> Option<Scored> {
-    let mut tally = Tally::default();
-    let counts: Vec<Count> = context
-        .topology
-        .dependants(candidate.service)
-        .iter()
-        .map(|&d| tally.count(context, candidate.extent, d))
-        .collect();
+    let mut tally = Tally::of(context, candidate);
     if tally.anomalous == 0 {
         return None;
     }
-    let (fraction, fit) = best_fraction(context.anomalies, &counts);
+    let (fraction, fit) = best_fraction(&tally.site_terms);
     let lead_ms = tally.lead_ms();
     let sales_term = (context.sales_term)(candidate.extent);
-    let extras = own_term(&counts) + tally.lasting_term() + tally.strong_term() + lead_term(lead_ms) + sales_term;
+    let extras = own_term(&tally.counts) + tally.lasting_term() + tally.strong_term() + lead_term(lead_ms) + sales_term;
     let by_counts = fit - prior(context.topology, candidate.extent);
     let log_likelihood = by_counts + extras;
     Some(Scored {
         log_likelihood,
         by_counts,
         fraction,
-        counts,
+        counts: tally.counts,
         lead_ms,
         sales_term,
     })
@@ -100,25 +96,32 @@ fn prior(topology: &Topology, extent: Extent) -> f64 {
     f64::from(u32::try_from(1 + places).unwrap_or(u32::MAX)).ln() + doubt
 }
 
-fn best_fraction(anomalies: &Anomalies, counts: &[Count]) -> (f64, f64) {
+/// The part of the sites that the fault most likely hits, and how much better than chance that explains them.
+fn best_fraction(site_terms: &[f64]) -> (f64, f64) {
     let steps = (0..)
         .map(|step| FRACTION_MIN + FRACTION_STEP * f64::from(step))
-        .take_while(|f| *f < 1.0 + 1e-9);
-    let fits = steps.map(|fraction| {
-        (
-            fraction,
-            counts.iter().map(|count| term(anomalies, count, fraction)).sum::<f64>(),
-        )
-    });
-    fits.max_by(|a, b| a.1.total_cmp(&b.1))
+        .take_while(|f| *f < 1.0 + 1e-9)
+        .map(|fraction| fraction.min(1.0));
+    let mixed = |fraction: f64| -> f64 {
+        site_terms
+            .iter()
+            .map(|term| (fraction * term.exp() + 1.0 - fraction).ln())
+            .sum()
+    };
+    steps
+        .map(|fraction| (fraction, mixed(fraction)))
+        .max_by(|a, b| a.1.total_cmp(&b.1))
         .unwrap_or((1.0, f64::NEG_INFINITY))
 }
 
-fn term(anomalies: &Anomalies, count: &Count, fraction: f64) -> f64 {
-    let shows = SHOWS[count.distance.min(SHOWS.len() - 1)] * fraction;
-    let chance = anomalies.chance(count.service);
-    let fine = f64::from(count.reporting - count.anomalous);
-    f64::from(count.anomalous) * (shows / chance).ln() + fine * ((1.0 - shows) / (1.0 - chance)).ln()
+/// How much likelier a node's state is at a site that is hit than by chance.
+fn term(chance: f64, distance: usize, is_anomalous: bool) -> f64 {
+    let shows = SHOWS[distance.min(SHOWS.len() - 1)];
+    if is_anomalous {
+        (shows / chance).ln()
+    } else {
+        ((1.0 - shows) / (1.0 - chance)).ln()
+    }
 }
 
 fn own_term(counts: &[Count]) -> f64 {
@@ -143,6 +146,9 @@ fn lead_term(lead_ms: Option<i64>) -> f64 {
 /// What is summed while counting.
 #[derive(Default)]
 struct Tally {
+    counts: Vec<Count>,
+    /// For each site that reports: how much likelier it looks as it does when hit than by chance.
+    site_terms: Vec<f64>,
     anomalous: u32,
     own_starts: Vec<u64>,
     other_starts: Vec<u64>,
@@ -151,27 +157,43 @@ struct Tally {
 }
 
 impl Tally {
-    fn count(&mut self, context: &Context<'_>, extent: Extent, (service, distance): (Service, usize)) -> Count {
-        let mut count = Count {
+    fn of(context: &Context<'_>, candidate: Candidate) -> Tally {
+        let dependants = context.topology.dependants(candidate.service);
+        let counts = dependants.iter().map(|&(service, distance)| Count {
             service,
             distance,
             reporting: 0,
             anomalous: 0,
+        });
+        let mut tally = Tally {
+            counts: counts.collect(),
+            ..Tally::default()
         };
-        for &site in context.topology.sites(extent) {
+        for &site in context.topology.sites(candidate.extent) {
+            tally.count(context, site);
+        }
+        tally
+    }
+
+    fn count(&mut self, context: &Context<'_>, site: Site) {
+        let anomalies = context.anomalies;
+        let mut site_term = None;
+        for index in 0..self.counts.len() {
+            let Count { service, distance, .. } = self.counts[index];
             if context.explained.contains(&(site, service)) {
                 continue;
             }
-            let Some(anomalous) = context.anomalies.state(site, service, context.now_ms) else {
+            let Some(is_anomalous) = anomalies.state(site, service, context.now_ms) else {
                 continue;
             };
-            count.reporting += 1;
-            if anomalous {
-                count.anomalous += 1;
-                self.add(context.anomalies, site, service, distance);
+            *site_term.get_or_insert(0.0) += term(anomalies.chance(service), distance, is_anomalous);
+            self.counts[index].reporting += 1;
+            if is_anomalous {
+                self.counts[index].anomalous += 1;
+                self.add(anomalies, site, service, distance);
             }
         }
-        count
+        self.site_terms.extend(site_term);
     }
 
     fn add(&mut self, anomalies: &Anomalies, site: Site, service: Service, distance: usize) {
@@ -233,7 +255,8 @@ mod tests {
         Topology::new(Model::parse("model.toml", &text).unwrap())
     }
 
-    /// All sites report the web; `slow` ones are slow for five minutes, and `links` have a bad link.
+    /// All sites report the web; `slow` ones are slow for five minutes, and `links` have a bad link;
+    /// without any, nobody reports it.
     fn anomalies(topology: &Topology, slow: std::ops::Range<Site>, links: std::ops::Range<Site>) -> Anomalies {
         let mut anomalies = Anomalies::new(topology, 600_000);
         let alarm = Alarm {
@@ -250,8 +273,9 @@ mod tests {
                     start_ms + 60_000,
                     slow.contains(&site).then_some(alarm),
                 );
-                if links.contains(&site) {
-                    anomalies.observe(site, LINK, start_ms, start_ms + 60_000, Some(alarm));
+                if !links.is_empty() {
+                    let link = links.contains(&site).then_some(alarm);
+                    anomalies.observe(site, LINK, start_ms, start_ms + 60_000, link);
                 }
             }
         }
@@ -302,6 +326,28 @@ mod tests {
         };
         assert!(of(Extent::Region(0)) > of(Extent::Chain));
         assert_eq!(of(Extent::Region(1)), None);
+    }
+
+    #[test]
+    fn anomalies_at_different_sites_speak_less_for_a_common_cause_than_at_the_same_sites() {
+        let topology = topology();
+        let link_of_north = |slow| {
+            let anomalies = anomalies(&topology, slow, 5..10);
+            let context = Context {
+                topology: &topology,
+                anomalies: &anomalies,
+                now_ms: NOW,
+                explained: &BTreeSet::new(),
+                sales_term: &|_| 0.0,
+            };
+            let candidate = Candidate {
+                service: LINK,
+                extent: Extent::Region(0),
+            };
+            score(&context, candidate).unwrap().by_counts
+        };
+        let (together, apart) = (link_of_north(5..10), link_of_north(0..5));
+        assert!(together > 2.0 * apart.max(1.0), "{together} {apart}");
     }
 
     #[test]
