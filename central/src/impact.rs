@@ -194,7 +194,9 @@ impl Impact {
         let (start_ms, series) = (observation.start_ms, &observation.series);
         self.sales[site].cover(start_ms, u64::from(observation.length_ms));
         match self.purposes.of(&mut self.topology, series) {
-            Purpose::Transactions => self.add_transactions(site, start_ms, observation.summary.sum),
+            Purpose::Transactions => {
+                self.add_transactions(site, start_ms, observation.length_ms, observation.summary.sum);
+            }
             Purpose::Amount => {
                 let kept = self.sales[site].add_amount(start_ms, observation.summary.sum, series.currency.as_deref());
                 self.counters.too_old += u64::from(!kept);
@@ -216,13 +218,19 @@ impl Impact {
         }
     }
 
-    fn add_transactions(&mut self, site: Site, start_ms: u64, sum: i64) {
+    /// What an interval of several minutes sold is spread evenly over them.
+    fn add_transactions(&mut self, site: Site, start_ms: u64, length_ms: u32, sum: i64) {
         let Ok(transactions) = u32::try_from(sum) else {
             self.counters.odd_counts += 1;
             return;
         };
-        let kept = self.sales[site].add_transactions(start_ms, transactions);
-        self.counters.too_old += u64::from(!kept);
+        let minutes = u64::from(length_ms).div_ceil(MINUTE_MS).max(1);
+        let until = |minute: u64| u64::from(transactions) * minute / minutes;
+        for minute in 0..minutes {
+            let part = u32::try_from(until(minute + 1) - until(minute)).unwrap_or(transactions);
+            let kept = self.sales[site].add_transactions(start_ms + minute * MINUTE_MS, part);
+            self.counters.too_old += u64::from(!kept);
+        }
         if start_ms + LATE_MS < self.now_ms {
             pricing::mark_stale(&mut self.book, site, start_ms);
         }

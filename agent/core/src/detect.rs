@@ -35,6 +35,10 @@ const SUSTAINED_CLIP: f32 = 6.0;
 /// them are collected: on the ninth day when it always has values.
 const DAYS_BEFORE_JUDGING: f32 = 1.0;
 
+/// So much more likely, as a logarithm, that the windows are as usual again than that the anomaly goes on, and the
+/// sustained statistics forget it.
+const RELIEF_BAR: f32 = 10.0;
+
 /// From this share of the bar on, a window is no measure for the next ones.
 const NEARLY: f32 = 0.8;
 
@@ -68,6 +72,8 @@ pub(crate) struct Detector {
     pub(crate) calibrations: [Calibration; 3],
     pub(crate) fast: f32,
     pub(crate) slow: f32,
+    /// While the alarm is on: the evidence that it is over.
+    pub(crate) relief: f32,
     /// Expected count, in units of its noise, since the last value that was not zero.
     pub(crate) zero_run: f32,
     /// The largest such run that ended by itself, slowly forgotten.
@@ -88,6 +94,7 @@ impl Detector {
             calibrations: [Calibration::new(), Calibration::new(), Calibration::new()],
             fast: 0.0,
             slow: 0.0,
+            relief: 0.0,
             zero_run: 0.0,
             zero_run_high: 0.0,
             seen: 0,
@@ -126,6 +133,7 @@ impl Detector {
         let evidence = self.evidence(pace, start_ms, p, effect, expected, actual);
         if state == ScoreState::Ok {
             alarm.step(&evidence);
+            self.relieve(z, alarm);
         }
         self.baseline
             .learn(pace, slot, y - forecast.mean, forecast.sd, alarm.is_open());
@@ -174,6 +182,22 @@ impl Detector {
         let z = z.clamp(-SUSTAINED_CLIP, SUSTAINED_CLIP);
         self.fast += FAST * (z - self.fast);
         self.slow += SLOW * (z - self.slow);
+    }
+
+    /// The sustained statistics outlast what raised them. Once the windows themselves say that it is over, they start anew.
+    ///
+    /// Source: Page, "Continuous inspection schemes", Biometrika 41, 1954: the cumulative log-likelihood ratio, here of a
+    /// normal residual around 0 against one around the peak's effect.
+    fn relieve(&mut self, z: f32, alarm: &Alarm) {
+        let Some(open) = &alarm.open else {
+            self.relief = 0.0;
+            return;
+        };
+        let effect = open.peak.effect.clamp(-SUSTAINED_CLIP, SUSTAINED_CLIP);
+        self.relief = (self.relief + effect * (effect / 2.0 - z)).clamp(0.0, 2.0 * RELIEF_BAR);
+        if self.relief > RELIEF_BAR {
+            (self.fast, self.slow) = (0.0, 0.0);
+        }
     }
 
     /// Source: of a Poisson count, the probability of no event where `n` are expected is exp(-n); noise beyond

@@ -75,7 +75,10 @@ impl Gauges {
             self.refused += 1;
             return;
         }
-        lines[index].1.put(observation.start_ms / MINUTE_MS, value);
+        let end_ms = observation.start_ms + u64::from(observation.length_ms.max(1));
+        for minute in observation.start_ms / MINUTE_MS..end_ms.div_ceil(MINUTE_MS) {
+            lines[index].1.put(minute, value);
+        }
     }
 
     /// Lines of these services over these sites, as means of steps.

@@ -36,7 +36,7 @@ pub(crate) struct DetectorProto {
     week: Vec<f32>,
     #[prost(uint32, repeated, tag = "7")]
     week_seen: Vec<u32>,
-    /// Level, variance of all, windows seen; fast, slow, run of zeros, longest run.
+    /// Level, variance of all, windows seen; fast, slow, relief, run of zeros, longest run.
     #[prost(float, repeated, tag = "8")]
     numbers: Vec<f32>,
     /// Last slot of the day, of the week, something in it, known, closed; windows with a value, windows missing, windows stale.
@@ -77,6 +77,7 @@ pub(crate) fn detector_proto(series: u32, detector: &Detector) -> DetectorProto 
     let Detector {
         fast,
         slow,
+        relief,
         zero_run,
         zero_run_high,
         seen,
@@ -103,6 +104,7 @@ pub(crate) fn detector_proto(series: u32, detector: &Detector) -> DetectorProto 
             baseline.seen,
             fast,
             slow,
+            relief,
             zero_run,
             zero_run_high,
         ],
@@ -144,7 +146,17 @@ pub(crate) fn detector_from(proto: &DetectorProto) -> Option<(u32, Detector)> {
         .iter()
         .map(|seen| u16::try_from(*seen).unwrap_or(u16::MAX))
         .collect();
-    let [level, variance_all, seen_windows, fast, slow, zero_run, zero_run_high] = proto.numbers[..] else {
+    let [
+        level,
+        variance_all,
+        seen_windows,
+        fast,
+        slow,
+        relief,
+        zero_run,
+        zero_run_high,
+    ] = proto.numbers[..]
+    else {
         return None;
     };
     let [last_day, last_week, busy, known, closed, seen, missing, stale] = proto.counts[..] else {
@@ -177,6 +189,7 @@ pub(crate) fn detector_from(proto: &DetectorProto) -> Option<(u32, Detector)> {
             calibrations,
             fast,
             slow,
+            relief,
             zero_run,
             zero_run_high,
             seen,

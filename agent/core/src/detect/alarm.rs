@@ -8,9 +8,11 @@ pub(crate) const MARGIN: f32 = 1.15;
 /// Expected events over a run of zeros, from which on it is an alarm.
 pub(crate) const ZERO_RUN_BAR: f32 = 18.0;
 
-/// Windows in a row beyond the bar that open a finding, and below half of it that close one.
+/// Windows in a row beyond the bar that open a finding.
 const OPEN_AFTER: u8 = 2;
-const CLOSE_AFTER: u8 = 12;
+/// Below half the bar for so long, and for so many windows, closes one.
+const CLOSE_AFTER_MS: u64 = 120_000;
+const CLOSE_AFTER: u8 = 2;
 
 /// An open finding is told again when its severity has grown by so much.
 const TOLD_AGAIN: f32 = 1.5;
@@ -127,14 +129,19 @@ impl Alarm {
     }
 
     fn step_open(&mut self, mut open: OpenFinding, evidence: &Evidence) {
-        self.cool = if evidence.severity < 0.5 { self.cool + 1 } else { 0 };
+        self.cool = if evidence.severity < 0.5 {
+            self.cool.saturating_add(1)
+        } else {
+            0
+        };
         if self.cool == 0 {
             open.last_ms = evidence.start_ms;
         }
         if evidence.severity > open.peak.severity {
             open.peak = *evidence;
         }
-        if self.cool >= CLOSE_AFTER {
+        let quiet_ms = evidence.start_ms.saturating_sub(open.last_ms);
+        if self.cool >= CLOSE_AFTER && quiet_ms >= CLOSE_AFTER_MS {
             self.close(open);
             return;
         }

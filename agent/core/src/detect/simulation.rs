@@ -236,6 +236,29 @@ fn a_slow_service_a_full_queue_and_missing_sales_are_found() {
     }
 }
 
+/// Windows from the end of such an incident until its alarm is off.
+fn release(kind: Kind, seed: u64, factor: f64) -> usize {
+    let mut run = Run::new(kind, seed);
+    run.clean(17 * DAY + 11 * 360 + 180);
+    for _ in 0..270 {
+        run.step(factor);
+    }
+    (0..).take_while(|_| run.step(1.0).alarm).count()
+}
+
+#[test]
+fn an_alarm_ends_soon_after_what_raised_it() {
+    const QUIET: usize = 12;
+    for (kind, factor) in [(Kind::Latency, 3.0), (Kind::Queue, 5.0), (Kind::Processor, 2.5)] {
+        let released: Vec<usize> = (11..=15).map(|seed| release(kind, seed, factor)).collect();
+        println!("{kind:?} times {factor}, seeds 11..=15: off after {released:?} windows");
+        assert!(
+            released.iter().all(|windows| *windows <= 2 * QUIET),
+            "{kind:?}: {released:?}"
+        );
+    }
+}
+
 #[test]
 fn a_rest_of_the_past_and_a_restart_change_no_bit() {
     let mut run = Run::new(Kind::Latency, 5);

@@ -4,7 +4,7 @@
 //! column that does not fit. FORMAT.md, "Block", has the rules in words.
 
 use super::block_encode::FLAG_ALARM;
-use super::error::{DecodeError, TIME_MS_MAX};
+use super::error::{DecodeError, INTERVAL_MS_MAX, TIME_MS_MAX};
 use super::header::limit;
 use super::predict::{EXPONENT_MAX, Prediction, equal_sum, plain_sum};
 use crate::histogram::{BUCKETS_MAX, Buckets, Histogram, HistogramError};
@@ -131,10 +131,10 @@ fn interval(columns: &mut Columns, start_ms: u64) -> Result<Interval, DecodeErro
         });
     }
     let length_ms = columns.length_ms.next()?;
-    if length_ms == 0 {
+    if length_ms == 0 || length_ms > INTERVAL_MS_MAX {
         return Err(DecodeError::OutOfRange {
             what: "length_ms",
-            value: 0,
+            value: u64::from(length_ms),
         });
     }
     let rows = usize::try_from(columns.rows.next()?).unwrap_or(usize::MAX);

@@ -15,6 +15,9 @@ pub const CONTROL_BYTES_MAX: usize = 64 * 1024;
 /// Latest time that a message may speak of: beyond it, not all numbers of milliseconds are exact in a double.
 pub const TIME_MS_MAX: u64 = 1 << 53;
 
+/// Longest interval.
+pub const INTERVAL_MS_MAX: u32 = 3_600_000;
+
 /// Most records in one message.
 pub const RECORDS_MAX: usize = 1_024;
 
