@@ -12,7 +12,8 @@ let again = false;
 
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const shownId = () => detail.querySelector("[data-incident]")?.dataset.incident;
-const clock = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit" });
+// As the server writes times: in the chain's time zone, not the reader's.
+const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", timeZone: document.documentElement.dataset.timeZone });
 
 async function text(url) {
   const answer = await fetch(url);
@@ -60,8 +61,8 @@ function draw(place, chart) {
   const perMinute = (values) => values.map((value) => (value === null ? null : value / (chart.step_ms / 60000)));
   plots.push(
     plot(place, "Sales per minute", chart, [seconds, ...["upper", "lower", "expected", "actual"].map((key) => perMinute(chart.sales[key]))], [
-      { label: "90 % up to", stroke: "transparent" },
-      { label: "90 % from", stroke: "transparent" },
+      { label: "90 % at most", stroke: "transparent" },
+      { label: "90 % at least", stroke: "transparent" },
       { label: "expected", stroke: color("--quiet"), dash: [5, 4], width: 1.5 },
       { label: "sold", stroke: color("--brand"), width: 2.2 },
     ], true),
@@ -83,22 +84,48 @@ function plot(place, title, chart, data, series, band) {
   place.append(figure);
   const axis = { stroke: color("--quiet"), grid: { stroke: color("--line"), width: 1 }, ticks: { show: false } };
   const number = (value) => (value === null || value === undefined ? "–" : value.toFixed(Math.abs(value) < 10 ? 2 : 0));
+  const key = legend(series);
   const options = {
     width: figure.clientWidth,
     height: band ? 210 : 140,
     cursor: { sync: { key: "incident" } },
     scales: { y: { range: (_, low, high) => [0, (high || 1) * 1.08] } },
-    axes: [{ ...axis, values: (_, ticks) => ticks.map((tick) => clock.format(tick * 1000)) }, { ...axis, size: 48 }],
+    legend: { show: false },
+    axes: [{ ...axis, space: 80, values: (_, ticks) => ticks.map((tick) => clock.format(tick * 1000)) }, { ...axis, size: 48 }],
     series: [
-      { value: (_, second) => (second ? clock.format(second * 1000) : "–") },
-      ...series.map((each) => ({ points: { show: false }, value: (_, value) => number(value), ...each })),
+      {},
+      ...series.map((each) => ({ points: { show: false }, ...each })),
     ],
     bands: band ? [{ series: [1, 2], fill: `color-mix(in srgb, ${color("--quiet")} 18%, transparent)` }] : [],
-    hooks: { drawClear: [(drawn) => shade(drawn, chart)] },
+    hooks: { drawClear: [(drawn) => shade(drawn, chart)], setCursor: [(drawn) => tell(key, data, drawn.cursor.idx, number)] },
   };
   const drawn = new uPlot(options, data, figure);
-  figure.append(twin(data, series, number));
+  tell(key, data, null, number);
+  figure.append(key, twin(data, series, number));
   return drawn;
+}
+
+// What the lines mean, with the figures under the cursor, else the newest.
+function legend(series) {
+  const key = document.createElement("p");
+  key.className = "key";
+  key.append(document.createElement("time"));
+  for (const { label, stroke, dash } of series) {
+    const item = document.createElement("span");
+    const swatch = document.createElement("i");
+    if (stroke === "transparent") swatch.className = "band";
+    else swatch.style.borderTop = `2px ${dash ? "dashed" : "solid"} ${stroke}`;
+    item.append(swatch, `${label} `, document.createElement("b"));
+    key.append(item);
+  }
+  return key;
+}
+
+function tell(key, data, cursor, number) {
+  const index = cursor ?? data.at(-1).findLastIndex((value) => value !== null);
+  if (index < 0) return;
+  key.querySelector("time").textContent = clock.format(data[0][index] * 1000);
+  key.querySelectorAll("b").forEach((cell, line) => (cell.textContent = number(data[line + 1][index])));
 }
 
 // The time of the incident, behind the lines.
@@ -154,6 +181,7 @@ addEventListener("resize", () => {
   if (id) show(id);
 });
 
+refresh();
 const events = new EventSource("/api/v1/events");
 events.addEventListener("view", refresh);
 events.addEventListener("open", () => {

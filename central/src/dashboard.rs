@@ -20,7 +20,7 @@ pub fn page(view: &View, wanted: Option<&str>) -> String {
     let detail = selected(view, wanted).map_or_else(nothing_open, |incident| detail(view, incident));
     format!(
         r#"<!doctype html>
-<html lang="en">
+<html lang="en" data-time-zone="{}">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -40,6 +40,7 @@ pub fn page(view: &View, wanted: Option<&str>) -> String {
 </body>
 </html>
 "#,
+        escape(view.zone.iana_name().unwrap_or("UTC")),
         overview(view, wanted)
     )
 }
@@ -92,14 +93,15 @@ fn headline(view: &View) -> String {
         .iter()
         .filter(|site| !matches!(site.state, SiteState::Silent | SiteState::Never))
         .count();
-    let mut costs: BTreeMap<&str, (i64, i64, i64)> = BTreeMap::new();
+    let anomalies: u32 = view.sites.iter().map(|site| site.anomalies).sum();
+    let mut costs: BTreeMap<&str, i64> = BTreeMap::new();
     for cost in view.incidents.iter().filter_map(|incident| incident.cost.as_ref()) {
         let sum = costs.entry(&cost.currency).or_default();
-        sum.0 = sum.0.saturating_add(cost.estimate_minor);
+        *sum = sum.saturating_add(cost.estimate_minor);
     }
     let lost = costs
         .iter()
-        .map(|(currency, sum)| money(sum.0, currency))
+        .map(|(currency, sum)| money(*sum, currency))
         .collect::<Vec<_>>()
         .join(" + ");
     let lost = if lost.is_empty() { "0".to_owned() } else { lost };
@@ -110,11 +112,12 @@ fn headline(view: &View) -> String {
         )
     };
     format!(
-        "<dl class=\"tiles\">{}{}{}{}</dl>",
+        "<dl class=\"tiles\">{}{}{}{}{}</dl>",
         tile("Lost sales", &lost, if costs.is_empty() { "" } else { "hot" }),
         tile("Open incidents", &open.to_string(), ""),
-        tile("Stores reporting", &format!("{reporting} of {}", view.sites.len()), ""),
-        tile("Reckoned up to", &clock(view.now_ms, &view.zone), ""),
+        tile("Reporting", &format!("{reporting} of {}", view.sites.len()), ""),
+        tile("Anomalies", &anomalies.to_string(), ""),
+        tile("As of", &clock(view.now_ms, &view.zone), ""),
     )
 }
 
@@ -328,7 +331,7 @@ fn price_word(state: PriceState) -> &'static str {
         PriceState::Learning => "learning: no price yet",
         PriceState::Dark => "silent: sales unknown",
         PriceState::NoSales => "no sales here",
-        PriceState::NotDistinguishable => "technical only: not distinguishable from noise",
+        PriceState::NotDistinguishable => "technical only",
         PriceState::Costed => "costed",
         PriceState::CostedWithoutUnaffectedSites => "costed, no unaffected stores",
         PriceState::BusinessOnly => "business only",

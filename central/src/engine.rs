@@ -82,21 +82,20 @@ impl Engine {
             .filter(|i| i.price_state.is_costed())
             .flat_map(sites_of)
             .collect();
-        let state = |id: &str, last_ms: Option<u64>| match last_ms {
+        let state = |id: &str, anomalies: u32, last_ms: Option<u64>| match last_ms {
             None => SiteState::Never,
             Some(last_ms) if last_ms + self.silent_after_ms < self.now_ms => SiteState::Silent,
             Some(_) if costing.contains(id) => SiteState::Costing,
-            Some(_) if unusual.contains(id) => SiteState::Unusual,
+            Some(_) if anomalies > 0 || unusual.contains(id) => SiteState::Unusual,
             Some(_) => SiteState::Quiet,
         };
         let views = self.sites.iter().map(|site| {
-            let last_ms = site
-                .id
-                .parse()
-                .ok()
-                .and_then(|id: SiteId| self.heard_ms.get(&id).copied());
+            let id: Option<SiteId> = site.id.parse().ok();
+            let last_ms = id.as_ref().and_then(|id| self.heard_ms.get(id).copied());
+            let anomalies = id.map_or(0, |id| self.impact.anomalies_at(&id));
             SiteView {
-                state: state(&site.id, last_ms),
+                state: state(&site.id, anomalies, last_ms),
+                anomalies,
                 last_ms,
                 ..site.clone()
             }

@@ -373,6 +373,14 @@ impl Impact {
         Some(chart::draw(self, tracked))
     }
 
+    /// Services that are anomalous at a site now.
+    pub fn anomalies_at(&self, site: &SiteId) -> u32 {
+        let Some(site) = self.topology.site(site) else { return 0 };
+        let anomalous = (0..self.topology.services_len())
+            .filter(|service| self.anomalies.state(site, *service, self.now_ms) == Some(true));
+        u32::try_from(anomalous.count()).unwrap_or(u32::MAX)
+    }
+
     pub fn counters(&self) -> ImpactCounters {
         self.counters
     }

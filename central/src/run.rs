@@ -115,6 +115,7 @@ fn engine(model: Model, view: watch::Sender<Arc<View>>) -> Engine {
             .get(site.region)
             .map_or_else(String::new, |region| region.id.clone()),
         state: SiteState::Never,
+        anomalies: 0,
         last_ms: None,
     };
     let sites = model.sites.iter().map(site_view).collect();

@@ -124,6 +124,11 @@ impl Topology {
         &self.services[service].name
     }
 
+    /// Of what there is one of it: each site, each region or the chain.
+    pub fn scope(&self, service: Service) -> Reach {
+        self.services[service].scope
+    }
+
     /// The sites within an extent.
     pub fn sites(&self, extent: Extent) -> &[Site] {
         match extent {

@@ -34,6 +34,8 @@ pub struct SiteView {
     pub id: String,
     pub region: String,
     pub state: SiteState,
+    /// Services that are anomalous there now, part of an incident or not.
+    pub anomalies: u32,
     /// End of the newest interval that it sent, event time.
     pub last_ms: Option<u64>,
 }
@@ -44,7 +46,7 @@ pub struct SiteView {
 pub enum SiteState {
     /// It reports, and nothing is unusual.
     Quiet,
-    /// It reports, and something is unusual.
+    /// It reports, and something is unusual or belongs to an incident.
     Unusual,
     /// It belongs to an incident that costs money.
     Costing,
@@ -90,6 +92,7 @@ pub(crate) mod examples {
             id: id.to_owned(),
             region: "north".to_owned(),
             state,
+            anomalies: 2,
             last_ms: Some(3),
         };
         View {

@@ -147,6 +147,13 @@ impl Stage {
         told(&self.central.get("/api/v1/incidents")?)
     }
 
+    /// How many anomalies central sees now, harmless or not.
+    fn anomalies(&self) -> Result<u64> {
+        let sites = self.central.get("/api/v1/sites")?;
+        let each = sites["sites"].as_array().into_iter().flatten();
+        Ok(each.filter_map(|site| site["anomalies"].as_u64()).sum())
+    }
+
     /// Where to look.
     pub(crate) fn page(&self) -> String {
         self.central.page()
@@ -179,7 +186,7 @@ impl Stage {
         if since_ms.is_multiple_of(ROTATE_MINUTES * MINUTE_MS) {
             self.real.iter().try_for_each(RealStore::rotate)?;
         }
-        watch.draw(&self.chain, now_ms, &self.incidents()?);
+        watch.draw(&self.chain, now_ms, &self.incidents()?, self.anomalies()?);
         Ok(())
     }
 
@@ -190,7 +197,7 @@ impl Stage {
             let now_ms = port.get("/api/v1/incidents")?["now_ms"].as_u64();
             Ok(now_ms.is_some_and(|now_ms| now_ms + 2 * MINUTE_MS >= end_ms))
         })?;
-        watch.draw(&self.chain, end_ms, &self.incidents()?);
+        watch.draw(&self.chain, end_ms, &self.incidents()?, self.anomalies()?);
         Ok(())
     }
 }

@@ -37,16 +37,20 @@ impl Watch {
     }
 
     /// The state of the story at `now_ms`.
-    pub(crate) fn draw(&mut self, chain: &Chain, now_ms: u64, incidents: &[Told]) {
+    pub(crate) fn draw(&mut self, chain: &Chain, now_ms: u64, incidents: &[Told], anomalies: u64) {
         if self.is_silent {
             return;
         }
-        let lines = table(chain, now_ms, incidents);
+        let lines = table(chain, now_ms, incidents, anomalies);
         if self.is_terminal {
             self.redraw(&lines);
-        } else if lines.get(2) != Some(&self.last_plain) {
-            self.last_plain = lines.get(2).cloned().unwrap_or_default();
-            eprintln!("{}\n{}", lines[0], self.last_plain);
+        } else if let Some(first) = lines.get(2).filter(|first| **first != self.last_plain) {
+            self.last_plain.clone_from(first);
+            let below = match incidents.len() - 1 {
+                0 => String::new(),
+                below => format!("  (and {below} below it)"),
+            };
+            eprintln!("{}\n{first}{below}", lines[0]);
         }
     }
 
@@ -69,12 +73,15 @@ impl Watch {
     }
 }
 
-fn table(chain: &Chain, now_ms: u64, incidents: &[Told]) -> Vec<String> {
+fn table(chain: &Chain, now_ms: u64, incidents: &[Told], anomalies: u64) -> Vec<String> {
     let clock = timestamp(now_ms)
         .to_zoned(chain.zone.clone())
         .strftime("%a %H:%M")
         .to_string();
-    let mut lines = vec![format!("{clock}  {}", happening(chain, now_ms))];
+    let mut lines = vec![format!(
+        "{clock}  {}; central sees {anomalies} anomalies",
+        happening(chain, now_ms)
+    )];
     lines.push(format!(
         "{:>4}  {:<22} {:<12} {:>6}  {:>12}  {}",
         "rank", "likely cause", "where", "stores", "lost sales", "90 % interval"

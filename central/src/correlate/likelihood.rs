@@ -6,6 +6,7 @@
 //! that unrelated anomalies at different sites do not add up to a common cause.
 
 use super::anomaly::Anomalies;
+use crate::incident::Reach;
 use crate::topology::{Candidate, Extent, Service, Site, Topology};
 use std::collections::BTreeSet;
 
@@ -74,7 +75,7 @@ pub fn score(context: &Context<'_>, candidate: Candidate) -> Option<Scored> {
     let lead_ms = tally.lead_ms();
     let sales_term = (context.sales_term)(candidate.extent);
     let extras = own_term(&tally.counts) + tally.lasting_term() + tally.strong_term() + lead_term(lead_ms) + sales_term;
-    let by_counts = fit - prior(context.topology, candidate.extent);
+    let by_counts = fit - prior(context.topology, candidate);
     let log_likelihood = by_counts + extras;
     Some(Scored {
         log_likelihood,
@@ -87,13 +88,22 @@ pub fn score(context: &Context<'_>, candidate: Candidate) -> Option<Scored> {
 }
 
 /// Rare: one site out of all, one region out of all, or the one chain. A single short alarm of one site is no incident.
-fn prior(topology: &Topology, extent: Extent) -> f64 {
-    let (places, doubt) = match extent {
-        Extent::Site(_) => (topology.sites_len(), SITE_DOUBT),
-        Extent::Region(_) => (topology.regions_len(), 0.0),
-        Extent::Chain => (1, 0.0),
+/// What each site or region has of its own seldom fails everywhere at once.
+fn prior(topology: &Topology, candidate: Candidate) -> f64 {
+    let (reach, doubt) = match candidate.extent {
+        Extent::Site(_) => (Reach::Site, SITE_DOUBT),
+        Extent::Region(_) => (Reach::Region, 0.0),
+        Extent::Chain => (Reach::Chain, 0.0),
     };
-    f64::from(u32::try_from(1 + places).unwrap_or(u32::MAX)).ln() + doubt
+    let places = |reach| match reach {
+        Reach::Site => topology.sites_len(),
+        Reach::Region => topology.regions_len(),
+        Reach::Chain => 1,
+    };
+    let rare = |reach| f64::from(u32::try_from(1 + places(reach)).unwrap_or(u32::MAX)).ln();
+    let scope = topology.scope(candidate.service);
+    let at_once = if scope < reach { rare(scope) } else { 0.0 };
+    rare(reach) + at_once + doubt
 }
 
 /// The part of the sites that the fault most likely hits, and how much better than chance that explains them.

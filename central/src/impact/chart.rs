@@ -84,7 +84,7 @@ pub(super) fn draw(impact: &Impact, tracked: &Tracked) -> Chart {
     let times_ms: Vec<u64> = (from_ms / step_ms..to_ms.div_ceil(step_ms))
         .map(|step| step * step_ms)
         .collect();
-    let services = tell::services(tracked);
+    let services = tell::services(&impact.topology, tracked);
     Chart {
         incident: tracked.id.clone(),
         sales: sales(tracked, &minutes, &times_ms, step_ms),

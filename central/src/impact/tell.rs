@@ -5,6 +5,7 @@ use crate::cost::Answer;
 use crate::incident::book::{Book, Tracked};
 use crate::incident::{Alternative, Incident, PriceState, Reach, Status};
 use crate::topology::{Candidate, Extent, Service, Topology};
+use std::collections::BTreeSet;
 use tillwatch_feed::topic::SiteId;
 
 /// Notes that are told at most.
@@ -33,7 +34,7 @@ pub(super) fn incident(topology: &Topology, tracked: &Tracked, rank: u32, now_ms
         evidence_against: chosen.evidence_against,
         alternatives: tracked.alternatives.iter().map(words).collect(),
         sites: sites(topology, tracked),
-        services: services(tracked)
+        services: services(topology, tracked)
             .into_iter()
             .map(|service| topology.service_id(service).to_owned())
             .collect(),
@@ -48,15 +49,15 @@ pub(super) fn incident(topology: &Topology, tracked: &Tracked, rank: u32, now_ms
     }
 }
 
-/// The cause's service first, then those with anomalies.
-pub(super) fn services(tracked: &Tracked) -> Vec<Service> {
-    let mut services: Vec<Service> = tracked.service.into_iter().collect();
-    for &(_, service) in &tracked.nodes {
-        if !services.contains(&service) {
-            services.push(service);
-        }
-    }
-    services
+/// The cause's service first, then those with anomalies, nearest first.
+pub(super) fn services(topology: &Topology, tracked: &Tracked) -> Vec<Service> {
+    let anomalous: BTreeSet<Service> = tracked.nodes.iter().map(|&(_, service)| service).collect();
+    let Some(cause) = tracked.service else {
+        return anomalous.into_iter().collect();
+    };
+    let others = topology.dependants(cause).iter().map(|&(service, _)| service);
+    let others = others.filter(|service| *service != cause && anomalous.contains(service));
+    std::iter::once(cause).chain(others).collect()
 }
 
 fn chosen(topology: &Topology, tracked: &Tracked) -> Alternative {

@@ -1,10 +1,11 @@
 //! `cargo xtask tidy`: the rules of the house that the compiler does not know, in about a second.
 //!
 //! The arrows between our crates, the doors of heavy crates, licences, unused dependencies, complete plugin folders,
-//! READMEs in step with plugin.toml, golden files that are only added, and hollow tests.
+//! READMEs in step with plugin.toml, every warning explained, golden files that are only added, and hollow tests.
 
 mod crates;
 mod files;
+mod messages;
 
 use std::path::Path;
 
@@ -16,6 +17,7 @@ use crate::docs;
 pub(crate) fn run(root: &Path) -> Result<()> {
     let mut faults = crates::faults(&crates::workspace(root)?);
     faults.extend(files::faults(root)?);
+    faults.extend(messages::faults(root)?);
     for readme in docs::stale(root)? {
         faults.push(format!(
             "{} is not in step with plugin.toml\nhint: cargo xtask docs",
