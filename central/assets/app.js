@@ -91,7 +91,7 @@ function plot(place, title, chart, data, series, band) {
     cursor: { sync: { key: "incident" } },
     scales: { y: { range: (_, low, high) => [0, (high || 1) * 1.08] } },
     legend: { show: false },
-    axes: [{ ...axis, space: 80, values: (_, ticks) => ticks.map((tick) => clock.format(tick * 1000)) }, { ...axis, size: 48 }],
+    axes: [{ ...axis, space: 80, size: 28, values: (_, ticks) => ticks.map((tick) => clock.format(tick * 1000)) }, { ...axis, size: 48 }],
     series: [
       {},
       ...series.map((each) => ({ points: { show: false }, ...each })),

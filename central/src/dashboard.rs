@@ -114,7 +114,7 @@ fn headline(view: &View) -> String {
     format!(
         "<dl class=\"tiles\">{}{}{}{}{}</dl>",
         tile("Lost sales", &lost, if costs.is_empty() { "" } else { "hot" }),
-        tile("Open incidents", &open.to_string(), ""),
+        tile("Incidents", &open.to_string(), ""),
         tile("Reporting", &format!("{reporting} of {}", view.sites.len()), ""),
         tile("Anomalies", &anomalies.to_string(), ""),
         tile("As of", &clock(view.now_ms, &view.zone), ""),

@@ -5,19 +5,19 @@
 
 use std::fs::File;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Result, ensure};
 use serde::Serialize;
 use tillwatch_tests::central::{Broker, Central};
 use tillwatch_tests::mosquitto::Mosquitto;
 use tillwatch_tests::pki::{Authority, Identity};
-use tillwatch_tests::process::{Process, program, wait_until};
+use tillwatch_tests::process::{Process, plugin_dir, program, wait_until};
 use tillwatch_tests::proxy::CountingProxy;
 use tillwatch_tests::story::timestamp;
 use tillwatch_tests::usage;
@@ -26,6 +26,8 @@ const SITE: &str = "store-0412";
 const LINES_PER_SECOND: u64 = 100;
 /// Compiling the plugins and connecting are over by then.
 const SETTLE: Duration = Duration::from_secs(15);
+/// The part of the lines that must have arrived at the end: the last summary is not due yet.
+const DELIVERED_MIN: f64 = 0.6;
 const MODEL: &str = "[[region]]\nid = \"north\"\nname = \"North\"\n\n[[site]]\nid = \"store-0412\"\nregion = \"north\"\ntime_zone = \"UTC\"\n";
 
 #[derive(Serialize)]
@@ -57,12 +59,8 @@ pub(crate) fn run(json: bool, seconds: u64) -> Result<()> {
     )?;
     let identity = authority.client(SITE)?;
     let first_summary_s = first_summary(&place.path().join("quick"), mosquitto.port, &identity, &central)?;
-    let measured = measure(
-        &place.path().join("steady"),
-        mosquitto.port,
-        &identity,
-        Duration::from_secs(seconds),
-    )?;
+    let time = Duration::from_secs(seconds);
+    let measured = measure(&place.path().join("steady"), mosquitto.port, &identity, &central, time)?;
     let report = Report {
         tillwatch: Footprint {
             binary_bytes: binary_bytes()?,
@@ -138,12 +136,13 @@ fn first_summary(folder: &Path, port: u16, identity: &Identity, central: &Centra
     Ok(seconds)
 }
 
-fn measure(folder: &Path, port: u16, identity: &Identity, time: Duration) -> Result<Footprint> {
+fn measure(folder: &Path, port: u16, identity: &Identity, central: &Central, time: Duration) -> Result<Footprint> {
     let proxy = CountingProxy::start(port)?;
     let log = PointOfSaleLog::start(folder)?;
     let mut agent = start_agent(folder, proxy.port, identity, "10s", "60s")?;
     std::thread::sleep(SETTLE);
     agent.check()?;
+    let sold = central.received()?.transactions;
     let (before, bytes, begun) = (usage::of(agent.id())?, proxy.bytes(), Instant::now());
     let (mut rss_kib, mut pss_kib) = (0, 0);
     while begun.elapsed() < time {
@@ -155,6 +154,12 @@ fn measure(folder: &Path, port: u16, identity: &Identity, time: Duration) -> Res
     let minutes = begun.elapsed().as_secs_f64() / 60.0;
     let after = usage::of(agent.id())?;
     drop(log);
+    let sold = (central.received()?.transactions - sold) as f64;
+    ensure!(
+        sold >= time.as_secs_f64() * LINES_PER_SECOND as f64 * DELIVERED_MIN,
+        "central received {sold} transactions only: the figures are of an agent that does not work\n{}",
+        agent.log_end()
+    );
     Ok(Footprint {
         binary_bytes: 0,
         rss_kib,
@@ -206,16 +211,6 @@ fn settings_text(folder: &Path, port: u16, identity: &Identity, window: &str, su
             "currency = \"EUR\"\nfield_time = \"time\"\nfield_total = \"total\"\nfield_items = \"items\"\nfield_tender = \"tender\""
         ),
     ))
-}
-
-/// `target/plugins`, beside the folder of the programs.
-fn plugin_dir() -> Result<PathBuf> {
-    let programs = program("tillwatch")?;
-    let target = programs
-        .parent()
-        .and_then(Path::parent)
-        .context("the programs are in no target folder")?;
-    Ok(target.join("plugins"))
 }
 
 /// A thread that appends to a log as a point of sale would.

@@ -37,7 +37,7 @@ struct Arguments {
     /// So many seeds from --seed on, and how often the interval held the truth (needs --headless)
     #[arg(long, default_value_t = 1, requires = "headless")]
     seeds: u64,
-    /// Story time per real time; 20 when watched, 40 when headless
+    /// Story time per real time; 25 when watched, 40 when headless
     #[arg(long)]
     speed: Option<f64>,
 }
@@ -86,7 +86,7 @@ async fn watch_live(arguments: &Arguments) -> Result<()> {
     introduce(&mut watch, &stage);
     stage.tell_history(&mut watch).await?;
     watch.say(&format!("watch it at {}", stage.page()));
-    stage.live(&mut watch, arguments.speed.unwrap_or(20.0)).await?;
+    stage.live(&mut watch, arguments.speed.unwrap_or(25.0)).await?;
     let truth = Truth::of(&chain)?;
     watch.say(&format!(
         "in truth the fault cost {} {}",

@@ -2,7 +2,7 @@
 //!
 //! A stage can be forked after history: the copy starts from the same disks with another chain.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use tillwatch_agent::clock::Clock;
 use tillwatch_tests::central::{Broker, Central};
 use tillwatch_tests::fleet::{self, FleetSettings, SimulatedStore};
 use tillwatch_tests::pki::{Authority, Identity};
-use tillwatch_tests::process::{Process, program, wait_until};
+use tillwatch_tests::process::{Process, plugin_dir, program, wait_until};
 use tillwatch_tests::real_store::RealStore;
 use tillwatch_tests::story::{Chain, MINUTE_MS, Store, timestamp};
 
@@ -261,22 +261,6 @@ fn start_agent(store: &RealStore, now_ms: u64, speed: f64) -> Result<Process> {
         &mut command,
         &store.folder.join("agent.log"),
     )
-}
-
-/// `target/plugins`, beside the folder of the programs.
-fn plugin_dir() -> Result<PathBuf> {
-    let programs = program("tillwatch")?;
-    let target = programs
-        .parent()
-        .and_then(Path::parent)
-        .context("the programs are in no target folder")?;
-    let folder = target.join("plugins");
-    ensure!(
-        folder.is_dir(),
-        "{} is missing\nhint: cargo xtask plugins",
-        folder.display()
-    );
-    Ok(folder)
 }
 
 /// The same documents, not others of the same name: an agent knows them by more than their name.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use tillwatch_central::archive::{self, Archive as _};
 
 use crate::pki::Identity;
 use crate::process::{Process, free_port, program, wait_for_port};
@@ -25,6 +26,13 @@ pub struct Central {
     log: PathBuf,
     embedded: bool,
     process: Option<Process>,
+}
+
+/// What a store sold, or what central has of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sold {
+    pub transactions: i64,
+    pub amount_minor: i64,
 }
 
 /// What central listens to.
@@ -114,6 +122,28 @@ impl Central {
     /// When it does not answer 200 with JSON.
     pub fn get(&self, path: &str) -> Result<Value> {
         get(self.http_port, path)
+    }
+
+    /// What central has written durably.
+    ///
+    /// # Errors
+    /// When the archive cannot be read.
+    pub fn received(&self) -> Result<Sold> {
+        let archive = archive::open_to_read(&self.archive_path())?;
+        let mut received = Sold::default();
+        for rollup in archive.rollups(u64::MAX / 2)? {
+            match rollup.series.role.as_str() {
+                "sales.count" => received.transactions += rollup.sum,
+                "sales.amount" => received.amount_minor += rollup.sum,
+                _ => {}
+            }
+        }
+        Ok(received)
+    }
+
+    /// Its archive, which may be read while it runs.
+    pub fn archive_path(&self) -> PathBuf {
+        self.settings.with_file_name("archive.sqlite")
     }
 
     /// Where to look.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 /// A running program whose output goes to a file.
 pub struct Process {
@@ -144,6 +144,25 @@ pub fn program(name: &str) -> Result<PathBuf> {
         );
     }
     Ok(path)
+}
+
+/// The shipped plugins: `target/plugins`, beside the folder of the programs.
+///
+/// # Errors
+/// When they are not built; the message says what to type.
+pub fn plugin_dir() -> Result<PathBuf> {
+    let programs = program("tillwatch")?;
+    let target = programs
+        .parent()
+        .and_then(Path::parent)
+        .context("the programs are in no target folder")?;
+    let folder = target.join("plugins");
+    ensure!(
+        folder.is_dir(),
+        "{} is missing\nhint: cargo xtask plugins",
+        folder.display()
+    );
+    Ok(folder)
 }
 
 /// A port of this machine that was free a moment ago.

@@ -116,7 +116,7 @@ pub struct Request {
 }
 
 impl Chain {
-    /// The chain of `seed`: five weeks of history before Monday 2026-11-23 11:24, the fault at 11:30 for 45 minutes.
+    /// The chain of `seed`: five weeks of history before Monday 2026-11-23 11:25, the fault at 11:30 for 45 minutes.
     ///
     /// # Panics
     /// When the machine has no time zone data for Europe/Berlin.
@@ -148,7 +148,7 @@ impl Chain {
             seed,
             stores,
             history_start_ms,
-            live_start_ms: minute(11, 24),
+            live_start_ms: minute(11, 25),
             live_end_ms: minute(12, 20),
             fault: Some(fault),
             harmless,

@@ -11,10 +11,15 @@ use crate::{plugins, tools};
 /// The most that the unit may be exposed by the count of `systemd-analyze security`, in tenths.
 const EXPOSURE_TENTHS_MAX: u32 = 10;
 
-/// Builds the programs and plugins and packs them into target/dist/.
-pub(crate) fn deb(root: &Path, profile: Profile) -> Result<PathBuf> {
-    build_programs(root, profile)?;
+/// Builds the programs and plugins and packs them.
+pub(crate) fn deb(root: &Path) -> Result<PathBuf> {
+    build_programs(root, Profile::Release)?;
     plugins::build(root)?;
+    pack(root, Profile::Release)
+}
+
+/// Packs what is built into target/dist/.
+pub(crate) fn pack(root: &Path, profile: Profile) -> Result<PathBuf> {
     let dist = target(root).join("dist");
     std::fs::create_dir_all(&dist).with_context(|| format!("making {}", dist.display()))?;
     let arch = output(Command::new("dpkg").arg("--print-architecture")).context("asking dpkg for the architecture")?;

@@ -75,7 +75,7 @@ fn main() -> Result<()> {
             command::run_program(&root, command::Profile::Release, "tillwatch-bench", &arguments)
         }
         Command::Dist => {
-            println!("{}", dist::deb(&root, command::Profile::Release)?.display());
+            println!("{}", dist::deb(&root)?.display());
             Ok(())
         }
         Command::Docs => docs::write(&root),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::command::{Profile, build_programs, cargo, target};
+use crate::command::{Profile, build_compiler, cargo, target};
 use crate::{dist, plugins, tidy, tools};
 
 /// Runs every step and stops at the first that fails.
@@ -40,7 +40,7 @@ const STEPS: [(&str, Step); 8] = [
     ("spelling and TOML", spelling),
     ("tidy", tidy::run),
     ("clippy", clippy),
-    ("programs", |root| build_programs(root, Profile::Dev)),
+    ("programs", programs),
     ("plugins", |root| plugins::build(root).map(drop)),
     ("tests", tests),
     ("package", package),
@@ -77,6 +77,12 @@ fn clippy(root: &Path) -> Result<()> {
     ))
 }
 
+/// The programs together with the tests: built apart, they would use crates with other features, and build them twice.
+fn programs(root: &Path) -> Result<()> {
+    crate::command::run(&mut cargo(root, &["build", "--quiet", "--workspace", "--all-targets"]))?;
+    build_compiler(root, Profile::Dev)
+}
+
 fn tests(root: &Path) -> Result<()> {
     tools::program("mosquitto", "mosquitto")?;
     let mut test = cargo(root, &["test", "--workspace"]);
@@ -89,6 +95,6 @@ fn tests(root: &Path) -> Result<()> {
 }
 
 fn package(root: &Path) -> Result<()> {
-    let deb = dist::deb(root, Profile::Dev)?;
+    let deb = dist::pack(root, Profile::Dev)?;
     dist::try_out(root, &deb)
 }

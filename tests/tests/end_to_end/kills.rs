@@ -72,7 +72,7 @@ fn wait_for_everything(world: &mut World) -> Result<()> {
     let sold = world.sold;
     let arrived = wait_until("central has every sale", PATIENCE, || {
         world.check()?;
-        let received = world.received()?;
+        let received = world.central.received()?;
         ensure!(
             received.transactions <= sold.transactions && received.amount_minor <= sold.amount_minor,
             "{received:?} of {sold:?}: something counts twice"
@@ -82,7 +82,7 @@ fn wait_for_everything(world: &mut World) -> Result<()> {
     arrived.with_context(|| {
         format!(
             "{:?} of {sold:?} received; the agent's log ends\n{}",
-            world.received(),
+            world.central.received(),
             world.agent.log_end()
         )
     })

@@ -7,3 +7,4 @@
 mod world;
 mod kills;
 mod rights;
+mod commands;

@@ -6,25 +6,18 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use tempfile::TempDir;
 use tillwatch_central::archive::{self, Archive as _};
-use tillwatch_tests::central::{Broker, Central};
+use tillwatch_tests::central::{Broker, Central, Sold};
 use tillwatch_tests::mosquitto::Mosquitto;
 use tillwatch_tests::pki::{Authority, Identity};
-use tillwatch_tests::process::{Process, program};
+use tillwatch_tests::process::{Process, plugin_dir, program};
 use tillwatch_tests::story::timestamp;
 
 pub(crate) const SITE: &str = "store-0412";
 const MODEL: &str = "[[region]]\nid = \"north\"\nname = \"North\"\n\n\
                      [[site]]\nid = \"store-0412\"\nregion = \"north\"\ntime_zone = \"UTC\"\n";
-
-/// What a store sold, or what central has of it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Sold {
-    pub(crate) transactions: i64,
-    pub(crate) amount_minor: i64,
-}
 
 pub(crate) struct World {
     pub(crate) mosquitto: Mosquitto,
@@ -32,7 +25,8 @@ pub(crate) struct World {
     pub(crate) agent: Agent,
     pub(crate) sold: Sold,
     sales: File,
-    place: TempDir,
+    /// Removed with the world.
+    _place: TempDir,
 }
 
 impl World {
@@ -53,7 +47,7 @@ impl World {
             agent,
             sold: Sold::default(),
             sales,
-            place,
+            _place: place,
         })
     }
 
@@ -76,23 +70,9 @@ impl World {
             .context("writing the log of the point of sale")
     }
 
-    /// What central has written durably.
-    pub(crate) fn received(&self) -> Result<Sold> {
-        let archive = archive::open_to_read(&self.archive_path())?;
-        let mut received = Sold::default();
-        for rollup in archive.rollups(u64::MAX / 2)? {
-            match rollup.series.role.as_str() {
-                "sales.count" => received.transactions += rollup.sum,
-                "sales.amount" => received.amount_minor += rollup.sum,
-                _ => {}
-            }
-        }
-        Ok(received)
-    }
-
     /// Records that central knows of and neither has nor accounts for.
     pub(crate) fn missing_records(&self) -> Result<u64> {
-        let archive = archive::open_to_read(&self.archive_path())?;
+        let archive = archive::open_to_read(&self.central.archive_path())?;
         let marks = archive.marks(archive::GENERATIONS_PER_SITE_MAX)?;
         let missing = marks.iter().map(|mark| {
             mark.produced()
@@ -100,10 +80,6 @@ impl World {
                 .saturating_sub(mark.accounted)
         });
         Ok(missing.sum())
-    }
-
-    fn archive_path(&self) -> PathBuf {
-        self.place.path().join("central/archive.sqlite")
     }
 
     /// Fails when one of the three ended by itself.
@@ -122,17 +98,7 @@ pub(crate) struct Agent {
 
 impl Agent {
     fn start(place: &Path, port: u16, identity: &Identity, sales: &Path) -> Result<Self> {
-        let programs = program("tillwatch")?;
-        let target = programs
-            .parent()
-            .and_then(Path::parent)
-            .context("the programs are in no target folder")?;
-        let plugins = target.join("plugins");
-        ensure!(
-            plugins.join("sales/sales.wasm").is_file(),
-            "no plugins in {}\nhint: cargo xtask plugins",
-            plugins.display()
-        );
+        let plugins = plugin_dir()?;
         let settings = place.join("agent.toml");
         std::fs::write(&settings, settings_text(place, &plugins, port, identity, sales))?;
         let mut agent = Self {

@@ -1,0 +1,136 @@
+//! The agent's commands, as an operator and as a plugin author types them.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use anyhow::{Context, Result, ensure};
+use tillwatch_tests::pki::Authority;
+use tillwatch_tests::process::{plugin_dir, program};
+
+/// The repository's root.
+fn repository() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_path_buf()
+}
+
+fn tillwatch(arguments: &[&str]) -> Result<Output> {
+    let mut command = Command::new(program("tillwatch")?);
+    command.args(arguments).output().context("starting tillwatch")
+}
+
+fn text(output: &Output) -> String {
+    let both = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
+    String::from_utf8_lossy(&both).into_owned()
+}
+
+fn path_text(path: &Path) -> Result<&str> {
+    path.to_str().context("a path in UTF-8")
+}
+
+#[test]
+fn what_init_writes_is_good_once_the_certificates_are_there_and_is_never_overwritten() -> Result<()> {
+    let place = tempfile::tempdir()?;
+    let settings = place.path().join("agent.toml");
+    let plugins = plugin_dir()?;
+    let init = [
+        "init",
+        "--site",
+        "store-0412",
+        "--plugin-dir",
+        path_text(&plugins)?,
+        "--config",
+        path_text(&settings)?,
+    ];
+    let written = tillwatch(&init)?;
+    ensure!(written.status.success(), "{}", text(&written));
+
+    let authority = Authority::new(&place.path().join("pki"))?;
+    let identity = authority.client("store-0412")?;
+    let filled = std::fs::read_to_string(&settings)?
+        .replace("/etc/tillwatch/ca.pem", path_text(&identity.ca)?)
+        .replace("/etc/tillwatch/certificate.pem", path_text(&identity.certificate)?)
+        .replace("/etc/tillwatch/key.pem", path_text(&identity.key)?)
+        .replace("/var/lib/tillwatch", path_text(&place.path().join("state"))?);
+    std::fs::write(&settings, &filled)?;
+    let checked = tillwatch(&["check", "--config", path_text(&settings)?])?;
+    ensure!(checked.status.success(), "{filled}\n{}", text(&checked));
+
+    let again = tillwatch(&init)?;
+    ensure!(!again.status.success() && std::fs::read_to_string(&settings)? == filled);
+    Ok(())
+}
+
+#[test]
+fn wrong_settings_are_told_all_at_once_with_their_place_and_nothing_starts() -> Result<()> {
+    let place = tempfile::tempdir()?;
+    let settings = place.path().join("agent.toml");
+    let state = place.path().join("state");
+    std::fs::write(
+        &settings,
+        format!(
+            "site = \"Store 412!\"\nstate_dir = \"{}\"\nsumary = \"60s\"\nwindow = \"soon\"\n[broker]\nurl = \"http://nowhere\"\n",
+            state.display()
+        ),
+    )?;
+    for command in ["check", "run"] {
+        let refused = tillwatch(&[command, "--config", path_text(&settings)?])?;
+        let told = text(&refused);
+        ensure!(!refused.status.success(), "{command} went on: {told}");
+        for place in ["agent.toml:1:", "agent.toml:3:", "agent.toml:4:", "agent.toml:6:"] {
+            ensure!(told.contains(place), "{command} does not name {place}: {told}");
+        }
+        ensure!(told.contains("hint:"), "{command} does not say what to do: {told}");
+    }
+    ensure!(!state.exists(), "half an agent has started");
+    Ok(())
+}
+
+#[test]
+fn each_shipped_plugin_passes_its_cases_as_a_component_in_the_sandbox() -> Result<()> {
+    let mut tested = 0;
+    for plugin in std::fs::read_dir(plugin_dir()?)? {
+        let built = plugin?.path();
+        let name = built.file_name().context("a name")?.to_string_lossy().into_owned();
+        let source = repository().join("plugins").join(&name);
+        let wasm = built.join(format!("{name}.wasm"));
+        let output = tillwatch(&["plugin", "test", path_text(&source)?, "--wasm", path_text(&wasm)?])?;
+        ensure!(output.status.success(), "{name}: {}", text(&output));
+        tested += 1;
+    }
+    ensure!(tested == 3, "{tested} plugins were built");
+    Ok(())
+}
+
+#[test]
+fn a_plugin_outside_the_repository_is_built_and_passes_its_cases() -> Result<()> {
+    let place = tempfile::tempdir()?;
+    let folder = place.path().join("my-plugin");
+    copy_tree(&repository().join("sdk/template"), &folder)?;
+    let manifest = folder.join("Cargo.toml");
+    let sdk = repository().join("sdk/collector");
+    let outside = std::fs::read_to_string(&manifest)?.replace("../collector", path_text(&sdk)?);
+    std::fs::write(&manifest, outside)?;
+
+    let built = tillwatch(&["plugin", "build", path_text(&folder)?])?;
+    ensure!(built.status.success(), "{}", text(&built));
+    let tested = tillwatch(&["plugin", "test", path_text(&folder)?])?;
+    ensure!(tested.status.success(), "{}", text(&tested));
+    Ok(())
+}
+
+fn copy_tree(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_name() == "target" {
+            continue;
+        }
+        if entry.file_type()?.is_dir() {
+            copy_tree(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), &target)?;
+        }
+    }
+    Ok(())
+}
