@@ -3,7 +3,7 @@
 //! In: TLS connections of stores and other archives, each with a certificate; streams of this process.
 //! Out: the feed's topics between them, as [`rights`] allows.
 //! It never stores anything on disk, since agents keep what is not acknowledged; it keeps no session of a client that is
-//! gone, and nothing in it grows without a bound. `docs/adr/0002-embedded-broker.md` says why it is our own.
+//! gone, and nothing in it grows without a bound. `docs/adr/0001-embedded-broker.md` says why it is our own.
 //!
 //! ```text
 //!  store ═TLS═► listener: certificate ─► session ─┐            ┌─► session ─duplex─► intake (central itself)

@@ -2,6 +2,7 @@
 //!
 //! A stage can be forked after history: the copy starts from the same disks with another chain.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -40,6 +41,8 @@ pub(crate) struct Stage {
     real: Vec<RealStore>,
     simulated: Vec<SimulatedStore>,
     agents: Vec<Process>,
+    /// Ids of the incidents that had a price in any minute.
+    pub(crate) ever_costed: BTreeSet<String>,
 }
 
 impl Stage {
@@ -68,6 +71,7 @@ impl Stage {
             real,
             simulated,
             agents: Vec::new(),
+            ever_costed: BTreeSet::new(),
         })
     }
 
@@ -139,6 +143,7 @@ impl Stage {
             real,
             simulated,
             agents: Vec::new(),
+            ever_costed: BTreeSet::new(),
         })
     }
 
@@ -186,7 +191,14 @@ impl Stage {
         if since_ms.is_multiple_of(ROTATE_MINUTES * MINUTE_MS) {
             self.real.iter().try_for_each(RealStore::rotate)?;
         }
-        watch.draw(&self.chain, now_ms, &self.incidents()?, self.anomalies()?);
+        self.show(watch, now_ms)
+    }
+
+    fn show(&mut self, watch: &mut Watch, now_ms: u64) -> Result<()> {
+        let incidents = self.incidents()?;
+        let costed = incidents.iter().filter(|incident| incident.cost_minor.is_some());
+        self.ever_costed.extend(costed.map(|incident| incident.id.clone()));
+        watch.draw(&self.chain, now_ms, &incidents, self.anomalies()?);
         Ok(())
     }
 
@@ -197,8 +209,7 @@ impl Stage {
             let now_ms = port.get("/api/v1/incidents")?["now_ms"].as_u64();
             Ok(now_ms.is_some_and(|now_ms| now_ms + 2 * MINUTE_MS >= end_ms))
         })?;
-        watch.draw(&self.chain, end_ms, &self.incidents()?, self.anomalies()?);
-        Ok(())
+        self.show(watch, end_ms)
     }
 }
 

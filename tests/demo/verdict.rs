@@ -56,6 +56,7 @@ pub(crate) struct Story {
 /// An incident as central tells it.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Told {
+    pub(crate) id: String,
     pub(crate) rank: u64,
     pub(crate) cause: String,
     pub(crate) region: Option<String>,
@@ -71,7 +72,9 @@ pub(crate) struct Told {
 /// What central said of the day without the fault.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Calm {
+    /// At the end.
     pub(crate) incidents: usize,
+    /// In any minute, also when the price was withdrawn later.
     pub(crate) costed_incidents: usize,
 }
 
@@ -134,22 +137,11 @@ pub(crate) fn told(answer: &Value) -> Result<Vec<Told>> {
         .collect()
 }
 
-/// Counts what a day without the fault must not have.
-pub(crate) fn calm(incidents: &[Told]) -> Calm {
-    let costed = incidents
-        .iter()
-        .filter(|incident| incident.cost_minor.is_some())
-        .count();
-    Calm {
-        incidents: incidents.len(),
-        costed_incidents: costed,
-    }
-}
-
 fn one(incident: &Value) -> Option<Told> {
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let (cause, cost) = (&incident["cause"], &incident["cost"]);
     Some(Told {
+        id: text(&incident["id"])?,
         rank: incident["rank"].as_u64()?,
         cause: text(&cause["service"]).unwrap_or_else(|| "sales".to_owned()),
         region: text(&cause["region"]),

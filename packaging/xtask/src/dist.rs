@@ -79,33 +79,67 @@ fn dpkg(place: &Path) -> Command {
     command
 }
 
-/// The installed agent writes its settings, checks them and collects once with every shipped plugin.
+/// What a plugin of the try-out reads, and a metric that it must make of it.
+const TRIED: [(&str, &str, &str, &str); 3] = [
+    (
+        "pos-latency",
+        "access_log",
+        "format = \"json\"\nother_route = \"/checkout\"",
+        "http.server.request.duration",
+    ),
+    (
+        "queue-depth",
+        "events",
+        "queue = \"mainframe\"\nfield_queue = \"\"",
+        "queue.depth",
+    ),
+    ("sales", "lines", "currency = \"EUR\"", "sales.transactions"),
+];
+
+/// The installed agent checks its settings and collects once: with every shipped plugin, compiled by the installed
+/// compiler, and from the host.
 fn run_installed(root: &Path, place: &Path) -> Result<()> {
     let agent = place.join("usr/bin/tillwatch");
     let settings = place.join("etc/tillwatch/agent.toml");
-    let state = place.join("var/lib/tillwatch");
-    std::fs::create_dir_all(&state)?;
+    let log = place.join("var/lib/tillwatch/pos.jsonl");
+    std::fs::create_dir_all(place.join("var/lib/tillwatch"))?;
+    std::fs::write(&log, lines_of_now()?)?;
     let sample = std::fs::read_to_string(place.join("usr/share/doc/tillwatch/examples/agent.toml"))?;
-    std::fs::write(
-        &settings,
-        sample
-            .replace("\"/var/lib/", &format!("\"{}/var/lib/", place.display()))
-            .replace("\"/usr/lib/", &format!("\"{}/usr/lib/", place.display())),
-    )?;
+    let mut text = sample
+        .replace("\"/var/lib/", &format!("\"{}/var/lib/", place.display()))
+        .replace("\"/usr/lib/", &format!("\"{}/usr/lib/", place.display()));
+    for (name, source, plugin_settings, _) in TRIED {
+        text += &format!(
+            "\n[[plugin]]\nname = \"{name}\"\n[plugin.sources.{source}]\nfile = \"{}\"\n[plugin.settings]\n{plugin_settings}\n",
+            log.display()
+        );
+    }
+    std::fs::write(&settings, text)?;
     run(Command::new(&agent).arg("check").arg("--config").arg(&settings))?;
     let mut once = Command::new(&agent);
     once.args(["run", "--once", "--dry-run", "--config"]).arg(&settings);
     let printed = output(&mut once)?;
-    ensure!(
-        printed.contains("system.memory"),
-        "the installed agent reported no system metrics: {printed}"
-    );
+    for metric in TRIED.iter().map(|(_, _, _, metric)| *metric).chain(["system.memory"]) {
+        ensure!(
+            printed.contains(metric),
+            "the installed agent reported no {metric}: {printed}"
+        );
+    }
     let plugins = std::fs::read_dir(place.join("usr/lib/tillwatch/plugins"))?.count();
     ensure!(
-        plugins == crate::docs::plugin_folders(root)?.len(),
+        plugins == crate::docs::plugin_folders(root)?.len() && plugins == TRIED.len(),
         "the package holds {plugins} plugins"
     );
     Ok(())
+}
+
+fn lines_of_now() -> Result<String> {
+    let now = output(Command::new("date").args(["-u", "+%Y-%m-%dT%H:%M:%SZ"]))?;
+    let line = format!(
+        "{{\"time\":\"{}\",\"latency\":0.2,\"queue_depth\":3,\"depth\":3,\"total\":9.99,\"items\":1,\"tender\":\"cash\"}}\n",
+        now.trim()
+    );
+    Ok(line.repeat(20))
 }
 
 fn left_behind(place: &Path) -> Result<Vec<String>> {

@@ -57,6 +57,7 @@ fn main() -> Result<()> {
     std::env::set_current_dir(&root)?;
     match Arguments::parse().command {
         Command::Demo { arguments } => {
+            tools::time_zones()?;
             command::build_programs(&root, command::Profile::Dev)?;
             plugins::build(&root)?;
             command::run_program(&root, command::Profile::Dev, "tillwatch-demo", &arguments)

@@ -48,10 +48,10 @@ pub(crate) fn build(root: &Path) -> Result<Vec<PathBuf>> {
 fn install(root: &Path, built: &Path, name: &str) -> Result<PathBuf> {
     let folder = target(root).join("plugins").join(name);
     copy_component(built, name, &folder)?;
-    copy(
-        &root.join("plugins").join(name).join("plugin.toml"),
-        &folder.join("plugin.toml"),
-    )?;
+    let source = root.join("plugins").join(name);
+    for file in ["plugin.toml", "README.md", "sample.toml"] {
+        copy(&source.join(file), &folder.join(file))?;
+    }
     Ok(folder)
 }
 

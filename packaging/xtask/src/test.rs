@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::command::{Profile, build_compiler, cargo, target};
+use crate::command::{Profile, build_compiler, cargo, run_program, target};
 use crate::{dist, plugins, tidy, tools};
 
 /// Runs every step and stops at the first that fails.
@@ -35,7 +35,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
 
 type Step = fn(&Path) -> Result<()>;
 
-const STEPS: [(&str, Step); 8] = [
+const STEPS: [(&str, Step); 9] = [
     ("format", format),
     ("spelling and TOML", spelling),
     ("tidy", tidy::run),
@@ -44,6 +44,7 @@ const STEPS: [(&str, Step); 8] = [
     ("plugins", |root| plugins::build(root).map(drop)),
     ("tests", tests),
     ("package", package),
+    ("demo", demo),
 ];
 
 fn format(root: &Path) -> Result<()> {
@@ -84,6 +85,7 @@ fn programs(root: &Path) -> Result<()> {
 }
 
 fn tests(root: &Path) -> Result<()> {
+    tools::time_zones()?;
     tools::program("mosquitto", "mosquitto")?;
     let mut test = cargo(root, &["test", "--workspace"]);
     crate::command::run(test.env("TILLWATCH_PROGRAMS", target(root).join(Profile::Dev.folder())))?;
@@ -97,4 +99,10 @@ fn tests(root: &Path) -> Result<()> {
 fn package(root: &Path) -> Result<()> {
     let deb = dist::pack(root, Profile::Dev)?;
     dist::try_out(root, &deb)
+}
+
+/// The story to its end and the same day without the fault, faster than the demo's own pace.
+fn demo(root: &Path) -> Result<()> {
+    let arguments = ["--headless", "--speed", "60"].map(str::to_owned);
+    run_program(root, Profile::Dev, "tillwatch-demo", &arguments)
 }

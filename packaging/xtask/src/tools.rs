@@ -19,6 +19,14 @@ pub(crate) fn program(name: &str, package: &str) -> Result<PathBuf> {
     find(name).with_context(|| format!("{name} is not there although the package {package} is installed"))
 }
 
+/// Makes sure that the zones of the world's clocks are known, without which no store has a day.
+pub(crate) fn time_zones() -> Result<()> {
+    if Path::new("/usr/share/zoneinfo/Europe/Berlin").exists() {
+        return Ok(());
+    }
+    apt_install(&["tzdata"])
+}
+
 /// A program on PATH or where Debian keeps its servers.
 pub(crate) fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();

@@ -86,6 +86,30 @@ fn wrong_settings_are_told_all_at_once_with_their_place_and_nothing_starts() -> 
 }
 
 #[test]
+fn the_sample_settings_of_central_are_good_once_the_certificates_are_there() -> Result<()> {
+    let place = tempfile::tempdir()?;
+    let authority = Authority::new(&place.path().join("pki"))?;
+    let identity = authority.client("main")?;
+    let samples = repository().join("packaging/samples");
+    let text = std::fs::read_to_string(samples.join("central.toml"))?
+        .replace("/etc/tillwatch-central/ca.pem", path_text(&identity.ca)?)
+        .replace("/etc/tillwatch-central/central.pem", path_text(&identity.certificate)?)
+        .replace("/etc/tillwatch-central/central.key", path_text(&identity.key)?)
+        .replace("/etc/tillwatch-central/broker.pem", path_text(&identity.certificate)?)
+        .replace("/etc/tillwatch-central/broker.key", path_text(&identity.key)?)
+        .replace(
+            "/etc/tillwatch-central/model.toml",
+            path_text(&samples.join("model.toml"))?,
+        );
+    let settings = place.path().join("central.toml");
+    std::fs::write(&settings, text)?;
+    let mut check = Command::new(program("tillwatch-central")?);
+    let checked = check.arg("check").arg("--config").arg(&settings).output()?;
+    ensure!(checked.status.success(), "{}", self::text(&checked));
+    Ok(())
+}
+
+#[test]
 fn each_shipped_plugin_passes_its_cases_as_a_component_in_the_sandbox() -> Result<()> {
     let mut tested = 0;
     for plugin in std::fs::read_dir(plugin_dir()?)? {
