@@ -148,6 +148,7 @@ url = "mqtts://127.0.0.1:{port}"
 ca = "{ca}"
 certificate = "{certificate}"
 key = "{key}"
+reconnect_within = "1s"
 
 [[plugin]]
 name = "web"
