@@ -23,6 +23,7 @@ const SKIPPED: u16 = 4;
 const LOST: u16 = 5;
 const LOGS_DROPPED: u16 = 6;
 const SOURCE_UP: u16 = 7;
+const UNREADABLE: u16 = 8;
 
 /// How a call of a plugin can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +62,7 @@ pub struct PluginHealth {
     skipped_bytes: AtomicU64,
     lost: AtomicU64,
     logs_dropped: AtomicU64,
+    unreadable: AtomicU64,
     sources_up: Mutex<BTreeMap<String, bool>>,
 }
 
@@ -86,6 +88,11 @@ impl PluginHealth {
     /// Files that vanished unread and documents that were too large, over all sources.
     pub fn set_lost(&self, lost: u64) {
         self.lost.store(lost, Relaxed);
+    }
+
+    /// Files that are there and cannot be opened now, over all sources.
+    pub fn set_unreadable(&self, unreadable: u64) {
+        self.unreadable.store(unreadable, Relaxed);
     }
 
     pub fn set_source(&self, source: &str, is_up: bool) {
@@ -140,6 +147,7 @@ impl Health {
             push(READ, &[], health.read_bytes.load(Relaxed));
             push(SKIPPED, &[], health.skipped_bytes.load(Relaxed));
             push(LOST, &[], health.lost.load(Relaxed));
+            push(UNREADABLE, &[], health.unreadable.load(Relaxed));
             push(LOGS_DROPPED, &[], health.logs_dropped.load(Relaxed));
             for failure in Failure::ALL {
                 let count = health.failures[failure as usize].load(Relaxed);
@@ -152,7 +160,10 @@ impl Health {
                 push(SOURCE_UP, &[source], u64::from(*is_up));
             }
         }
-        Batch { series, more: false }
+        Batch {
+            series,
+            ..Batch::default()
+        }
     }
 
     /// The plugins' and sources' names are closed lists: they come from agent.toml and plugin.toml.
@@ -242,7 +253,15 @@ pub fn descriptor() -> Descriptor {
             Kind::Gauge,
             0,
             &["tillwatch.plugin", "tillwatch.source"],
-            "1 when the source is there, else 0.",
+            "1 when the source could be read, else 0.",
+        ),
+        metric(
+            "tillwatch.plugin.unreadable",
+            "{file}",
+            Kind::Gauge,
+            0,
+            &plugin,
+            "Files that are there and cannot be opened.",
         ),
     ];
     Descriptor {

@@ -137,7 +137,7 @@ impl Core {
     }
 
     /// Counts the values of a batch, together with how far the source has come. A source that was read and had nothing
-    /// gives an empty batch: that is how nothing sold is told from nothing known.
+    /// gives an empty batch: that is how nothing sold is told from nothing known. A partial batch leaves that open.
     pub fn on_batch(&mut self, now_ms: u64, source: SourceKey, batch: sample::Batch, progress: Vec<u8>) -> Accepted {
         self.start_at(now_ms);
         let mut accepted = Accepted::default();
@@ -147,7 +147,8 @@ impl Core {
         if let Some(source) = self.registry.source_mut(source) {
             source.progress = Some(progress);
             source.read_from_ms.get_or_insert(now_ms);
-            if !batch.more {
+            source.is_partial = batch.is_partial;
+            if !batch.more && !batch.is_partial {
                 source.read_through_ms = source.read_through_ms.max(now_ms);
             }
         }
@@ -157,13 +158,14 @@ impl Core {
         accepted
     }
 
-    /// For a replay: every source that has said anything was read up to `now_ms`, so what was not seen was not there.
+    /// For a replay: every source that has said anything was read up to `now_ms`, so what was not seen was not there,
+    /// unless the source could not be read.
     pub fn on_read(&mut self, now_ms: u64) {
         for source in self
             .registry
             .sources
             .iter_mut()
-            .filter(|source| source.progress.is_some())
+            .filter(|source| source.progress.is_some() && !source.is_partial)
         {
             source.read_through_ms = source.read_through_ms.max(now_ms);
         }

@@ -99,8 +99,9 @@ impl PluginCollector {
         self.health
             .on_call(u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX));
         match result {
-            Ok(batch) => {
+            Ok(mut batch) => {
                 self.failures = 0;
+                batch.is_partial = self.host.is_partial();
                 Some(Collected {
                     batch,
                     progress: self.host.progress(),

@@ -14,6 +14,7 @@ use tracing::{debug, error, info, warn};
 use super::grant::Grant;
 use crate::clock::Clock;
 use crate::health::PluginHealth;
+use crate::rate::PerMinute;
 use crate::source::documents::{Documents, DocumentsSettings};
 use crate::source::folder::{ENTRIES_MAX, Folder};
 use crate::source::progress::{ProgressError, Reader, Writer};
@@ -68,7 +69,9 @@ struct Granted {
     reading: Reading,
     documents_left: u32,
     clock: Clock,
-    logs: LogLimit,
+    logs: PerMinute,
+    /// Of each source that was tried: whether the last try could read it.
+    tried: BTreeMap<String, bool>,
     health: Arc<PluginHealth>,
 }
 
@@ -113,7 +116,8 @@ impl GrantedHost {
             reading,
             documents_left: reading.documents_max,
             clock,
-            logs: LogLimit::default(),
+            logs: PerMinute::new(LOG_LINES_PER_MINUTE_MAX),
+            tried: BTreeMap::new(),
             health,
         };
         Ok(Self(Arc::new(Mutex::new(granted))))
@@ -151,6 +155,12 @@ impl GrantedHost {
         writer.finish()
     }
 
+    /// Whether a source that was tried could not be read, or not whole: what is missing then is not known.
+    #[must_use]
+    pub fn is_partial(&self) -> bool {
+        self.lock().tried.values().any(|is_up| !is_up)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Granted> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -182,7 +192,10 @@ impl Host for GrantedHost {
         let Some(Source::Lines(tail)) = granted.sources.get_mut(source) else {
             return Err(Fault::Unknown);
         };
-        let lines = tail.read(bytes_max)?;
+        let lines = tail.read(bytes_max);
+        let is_up = tail.is_up();
+        granted.on_tried(source, is_up);
+        let lines = lines?;
         granted.health.on_read(lines.bytes.len() as u64, lines.skipped_bytes);
         Ok(lines)
     }
@@ -196,7 +209,10 @@ impl Host for GrantedHost {
         if is_enough {
             return Ok(None);
         }
-        let document = documents.read()?;
+        let document = documents.read();
+        let is_up = documents.is_up();
+        granted.on_tried(source, is_up);
+        let document = document?;
         if let Some(document) = &document {
             granted.documents_left -= 1;
             granted.health.on_read(document.bytes.len() as u64, 0);
@@ -207,11 +223,16 @@ impl Host for GrantedHost {
     fn list_folder(&mut self, source: &str) -> Result<Listing, Fault> {
         let mut granted = self.lock();
         let has_folders = granted.reading.has_folders;
-        match granted.sources.get_mut(source) {
-            Some(Source::Folder(folder)) if has_folders => folder.list(),
-            Some(Source::Folder(_)) => Err(Fault::Unavailable),
-            _ => Err(Fault::Unknown),
+        let Some(Source::Folder(folder)) = granted.sources.get_mut(source) else {
+            return Err(Fault::Unknown);
+        };
+        if !has_folders {
+            return Err(Fault::Unavailable);
         }
+        let listing = folder.list();
+        let is_up = folder.is_up();
+        granted.on_tried(source, is_up);
+        listing
     }
 }
 
@@ -231,29 +252,20 @@ impl Granted {
         }
     }
 
-    fn report(&self) {
-        for (name, source) in &self.sources {
-            self.health.set_source(name, source.is_up());
+    fn on_tried(&mut self, source: &str, is_up: bool) {
+        match self.tried.get_mut(source) {
+            Some(known) => *known = is_up,
+            None => drop(self.tried.insert(source.to_owned(), is_up)),
         }
-        self.health.set_lost(self.sources.values().map(Source::lost).sum());
     }
-}
 
-/// At most so many lines in each minute of the agent's time.
-#[derive(Debug, Default)]
-struct LogLimit {
-    minute: u64,
-    lines: u32,
-}
-
-impl LogLimit {
-    fn admits(&mut self, now_ms: u64) -> bool {
-        let minute = now_ms / 60_000;
-        if minute != self.minute {
-            *self = Self { minute, lines: 0 };
+    fn report(&self) {
+        for (name, is_up) in &self.tried {
+            self.health.set_source(name, *is_up);
         }
-        self.lines += 1;
-        self.lines <= LOG_LINES_PER_MINUTE_MAX
+        self.health
+            .set_unreadable(self.sources.values().map(Source::unreadable).sum());
+        self.health.set_lost(self.sources.values().map(Source::lost).sum());
     }
 }
 
@@ -313,11 +325,10 @@ impl Source {
         }
     }
 
-    fn is_up(&self) -> bool {
+    fn unreadable(&self) -> u64 {
         match self {
-            Self::Lines(tail) => tail.is_up(),
-            Self::Documents(documents) => documents.is_up(),
-            Self::Folder(folder) => folder.is_up(),
+            Self::Documents(documents) => documents.unreadable(),
+            Self::Lines(_) | Self::Folder(_) => 0,
         }
     }
 
@@ -436,10 +447,16 @@ mod tests {
     }
 
     #[test]
-    fn a_plugin_that_logs_too_much_is_cut_and_counted() {
-        let mut limit = LogLimit::default();
-        let admitted = (0..100).filter(|_| limit.admits(60_000)).count();
-        assert_eq!(admitted, LOG_LINES_PER_MINUTE_MAX as usize);
-        assert!(limit.admits(120_000));
+    fn a_missing_file_makes_the_batch_partial_until_it_was_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut host = open(folder.path(), None, Reading::LIVE);
+        assert!(!host.is_partial(), "nothing was tried yet");
+        assert_eq!(host.read_lines("log", 10).unwrap_err(), Fault::Unavailable);
+        host.commit();
+        host.next_document("docs").unwrap();
+        assert!(host.is_partial(), "as long as the log was not read again");
+        std::fs::write(folder.path().join("x.log"), "a\n").unwrap();
+        host.read_lines("log", 10).unwrap();
+        assert!(!host.is_partial());
     }
 }
