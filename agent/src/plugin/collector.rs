@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use std::sync::Arc;
 use tillwatch_core::guard::Guard;
 use tillwatch_core::sample::{Batch, Descriptor, Metric};
-use tillwatch_sandbox::{CallError, ErrorKind, Instance, Limits, Plugin};
+use tillwatch_sandbox::{CallError, Instance, Limits, Plugin};
 use tracing::warn;
 
 use super::host::GrantedHost;
@@ -132,10 +132,8 @@ impl PluginCollector {
     fn on_error(&mut self, error: CallError) {
         self.host.rollback();
         self.health.on_failure(kind_of(&error));
-        let is_permanent = matches!(&error, CallError::Plugin(error) if error.kind != ErrorKind::Transient);
-        if error.spends_the_instance() || is_permanent {
-            self.instance = None;
-        }
+        // Its memory still holds what was rolled back, such as the numbers of sales that come again.
+        self.instance = None;
         self.failures = self.failures.saturating_add(1);
         // The first failure is tried again at once, at the next regular call.
         self.pause_calls = (1_u32 << (self.failures - 1).min(16)).min(PAUSE_CALLS_MAX) - 1;
