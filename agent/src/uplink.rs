@@ -213,6 +213,8 @@ impl Uplink {
             .set_keep_alive(settings.keep_alive_s)
             .set_connect_timeout(CONNECT_TIMEOUT)
             .set_incoming_packet_size_limit(IncomingPacketSizeLimit::Bytes(INCOMING_BYTES_MAX))
+            // A will waits no longer than its session lasts. The next connection still begins a session of its own.
+            .set_session_expiry_interval(Some(settings.will_delay_s))
             .set_outgoing_inflight_upper_limit(settings.in_flight_max)
             .set_last_will(self.will());
         if let (true, Some(tls)) = (settings.broker.is_secure, &settings.tls) {
