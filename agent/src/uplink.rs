@@ -197,6 +197,7 @@ impl Uplink {
             uplink: self,
             client,
             events,
+            early: Vec::new(),
             notices: JoinSet::new(),
             packet_bytes_max: None,
         };
@@ -305,6 +306,8 @@ struct Session<'a> {
     uplink: &'a mut Uplink,
     client: AsyncClient,
     events: mpsc::Receiver<Polled>,
+    /// A broker may send what it retained before it confirms the subscription.
+    early: Vec<(String, Vec<u8>)>,
     notices: JoinSet<Completion>,
     packet_bytes_max: Option<u32>,
 }
@@ -321,6 +324,11 @@ impl Session<'_> {
         info!(site = %self.uplink.settings.site, "connected to the broker");
         if self.uplink.reports.send(FromUplink::Connected).await.is_err() {
             return Ended::Stopped;
+        }
+        for (topic, payload) in std::mem::take(&mut self.early) {
+            if let Some(ended) = self.on_arrived(&topic, &payload).await {
+                return ended;
+            }
         }
         loop {
             let has_room = self.notices.len() < usize::from(self.uplink.settings.in_flight_max);
@@ -372,7 +380,7 @@ impl Session<'_> {
             answer = notice.wait_completion_async() => {
                 answer.map_err(|error| format!("the broker refuses the subscription: {error}"))?;
             }
-            error = failure(&mut self.events) => return Err(error),
+            error = failure(&mut self.events, &mut self.early) => return Err(error),
         }
         self.publish_state(true).map(drop)
     }
@@ -488,7 +496,7 @@ impl Session<'_> {
             }
             self.client.disconnect().await.map_err(|error| error.to_string())?;
             // The poller ends with an error once the disconnect is out.
-            failure(&mut self.events).await;
+            failure(&mut self.events, &mut Vec::new()).await;
             Ok(())
         };
         match tokio::time::timeout(GOODBYE_TIMEOUT, leave).await {
@@ -505,11 +513,12 @@ fn ignored(site: &SiteId, topic: &str, error: &str) -> Option<Ended> {
     None
 }
 
-/// Resolves when the connection ends; other events are dropped.
-async fn failure(events: &mut mpsc::Receiver<Polled>) -> String {
+/// Resolves when the connection ends; what arrives until then is kept, up to its bound.
+async fn failure(events: &mut mpsc::Receiver<Polled>, arrived: &mut Vec<(String, Vec<u8>)>) -> String {
     loop {
         match events.recv().await {
             Some(Polled::Failed(error)) => return describe(&error),
+            Some(Polled::Arrived { topic, payload }) if arrived.len() < EVENTS_MAX => arrived.push((topic, payload)),
             Some(_) => {}
             None => return "the client stopped".to_owned(),
         }
@@ -528,4 +537,43 @@ fn describe(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Half of the connections lost the retained acknowledgement, and sent everything again.
+    #[tokio::test]
+    async fn what_arrives_before_the_subscription_is_confirmed_is_kept() {
+        let (sender, mut events) = mpsc::channel(EVENTS_MAX);
+        let mut early = Vec::new();
+        let arrived = ("tw1/a/s/ack/main".to_owned(), vec![1]);
+        let (topic, payload) = arrived.clone();
+        sender.send(Polled::Arrived { topic, payload }).await.unwrap();
+        drop(sender);
+        failure(&mut events, &mut early).await;
+        assert_eq!(early, [arrived]);
+    }
+
+    #[test]
+    fn the_session_lasts_as_long_as_the_will_is_delayed() {
+        let settings = UplinkSettings::new(
+            parse_url("mqtt://localhost:1883").unwrap(),
+            None,
+            "s".parse().unwrap(),
+            "a".parse().unwrap(),
+        );
+        let (_requests, requests) = mpsc::channel(1);
+        let (reports, _reports) = mpsc::channel(1);
+        let uplink = Uplink {
+            retry: Retry::new(&settings),
+            settings,
+            state: watch::channel(State::default()).1,
+            requests,
+            reports,
+            birth_number: 0,
+        };
+        assert_eq!(uplink.options().session_expiry_interval(), Some(uplink.settings.will_delay_s));
+    }
 }
