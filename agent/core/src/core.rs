@@ -152,7 +152,6 @@ impl Core {
                 source.read_through_ms = source.read_through_ms.max(now_ms);
             }
         }
-        self.bound_open();
         self.counters.samples += accepted.samples;
         self.counters.refused.add_all(&accepted.refused);
         accepted
@@ -269,6 +268,7 @@ impl Core {
                 Ok(()) => accepted.samples += 1,
                 Err(reason) => accepted.refused.add(reason, 1),
             }
+            self.bound_open();
         }
     }
 
@@ -460,8 +460,10 @@ impl Core {
         if self.windows.open.len() > self.settings.limits.windows_open_max {
             self.add_up_before(0);
         }
-        if self.intervals.open.len() > self.settings.limits.open_intervals_max {
-            let intervals = self.intervals.drain_oldest(FLUSHED_EARLY);
+        let intervals_max = self.settings.limits.open_intervals_max;
+        if self.intervals.open.len() > intervals_max {
+            let beyond = self.intervals.open.len() - intervals_max;
+            let intervals = self.intervals.drain_oldest(beyond + FLUSHED_EARLY);
             self.counters.intervals_flushed_early += u64::try_from(intervals.len()).unwrap_or(0);
             self.say_intervals(intervals);
         }

@@ -405,6 +405,24 @@ fn whatever_is_reported_memory_is_bounded_and_nothing_is_lost() {
     );
 }
 
+/// A sparse log that was never rotated opened 300 minutes with each batch, and 60 were closed.
+#[test]
+fn however_many_minutes_a_batch_spans_the_open_ones_stay_within_their_bound() {
+    let (mut core, key) = started();
+    let minutes_max = u64::try_from(Limits::default().open_intervals_max).unwrap();
+    let now_ms = START_MS + 80 * 24 * HOUR_MS;
+    let mut sent = 0;
+    for number in 0..10 {
+        let values: Vec<(u64, f64)> = (0..500)
+            .map(|minute| (START_MS + (number * 500 + minute) * 60_000, 1.0))
+            .collect();
+        core.on_batch(now_ms, key, batch(vec![reals(SALES, &[], &values)]), vec![]);
+        sent += intervals(&core.take_records()).len() as u64;
+        let open = (number + 1) * 500 - sent;
+        assert!(open <= minutes_max, "{open} after {number}");
+    }
+}
+
 #[test]
 fn a_clock_that_was_far_ahead_stops_nothing() {
     let (mut core, key) = started();
