@@ -103,6 +103,17 @@ impl PluginHealth {
         }
     }
 
+    /// While a plugin pauses, nobody knows of its sources.
+    pub fn forget_sources(&self) {
+        self.sources_up.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    #[cfg(test)]
+    pub(crate) fn sources(&self) -> Vec<(String, bool)> {
+        let sources = self.sources_up.lock().unwrap_or_else(PoisonError::into_inner);
+        sources.iter().map(|(name, is_up)| (name.clone(), *is_up)).collect()
+    }
+
     #[must_use]
     pub fn failures(&self) -> u64 {
         self.failures.iter().map(|count| count.load(Relaxed)).sum()
@@ -253,7 +264,7 @@ pub fn descriptor() -> Descriptor {
             Kind::Gauge,
             0,
             &["tillwatch.plugin", "tillwatch.source"],
-            "1 when the source could be read, else 0.",
+            "1 when the source could be read, else 0; nothing when it was not tried.",
         ),
         metric(
             "tillwatch.plugin.unreadable",

@@ -92,6 +92,7 @@ impl PluginCollector {
     pub fn collect(&mut self) -> Option<Collected> {
         if self.pause_calls > 0 {
             self.pause_calls -= 1;
+            self.health.forget_sources();
             return None;
         }
         let begun = Instant::now();

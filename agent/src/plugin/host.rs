@@ -446,6 +446,22 @@ mod tests {
         assert_eq!([take(), take(), take()], [16, 4, 0]);
     }
 
+    /// Every source was down before it was read, and one that its plugin never asks for was down for ever.
+    #[test]
+    fn only_what_was_tried_is_up_or_down() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut host = open(folder.path(), None, Reading::LIVE);
+        let health = Arc::clone(&host.lock().health);
+        host.commit();
+        assert_eq!(health.sources(), []);
+        host.read_lines("log", 10).unwrap_err();
+        host.next_document("docs").unwrap();
+        host.commit();
+        assert_eq!(health.sources(), [("docs".to_owned(), true), ("log".to_owned(), false)]);
+        health.forget_sources();
+        assert_eq!(health.sources(), []);
+    }
+
     #[test]
     fn a_missing_file_makes_the_batch_partial_until_it_was_read() {
         let folder = tempfile::tempdir().unwrap();
