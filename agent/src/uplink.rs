@@ -574,6 +574,9 @@ mod tests {
             reports,
             birth_number: 0,
         };
-        assert_eq!(uplink.options().session_expiry_interval(), Some(uplink.settings.will_delay_s));
+        assert_eq!(
+            uplink.options().session_expiry_interval(),
+            Some(uplink.settings.will_delay_s)
+        );
     }
 }
