@@ -1,7 +1,8 @@
 //! One configured plugin in its sandbox: called, committed, rolled back, made anew after a trap.
 //!
 //! In: a plugin's settings and loaded code. Out: batches with the progress that belongs to them, or counted failures.
-//! A failing plugin costs its own values, never the agent: what it had read comes again with its next instance.
+//! A failing plugin costs its own values, never the agent: what it had read comes again with its next instance, and what
+//! stops it again and again is skipped.
 
 use std::time::Instant;
 
@@ -103,6 +104,7 @@ impl PluginCollector {
             Ok(mut batch) => {
                 self.failures = 0;
                 batch.is_partial = self.host.is_partial();
+                batch.more |= self.host.has_withheld();
                 Some(Collected {
                     batch,
                     progress: self.host.progress(),
@@ -131,7 +133,11 @@ impl PluginCollector {
     }
 
     fn on_error(&mut self, error: CallError) {
-        self.host.rollback();
+        match &error {
+            // It may wait for something, and says nothing about what it read.
+            CallError::Plugin(_) | CallError::Spent => self.host.rollback(),
+            _ => self.host.fail(),
+        }
         self.health.on_failure(kind_of(&error));
         // Its memory still holds what was rolled back, such as the numbers of sales that come again.
         self.instance = None;

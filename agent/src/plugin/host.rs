@@ -2,6 +2,7 @@
 //!
 //! In: calls of the sandbox. Out: lines, documents and listings of granted sources and of nothing else.
 //! Reads and state writes are one transaction with the batch: `commit` after it was handed on, `rollback` after a trap.
+//! What a plugin fails at again and again is skipped and counted.
 //! `progress` is what the checkpoint keeps: the position of each source and the plugin's state.
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use tillwatch_core::guard::Guard;
 use tillwatch_sandbox::{Document, Fault, Host, Level, Lines, Listing};
 use tracing::{debug, error, info, warn};
 
+use super::caution::{CallRead, Caution, Verdict};
 use super::grant::Grant;
 use crate::clock::Clock;
 use crate::health::PluginHealth;
@@ -70,6 +72,14 @@ struct Granted {
     documents_left: u32,
     clock: Clock,
     logs: PerMinute,
+    /// What the open call read, and from which source last.
+    call: CallRead,
+    source: String,
+    /// The open call was given less than is there.
+    withheld: bool,
+    caution: Caution,
+    /// Documents and lines that were skipped because the plugin fails at them.
+    skipped: u64,
     /// Of each source that was tried: whether the last try could read it.
     tried: BTreeMap<String, bool>,
     health: Arc<PluginHealth>,
@@ -117,6 +127,11 @@ impl GrantedHost {
             documents_left: reading.documents_max,
             clock,
             logs: PerMinute::new(LOG_LINES_PER_MINUTE_MAX),
+            call: CallRead::default(),
+            source: String::new(),
+            withheld: false,
+            caution: Caution::default(),
+            skipped: 0,
             tried: BTreeMap::new(),
             health,
         };
@@ -128,9 +143,10 @@ impl GrantedHost {
         let mut granted = self.lock();
         let state = granted.state.clone();
         granted.state_committed = state;
-        granted.documents_left = granted.reading.documents_max;
+        let read = granted.call;
+        granted.caution.on_success(read);
         granted.sources.values_mut().for_each(Source::commit);
-        granted.report();
+        granted.end_call();
     }
 
     /// What was read and kept since the last commit comes again.
@@ -138,9 +154,36 @@ impl GrantedHost {
         let mut granted = self.lock();
         let state = granted.state_committed.clone();
         granted.state = state;
-        granted.documents_left = granted.reading.documents_max;
         granted.sources.values_mut().for_each(Source::rollback);
-        granted.report();
+        granted.end_call();
+    }
+
+    /// What was read made the plugin fail: it comes again in smaller parts, and the part that always fails is skipped.
+    pub fn fail(&self) {
+        let mut granted = self.lock();
+        let read = granted.call;
+        if granted.caution.on_failure(read) == Verdict::Again {
+            drop(granted);
+            return self.rollback();
+        }
+        let (plugin, source) = (granted.plugin.as_str(), granted.source.as_str());
+        error!(
+            plugin,
+            source,
+            bytes = read.bytes,
+            "what the plugin fails at is skipped"
+        );
+        let state = granted.state_committed.clone();
+        granted.state = state;
+        granted.skipped += 1;
+        granted.sources.values_mut().for_each(Source::commit);
+        granted.end_call();
+    }
+
+    /// Whether the open call was given less than is there, so that another should follow at once.
+    #[must_use]
+    pub fn has_withheld(&self) -> bool {
+        self.lock().withheld
     }
 
     /// What a commit would make permanent.
@@ -186,27 +229,41 @@ impl Host for GrantedHost {
 
     fn read_lines(&mut self, source: &str, bytes_max: u32) -> Result<Lines, Fault> {
         let mut granted = self.lock();
+        let cautious_max = granted.caution.line_bytes_max();
         let bytes_max = usize::try_from(bytes_max)
             .unwrap_or(usize::MAX)
-            .min(granted.reading.line_bytes_max);
+            .min(granted.reading.line_bytes_max)
+            .min(cautious_max.unwrap_or(usize::MAX));
+        let is_enough = granted.has_enough();
         let Some(Source::Lines(tail)) = granted.sources.get_mut(source) else {
             return Err(Fault::Unknown);
         };
+        if is_enough {
+            granted.withheld = true;
+            let more = true;
+            return Ok(Lines {
+                more,
+                ..Lines::default()
+            });
+        }
         let lines = tail.read(bytes_max);
         let is_up = tail.is_up();
         granted.on_tried(source, is_up);
         let lines = lines?;
+        let items = memchr::memchr_iter(b'\n', &lines.bytes).count() as u64;
+        granted.on_read(source, lines.bytes.len() as u64, items);
         granted.health.on_read(lines.bytes.len() as u64, lines.skipped_bytes);
         Ok(lines)
     }
 
     fn next_document(&mut self, source: &str) -> Result<Option<Document>, Fault> {
         let mut granted = self.lock();
-        let is_enough = granted.documents_left == 0;
+        let (is_enough, is_withheld) = (granted.documents_left == 0, granted.has_enough());
         let Some(Source::Documents(documents)) = granted.sources.get_mut(source) else {
             return Err(Fault::Unknown);
         };
-        if is_enough {
+        if is_enough || is_withheld {
+            granted.withheld |= is_withheld;
             return Ok(None);
         }
         let document = documents.read();
@@ -215,6 +272,7 @@ impl Host for GrantedHost {
         let document = document?;
         if let Some(document) = &document {
             granted.documents_left -= 1;
+            granted.on_read(source, document.bytes.len() as u64, 1);
             granted.health.on_read(document.bytes.len() as u64, 0);
         }
         Ok(document)
@@ -252,6 +310,26 @@ impl Granted {
         }
     }
 
+    /// While something is suspect a call gets one thing.
+    fn has_enough(&self) -> bool {
+        self.caution.line_bytes_max().is_some() && self.call.items > 0
+    }
+
+    fn on_read(&mut self, source: &str, bytes: u64, items: u64) {
+        self.call.bytes += bytes;
+        self.call.items += items;
+        if items > 0 && self.source != source {
+            source.clone_into(&mut self.source);
+        }
+    }
+
+    fn end_call(&mut self) {
+        self.documents_left = self.reading.documents_max;
+        self.call = CallRead::default();
+        self.withheld = false;
+        self.report();
+    }
+
     fn on_tried(&mut self, source: &str, is_up: bool) {
         match self.tried.get_mut(source) {
             Some(known) => *known = is_up,
@@ -265,7 +343,8 @@ impl Granted {
         }
         self.health
             .set_unreadable(self.sources.values().map(Source::unreadable).sum());
-        self.health.set_lost(self.sources.values().map(Source::lost).sum());
+        let lost: u64 = self.sources.values().map(Source::lost).sum();
+        self.health.set_lost(lost + self.skipped);
     }
 }
 
@@ -444,6 +523,39 @@ mod tests {
             count
         };
         assert_eq!([take(), take(), take()], [16, 4, 0]);
+    }
+
+    /// A plugin needed longer for one large document than a call may take: no later document was ever read.
+    #[test]
+    fn one_document_at_which_a_plugin_fails_costs_only_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        for number in 0..5 {
+            std::fs::write(folder.path().join(format!("{number}.xml")), "<a/>").unwrap();
+        }
+        std::fs::write(folder.path().join("x.log"), "a\n").unwrap();
+        let mut host = open(folder.path(), None, Reading::LIVE);
+        let (mut used, mut calls) = (Vec::new(), 0);
+        while calls < 30 {
+            calls += 1;
+            let names: Vec<String> =
+                std::iter::from_fn(|| host.next_document("docs").unwrap().map(|document| document.name)).collect();
+            let lines = host.read_lines("log", 10).unwrap();
+            if names.iter().any(|name| name == "2.xml") {
+                host.state_set(vec![9]).unwrap();
+                host.fail();
+                continue;
+            }
+            used.extend(names);
+            if !lines.bytes.is_empty() {
+                used.push("a".to_owned());
+            }
+            assert!(!host.has_withheld() || lines.more);
+            host.commit();
+        }
+        used.sort();
+        assert_eq!(used, ["0.xml", "1.xml", "3.xml", "4.xml", "a"]);
+        assert_eq!(host.state_get(), [] as [u8; 0]);
+        assert_eq!(host.lock().skipped, 1);
     }
 
     /// Every source was down before it was read, and one that its plugin never asks for was down for ever.
