@@ -24,6 +24,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::{debug, info, warn};
 
+use crate::rate::PerMinute;
 pub use address::{BrokerAddress, UrlError, parse_url};
 use retry::Retry;
 
@@ -127,6 +128,8 @@ pub(crate) fn start(
         reports,
         retry,
         birth_number: 0,
+        ignored: Said::new(),
+        refused: Said::new(),
     };
     tokio::spawn(uplink.run())
 }
@@ -138,6 +141,8 @@ struct Uplink {
     reports: mpsc::Sender<FromUplink>,
     retry: Retry,
     birth_number: u64,
+    ignored: Said,
+    refused: Said,
 }
 
 /// Why a session ended.
@@ -178,13 +183,7 @@ impl Uplink {
     /// One connection, from the attempt to its end.
     async fn session(&mut self) -> Ended {
         // Later than any number before, also after a restart, as long as the machine's time does not go back.
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_millis();
-        self.birth_number = u64::try_from(now)
-            .unwrap_or(u64::MAX)
-            .max(self.birth_number.saturating_add(1));
+        self.birth_number = machine_now_ms().max(self.birth_number.saturating_add(1));
         let capacity = usize::from(self.settings.in_flight_max) + REQUESTS_EXTRA;
         let built = AsyncClient::builder(self.options()).capacity(capacity).try_build();
         let (client, event_loop) = match built {
@@ -403,23 +402,20 @@ impl Session<'_> {
     }
 
     async fn on_arrived(&mut self, topic: &str, payload: &[u8]) -> Option<Ended> {
-        let site = &self.uplink.settings.site;
-        let report = match parse(topic) {
-            Ok((_, _, Leaf::Ack(archive))) => match decode_ack(payload) {
-                Ok(ack) if ack.archive == archive => FromUplink::Acked(ack),
-                Ok(_) => return ignored(site, topic, "it names another archive"),
-                Err(error) => return ignored(site, topic, &error.to_string()),
-            },
-            Ok((_, _, Leaf::Cfg)) => match decode_config(payload) {
-                Ok(config) => {
-                    self.spread(&config);
-                    FromUplink::Configured(config)
+        match understand(topic, payload) {
+            Ok(report) => {
+                if let FromUplink::Configured(config) = &report {
+                    self.spread(config);
                 }
-                Err(error) => return ignored(site, topic, &error.to_string()),
-            },
-            _ => return ignored(site, topic, "nobody asked for it"),
-        };
-        self.report(report).await
+                self.report(report).await
+            }
+            Err(error) => {
+                if let Some(messages) = self.uplink.ignored.count(machine_now_ms()) {
+                    warn!(site = %self.uplink.settings.site, error, messages, "ignored a message of the broker");
+                }
+                None
+            }
+        }
     }
 
     /// The centre may spread the return of its fleet over a window of its own.
@@ -434,7 +430,9 @@ impl Session<'_> {
         match done {
             Ok((token, Ok(()))) => self.report(FromUplink::Published { token }).await,
             Ok((token, Err(PublishNoticeError::V5PubAck(reason)))) => {
-                warn!(site = %self.uplink.settings.site, ?reason, "the broker refuses a payload");
+                if let Some(payloads) = self.uplink.refused.count(machine_now_ms()) {
+                    warn!(site = %self.uplink.settings.site, ?reason, payloads, "the broker refuses a payload");
+                }
                 self.report(FromUplink::Refused {
                     token,
                     refusal: Refusal::Denied,
@@ -508,9 +506,46 @@ impl Session<'_> {
     }
 }
 
-fn ignored(site: &SiteId, topic: &str, error: &str) -> Option<Ended> {
-    warn!(%site, topic, error, "ignored a message of the broker");
-    None
+/// What a message says, or why it is ignored: in words of our own, as its topic and payload are not.
+fn understand(topic: &str, payload: &[u8]) -> Result<FromUplink, &'static str> {
+    match parse(topic) {
+        Ok((_, _, Leaf::Ack(archive))) => match decode_ack(payload) {
+            Ok(ack) if ack.archive == archive => Ok(FromUplink::Acked(ack)),
+            Ok(_) => Err("an acknowledgement names another archive than its topic"),
+            Err(_) => Err("an acknowledgement cannot be read"),
+        },
+        Ok((_, _, Leaf::Cfg)) => decode_config(payload)
+            .map(FromUplink::Configured)
+            .map_err(|_unreadable| "settings cannot be read"),
+        _ => Err("nobody asked for it"),
+    }
+}
+
+/// Counts what is said at most once a minute.
+#[derive(Debug)]
+struct Said {
+    limit: PerMinute,
+    unsaid: u64,
+}
+
+impl Said {
+    fn new() -> Self {
+        Self {
+            limit: PerMinute::new(1),
+            unsaid: 0,
+        }
+    }
+
+    /// When it is time to say so: how many there were since it was said last.
+    fn count(&mut self, now_ms: u64) -> Option<u64> {
+        self.unsaid += 1;
+        self.limit.admits(now_ms).then(|| std::mem::take(&mut self.unsaid))
+    }
+}
+
+fn machine_now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Resolves when the connection ends; what arrives until then is kept, up to its bound.
@@ -556,6 +591,18 @@ mod tests {
         assert_eq!(early, [arrived]);
     }
 
+    /// A foreign program wrote to a site's topics, and its words filled the agent's log.
+    #[test]
+    fn what_is_ignored_is_counted_and_never_quoted() {
+        for topic in ["tw1/a/s/4111111111111111", "tw1/a/s/ack/main", "tw1/a/s/cfg", ""] {
+            let error = understand(topic, &[0xff; 9]).unwrap_err();
+            assert!(!error.contains("4111"), "{error}");
+        }
+        let mut said = Said::new();
+        let counts = [0, 1, 2, 60_000].map(|now_ms| said.count(now_ms));
+        assert_eq!(counts, [Some(1), None, None, Some(3)]);
+    }
+
     #[test]
     fn the_session_lasts_as_long_as_the_will_is_delayed() {
         let settings = UplinkSettings::new(
@@ -573,6 +620,8 @@ mod tests {
             requests,
             reports,
             birth_number: 0,
+            ignored: Said::new(),
+            refused: Said::new(),
         };
         assert_eq!(
             uplink.options().session_expiry_interval(),
