@@ -51,6 +51,7 @@ fn check_collectors(config: &Config) -> Result<(), Problems> {
         clock: &Clock::wall(),
         reading: Reading::TAP,
         progress: &|_source| None,
+        status: None,
     };
     let sources = collectors::start(config, &how)?;
     let mut core = Core::new(core_settings(config));

@@ -10,12 +10,14 @@ use anyhow::{Context, Result};
 use tillwatch_core::sample::{Descriptor, Metric};
 use tillwatch_core::{DeclareError, LabelPolicy};
 use tillwatch_sandbox::Sandbox;
+use tokio::sync::watch;
 use tracing::warn;
 
 use crate::clock::Clock;
 use crate::config::written::{Problem, Problems};
 use crate::config::{Config, PluginConfig};
 use crate::health::{self, Health};
+use crate::keeper::Status;
 use crate::plugin::collector::{Collected, PluginCollector};
 use crate::plugin::compile::Loader;
 use crate::plugin::host::{GrantedHost, Reading};
@@ -103,6 +105,8 @@ pub struct Start<'a> {
     pub reading: Reading,
     /// What the checkpoint says of a source.
     pub progress: &'a dyn Fn(&str) -> Option<Vec<u8>>,
+    /// Where the keeper counts what is dropped, if there is one.
+    pub status: Option<watch::Receiver<Status>>,
 }
 
 /// Starts everything that agent.toml names.
@@ -136,21 +140,22 @@ pub fn start(config: &Config, how: &Start<'_>) -> Result<Vec<Source>, Problems> 
             Err(error) => warn!(%error, "the host's own metrics are left out"),
         }
     }
-    if !health.is_empty() {
-        let names = config
-            .plugins
-            .iter()
-            .flat_map(|plugin| plugin.grants.keys().cloned())
-            .collect();
-        let declaration = declaration(health::descriptor(), health.labels(names));
-        sources.push(source(
-            config,
-            health::NAME,
-            interval_ms,
-            declaration,
-            Collector::Agent(health),
-        ));
+    if let Some(status) = &how.status {
+        health.watch(status.clone());
     }
+    let names = config
+        .plugins
+        .iter()
+        .flat_map(|plugin| plugin.grants.keys().cloned())
+        .collect();
+    let declaration = declaration(health.descriptor(), health.labels(names));
+    sources.push(source(
+        config,
+        health::NAME,
+        interval_ms,
+        declaration,
+        Collector::Agent(health),
+    ));
     if problems.is_empty() {
         Ok(sources)
     } else {

@@ -1,6 +1,6 @@
-//! What the agent reports of itself: calls, failures, bytes and sources of each plugin.
+//! What the agent reports of itself: what it dropped and why; calls, failures, bytes and sources of each plugin.
 //!
-//! In: counts from the plugins' threads. Out: a batch like any collector's, so the agent's own metrics take the same way.
+//! In: counts from the plugins' threads and the keeper's status. Out: a batch like any collector's, so the agent's own metrics take the same way.
 //! Nothing is logged here, and nothing is read but these counts.
 
 use std::collections::BTreeMap;
@@ -9,20 +9,28 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tillwatch_core::LabelPolicy;
 use tillwatch_core::sample::{Batch, Descriptor, Kind, Series, Values};
+use tillwatch_core::tally::REASONS;
+use tokio::sync::watch;
 
+use crate::keeper::Status;
 use crate::source::system::metric;
 
 /// The name of this source.
 pub const NAME: &str = "agent";
 
-const CALLS: u16 = 0;
-const FAILURES: u16 = 1;
-const TIME: u16 = 2;
-const READ: u16 = 3;
-const SKIPPED: u16 = 4;
-const LOST: u16 = 5;
-const LOGS_DROPPED: u16 = 6;
-const SOURCE_UP: u16 = 7;
+const REFUSED: u16 = 0;
+const EVENTS: u16 = 1;
+/// Metrics that need no plugin; they come first.
+const AGENT_METRICS: usize = 2;
+const CALLS: u16 = 2;
+const FAILURES: u16 = 3;
+const TIME: u16 = 4;
+const READ: u16 = 5;
+const SKIPPED: u16 = 6;
+const LOST: u16 = 7;
+const LOGS_DROPPED: u16 = 8;
+const SOURCE_UP: u16 = 9;
+const UNREADABLE: u16 = 10;
 
 /// How a call of a plugin can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +69,7 @@ pub struct PluginHealth {
     skipped_bytes: AtomicU64,
     lost: AtomicU64,
     logs_dropped: AtomicU64,
+    unreadable: AtomicU64,
     sources_up: Mutex<BTreeMap<String, bool>>,
 }
 
@@ -83,9 +92,14 @@ impl PluginHealth {
         self.logs_dropped.fetch_add(1, Relaxed);
     }
 
-    /// Files that vanished unread and documents that were too large, over all sources.
+    /// Files that vanished unread, documents that were too large, what the plugin fails at; over all sources.
     pub fn set_lost(&self, lost: u64) {
         self.lost.store(lost, Relaxed);
+    }
+
+    /// Files that are there and cannot be opened now, over all sources.
+    pub fn set_unreadable(&self, unreadable: u64) {
+        self.unreadable.store(unreadable, Relaxed);
     }
 
     pub fn set_source(&self, source: &str, is_up: bool) {
@@ -96,32 +110,58 @@ impl PluginHealth {
         }
     }
 
+    /// While a plugin pauses, nobody knows of its sources.
+    pub fn forget_sources(&self) {
+        self.sources_up.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    #[cfg(test)]
+    pub(crate) fn sources(&self) -> Vec<(String, bool)> {
+        let sources = self.sources_up.lock().unwrap_or_else(PoisonError::into_inner);
+        sources.iter().map(|(name, is_up)| (name.clone(), *is_up)).collect()
+    }
+
     #[must_use]
     pub fn failures(&self) -> u64 {
         self.failures.iter().map(|count| count.load(Relaxed)).sum()
     }
 }
 
-/// The counts of all plugins by instance name.
+/// The counts of all plugins by instance name, and of core, spool and keeper.
 #[derive(Clone, Debug, Default)]
-pub struct Health(BTreeMap<String, Arc<PluginHealth>>);
+pub struct Health {
+    plugins: BTreeMap<String, Arc<PluginHealth>>,
+    status: Option<watch::Receiver<Status>>,
+    /// By metric and reason: what was reported so far.
+    told: BTreeMap<(u16, &'static str), u64>,
+}
 
 impl Health {
     /// The counts of a plugin, made at the first call.
     pub fn plugin(&mut self, name: &str) -> Arc<PluginHealth> {
-        Arc::clone(self.0.entry(name.to_owned()).or_default())
+        Arc::clone(self.plugins.entry(name.to_owned()).or_default())
     }
 
-    /// Nothing to report without plugins.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// Where core, spool and keeper count.
+    pub fn watch(&mut self, status: watch::Receiver<Status>) {
+        self.status = Some(status);
     }
 
+    /// What it may report: without plugins nothing of plugins.
     #[must_use]
-    pub fn collect(&self, now_ms: u64) -> Batch {
-        let mut series = Vec::new();
-        for (name, health) in &self.0 {
+    pub fn descriptor(&self) -> Descriptor {
+        let mut descriptor = descriptor();
+        if self.plugins.is_empty() {
+            descriptor.metrics.truncate(AGENT_METRICS);
+        }
+        descriptor
+    }
+
+    /// Counts since the last call that are not 0, and how each plugin stands.
+    #[must_use]
+    pub fn collect(&mut self, now_ms: u64) -> Batch {
+        let mut series = self.increments(now_ms);
+        for (name, health) in &self.plugins {
             let mut push = |metric: u16, labels: &[&str], value: u64| {
                 let labels = std::iter::once(name.as_str())
                     .chain(labels.iter().copied())
@@ -140,6 +180,7 @@ impl Health {
             push(READ, &[], health.read_bytes.load(Relaxed));
             push(SKIPPED, &[], health.skipped_bytes.load(Relaxed));
             push(LOST, &[], health.lost.load(Relaxed));
+            push(UNREADABLE, &[], health.unreadable.load(Relaxed));
             push(LOGS_DROPPED, &[], health.logs_dropped.load(Relaxed));
             for failure in Failure::ALL {
                 let count = health.failures[failure as usize].load(Relaxed);
@@ -152,7 +193,32 @@ impl Health {
                 push(SOURCE_UP, &[source], u64::from(*is_up));
             }
         }
-        Batch { series, more: false }
+        Batch {
+            series,
+            ..Batch::default()
+        }
+    }
+
+    fn increments(&mut self, now_ms: u64) -> Vec<Series> {
+        let Some(status) = self.status.as_ref().map(|status| status.borrow().clone()) else {
+            return Vec::new();
+        };
+        let refused = status.core.refused.iter().map(|(name, count)| (REFUSED, name, count));
+        let events = events(&status).into_iter().map(|(name, count)| (EVENTS, name, count));
+        let mut series = Vec::new();
+        for (metric, name, count) in refused.chain(events) {
+            let told = self.told.insert((metric, name), count).unwrap_or(0);
+            let increment = count.saturating_sub(told);
+            if increment > 0 {
+                series.push(Series {
+                    metric,
+                    labels: vec![name.to_owned()],
+                    values: Values::Integers(vec![i64::try_from(increment).unwrap_or(i64::MAX)]),
+                    times_ms: vec![now_ms],
+                });
+            }
+        }
+        series
     }
 
     /// The plugins' and sources' names are closed lists: they come from agent.toml and plugin.toml.
@@ -167,19 +233,80 @@ impl Health {
             }
         };
         let failures = Failure::ALL.iter().map(|failure| failure.name().to_owned()).collect();
-        BTreeMap::from([
-            ("tillwatch.plugin".to_owned(), list(self.0.keys().cloned().collect())),
+        let reasons = REASONS.iter().map(|(_reason, name)| (*name).to_owned()).collect();
+        let events = events(&Status::default())
+            .map(|(name, _count)| name.to_owned())
+            .to_vec();
+        let own = [
+            ("tillwatch.reason".to_owned(), list(reasons)),
+            ("tillwatch.event".to_owned(), list(events)),
+        ];
+        if self.plugins.is_empty() {
+            return BTreeMap::from(own);
+        }
+        let plugins = [
+            (
+                "tillwatch.plugin".to_owned(),
+                list(self.plugins.keys().cloned().collect()),
+            ),
             ("tillwatch.source".to_owned(), list(sources)),
             ("error.type".to_owned(), list(failures)),
-        ])
+        ];
+        own.into_iter().chain(plugins).collect()
     }
 }
 
+/// Limits that were hit and faults that were met, with the names that they have in the agent's own metrics.
+fn events(status: &Status) -> [(&'static str, u64); 22] {
+    let Status {
+        core, spool, counters, ..
+    } = status;
+    [
+        ("values_late", core.late),
+        ("windows_not_judged", core.windows_not_judged),
+        ("intervals_flushed_early", core.intervals_flushed_early),
+        ("sums_cut", core.sums_cut),
+        ("clock_back", core.clock_back),
+        ("detectors_refused", core.detectors_refused),
+        ("records_dropped_bytes", spool.records_dropped_bytes),
+        ("records_dropped_age", spool.records_dropped_age),
+        ("records_corrupt", spool.records_corrupt),
+        ("gaps_forgotten", spool.gaps_forgotten),
+        ("cursor_failures", spool.cursor_failures),
+        ("disk_full", spool.disk_full),
+        ("payloads_refused", counters.refused),
+        ("records_too_large", counters.records_too_large),
+        ("records_unreadable", counters.records_unreadable),
+        ("births_unreadable", counters.births_unreadable),
+        ("spool_rewound", counters.spool_rewound),
+        ("acks_unknown", counters.acks_unknown),
+        ("archive_restarts", counters.archive_restarts),
+        ("spool_reopened", counters.spool_reopened),
+        ("checkpoints_unusable", counters.checkpoints_unusable),
+        ("snapshots_failed", counters.snapshots_failed),
+    ]
+}
+
 /// What the agent says of itself.
-#[must_use]
-pub fn descriptor() -> Descriptor {
+fn descriptor() -> Descriptor {
     let plugin = ["tillwatch.plugin"];
     let metrics = vec![
+        metric(
+            "tillwatch.agent.refused",
+            "{value}",
+            Kind::Sum,
+            0,
+            &["tillwatch.reason"],
+            "Values that do not count, by reason.",
+        ),
+        metric(
+            "tillwatch.agent.events",
+            "{event}",
+            Kind::Sum,
+            0,
+            &["tillwatch.event"],
+            "Limits that were hit and faults that were met.",
+        ),
         metric(
             "tillwatch.plugin.calls",
             "{call}",
@@ -226,7 +353,7 @@ pub fn descriptor() -> Descriptor {
             Kind::Counter,
             0,
             &plugin,
-            "Files that vanished unread or were too large.",
+            "Files that vanished unread or were too large, documents and lines at which the plugin fails.",
         ),
         metric(
             "tillwatch.plugin.logs_dropped",
@@ -242,7 +369,15 @@ pub fn descriptor() -> Descriptor {
             Kind::Gauge,
             0,
             &["tillwatch.plugin", "tillwatch.source"],
-            "1 when the source is there, else 0.",
+            "1 when the source could be read, else 0; nothing when it was not tried.",
+        ),
+        metric(
+            "tillwatch.plugin.unreadable",
+            "{file}",
+            Kind::Gauge,
+            0,
+            &plugin,
+            "Files that are there and cannot be opened.",
         ),
     ];
     Descriptor {
@@ -257,6 +392,51 @@ pub fn descriptor() -> Descriptor {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A label missed its pattern, and all of a plugin's values vanished without a trace.
+    #[test]
+    fn what_was_dropped_is_told_once_by_reason_even_without_plugins() {
+        let (sender, status) = watch::channel(Status::default());
+        let mut health = Health::default();
+        health.watch(status);
+        assert_eq!(health.collect(1).series, []);
+        sender.send_modify(|status| {
+            status.core.refused.add(tillwatch_core::tally::Reason::Label, 7);
+            status.spool.disk_full = 2;
+        });
+        let told = health.collect(2).series;
+        assert_eq!(health.collect(3).series, []);
+        let (metrics, policies) = (health.descriptor().metrics, health.labels(Vec::new()));
+        let found: Vec<(&str, &str, &Values)> = told
+            .iter()
+            .map(|series| {
+                let metric = &metrics[usize::from(series.metric)];
+                assert!(
+                    policies[&metric.label_keys[0]]
+                        .values
+                        .as_ref()
+                        .unwrap()
+                        .contains(&series.labels[0])
+                );
+                (metric.name.as_str(), series.labels[0].as_str(), &series.values)
+            })
+            .collect();
+        assert_eq!(
+            found,
+            [
+                ("tillwatch.agent.refused", "label", &Values::Integers(vec![7])),
+                ("tillwatch.agent.events", "disk_full", &Values::Integers(vec![2])),
+            ]
+        );
+        let mut core = tillwatch_core::Core::new(tillwatch_core::Settings {
+            window_ms: 10_000,
+            summary_ms: 60_000,
+            time_zone: jiff::tz::TimeZone::UTC,
+            agent_version: String::new(),
+            limits: tillwatch_core::Limits::default(),
+        });
+        core.declare(NAME, "1", metrics, policies).unwrap();
+    }
 
     #[test]
     fn counts_come_out_as_series_of_declared_metrics() {

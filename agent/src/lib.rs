@@ -10,6 +10,7 @@ pub mod run;
 pub mod clock;
 pub mod stop;
 pub mod schedule;
+pub mod rate;
 pub mod runner;
 pub mod collectors;
 pub mod platform;

@@ -168,6 +168,7 @@ fn start_sources(config: &Config, clock: &Clock, reading: Reading, keeper: &Keep
             clock,
             reading,
             progress: &progress,
+            status: Some(keeper.status()),
         },
     )
 }

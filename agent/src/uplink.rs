@@ -24,6 +24,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::{debug, info, warn};
 
+use crate::rate::PerMinute;
 pub use address::{BrokerAddress, UrlError, parse_url};
 use retry::Retry;
 
@@ -127,6 +128,8 @@ pub(crate) fn start(
         reports,
         retry,
         birth_number: 0,
+        ignored: Said::new(),
+        refused: Said::new(),
     };
     tokio::spawn(uplink.run())
 }
@@ -138,6 +141,8 @@ struct Uplink {
     reports: mpsc::Sender<FromUplink>,
     retry: Retry,
     birth_number: u64,
+    ignored: Said,
+    refused: Said,
 }
 
 /// Why a session ended.
@@ -178,13 +183,7 @@ impl Uplink {
     /// One connection, from the attempt to its end.
     async fn session(&mut self) -> Ended {
         // Later than any number before, also after a restart, as long as the machine's time does not go back.
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_millis();
-        self.birth_number = u64::try_from(now)
-            .unwrap_or(u64::MAX)
-            .max(self.birth_number.saturating_add(1));
+        self.birth_number = machine_now_ms().max(self.birth_number.saturating_add(1));
         let capacity = usize::from(self.settings.in_flight_max) + REQUESTS_EXTRA;
         let built = AsyncClient::builder(self.options()).capacity(capacity).try_build();
         let (client, event_loop) = match built {
@@ -197,6 +196,7 @@ impl Uplink {
             uplink: self,
             client,
             events,
+            early: Vec::new(),
             notices: JoinSet::new(),
             packet_bytes_max: None,
         };
@@ -213,6 +213,8 @@ impl Uplink {
             .set_keep_alive(settings.keep_alive_s)
             .set_connect_timeout(CONNECT_TIMEOUT)
             .set_incoming_packet_size_limit(IncomingPacketSizeLimit::Bytes(INCOMING_BYTES_MAX))
+            // A will waits no longer than its session lasts. The next connection still begins a session of its own.
+            .set_session_expiry_interval(Some(settings.will_delay_s))
             .set_outgoing_inflight_upper_limit(settings.in_flight_max)
             .set_last_will(self.will());
         if let (true, Some(tls)) = (settings.broker.is_secure, &settings.tls) {
@@ -303,6 +305,8 @@ struct Session<'a> {
     uplink: &'a mut Uplink,
     client: AsyncClient,
     events: mpsc::Receiver<Polled>,
+    /// A broker may send what it retained before it confirms the subscription.
+    early: Vec<(String, Vec<u8>)>,
     notices: JoinSet<Completion>,
     packet_bytes_max: Option<u32>,
 }
@@ -319,6 +323,11 @@ impl Session<'_> {
         info!(site = %self.uplink.settings.site, "connected to the broker");
         if self.uplink.reports.send(FromUplink::Connected).await.is_err() {
             return Ended::Stopped;
+        }
+        for (topic, payload) in std::mem::take(&mut self.early) {
+            if let Some(ended) = self.on_arrived(&topic, &payload).await {
+                return ended;
+            }
         }
         loop {
             let has_room = self.notices.len() < usize::from(self.uplink.settings.in_flight_max);
@@ -370,7 +379,7 @@ impl Session<'_> {
             answer = notice.wait_completion_async() => {
                 answer.map_err(|error| format!("the broker refuses the subscription: {error}"))?;
             }
-            error = failure(&mut self.events) => return Err(error),
+            error = failure(&mut self.events, &mut self.early) => return Err(error),
         }
         self.publish_state(true).map(drop)
     }
@@ -393,23 +402,20 @@ impl Session<'_> {
     }
 
     async fn on_arrived(&mut self, topic: &str, payload: &[u8]) -> Option<Ended> {
-        let site = &self.uplink.settings.site;
-        let report = match parse(topic) {
-            Ok((_, _, Leaf::Ack(archive))) => match decode_ack(payload) {
-                Ok(ack) if ack.archive == archive => FromUplink::Acked(ack),
-                Ok(_) => return ignored(site, topic, "it names another archive"),
-                Err(error) => return ignored(site, topic, &error.to_string()),
-            },
-            Ok((_, _, Leaf::Cfg)) => match decode_config(payload) {
-                Ok(config) => {
-                    self.spread(&config);
-                    FromUplink::Configured(config)
+        match understand(topic, payload) {
+            Ok(report) => {
+                if let FromUplink::Configured(config) = &report {
+                    self.spread(config);
                 }
-                Err(error) => return ignored(site, topic, &error.to_string()),
-            },
-            _ => return ignored(site, topic, "nobody asked for it"),
-        };
-        self.report(report).await
+                self.report(report).await
+            }
+            Err(error) => {
+                if let Some(messages) = self.uplink.ignored.count(machine_now_ms()) {
+                    warn!(site = %self.uplink.settings.site, error, messages, "ignored a message of the broker");
+                }
+                None
+            }
+        }
     }
 
     /// The centre may spread the return of its fleet over a window of its own.
@@ -424,7 +430,9 @@ impl Session<'_> {
         match done {
             Ok((token, Ok(()))) => self.report(FromUplink::Published { token }).await,
             Ok((token, Err(PublishNoticeError::V5PubAck(reason)))) => {
-                warn!(site = %self.uplink.settings.site, ?reason, "the broker refuses a payload");
+                if let Some(payloads) = self.uplink.refused.count(machine_now_ms()) {
+                    warn!(site = %self.uplink.settings.site, ?reason, payloads, "the broker refuses a payload");
+                }
                 self.report(FromUplink::Refused {
                     token,
                     refusal: Refusal::Denied,
@@ -486,7 +494,7 @@ impl Session<'_> {
             }
             self.client.disconnect().await.map_err(|error| error.to_string())?;
             // The poller ends with an error once the disconnect is out.
-            failure(&mut self.events).await;
+            failure(&mut self.events, &mut Vec::new()).await;
             Ok(())
         };
         match tokio::time::timeout(GOODBYE_TIMEOUT, leave).await {
@@ -498,16 +506,54 @@ impl Session<'_> {
     }
 }
 
-fn ignored(site: &SiteId, topic: &str, error: &str) -> Option<Ended> {
-    warn!(%site, topic, error, "ignored a message of the broker");
-    None
+/// What a message says, or why it is ignored: in words of our own, as its topic and payload are not.
+fn understand(topic: &str, payload: &[u8]) -> Result<FromUplink, &'static str> {
+    match parse(topic) {
+        Ok((_, _, Leaf::Ack(archive))) => match decode_ack(payload) {
+            Ok(ack) if ack.archive == archive => Ok(FromUplink::Acked(ack)),
+            Ok(_) => Err("an acknowledgement names another archive than its topic"),
+            Err(_) => Err("an acknowledgement cannot be read"),
+        },
+        Ok((_, _, Leaf::Cfg)) => decode_config(payload)
+            .map(FromUplink::Configured)
+            .map_err(|_unreadable| "settings cannot be read"),
+        _ => Err("nobody asked for it"),
+    }
 }
 
-/// Resolves when the connection ends; other events are dropped.
-async fn failure(events: &mut mpsc::Receiver<Polled>) -> String {
+/// Counts what is said at most once a minute.
+#[derive(Debug)]
+struct Said {
+    limit: PerMinute,
+    unsaid: u64,
+}
+
+impl Said {
+    fn new() -> Self {
+        Self {
+            limit: PerMinute::new(1),
+            unsaid: 0,
+        }
+    }
+
+    /// When it is time to say so: how many there were since it was said last.
+    fn count(&mut self, now_ms: u64) -> Option<u64> {
+        self.unsaid += 1;
+        self.limit.admits(now_ms).then(|| std::mem::take(&mut self.unsaid))
+    }
+}
+
+fn machine_now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Resolves when the connection ends; what arrives until then is kept, up to its bound.
+async fn failure(events: &mut mpsc::Receiver<Polled>, arrived: &mut Vec<(String, Vec<u8>)>) -> String {
     loop {
         match events.recv().await {
             Some(Polled::Failed(error)) => return describe(&error),
+            Some(Polled::Arrived { topic, payload }) if arrived.len() < EVENTS_MAX => arrived.push((topic, payload)),
             Some(_) => {}
             None => return "the client stopped".to_owned(),
         }
@@ -526,4 +572,60 @@ fn describe(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Half of the connections lost the retained acknowledgement, and sent everything again.
+    #[tokio::test]
+    async fn what_arrives_before_the_subscription_is_confirmed_is_kept() {
+        let (sender, mut events) = mpsc::channel(EVENTS_MAX);
+        let mut early = Vec::new();
+        let arrived = ("tw1/a/s/ack/main".to_owned(), vec![1]);
+        let (topic, payload) = arrived.clone();
+        sender.send(Polled::Arrived { topic, payload }).await.unwrap();
+        drop(sender);
+        failure(&mut events, &mut early).await;
+        assert_eq!(early, [arrived]);
+    }
+
+    /// A foreign program wrote to a site's topics, and its words filled the agent's log.
+    #[test]
+    fn what_is_ignored_is_counted_and_never_quoted() {
+        for topic in ["tw1/a/s/4111111111111111", "tw1/a/s/ack/main", "tw1/a/s/cfg", ""] {
+            let error = understand(topic, &[0xff; 9]).unwrap_err();
+            assert!(!error.contains("4111"), "{error}");
+        }
+        let mut said = Said::new();
+        let counts = [0, 1, 2, 60_000].map(|now_ms| said.count(now_ms));
+        assert_eq!(counts, [Some(1), None, None, Some(3)]);
+    }
+
+    #[test]
+    fn the_session_lasts_as_long_as_the_will_is_delayed() {
+        let settings = UplinkSettings::new(
+            parse_url("mqtt://localhost:1883").unwrap(),
+            None,
+            "s".parse().unwrap(),
+            "a".parse().unwrap(),
+        );
+        let (_requests, requests) = mpsc::channel(1);
+        let (reports, _reports) = mpsc::channel(1);
+        let uplink = Uplink {
+            retry: Retry::new(&settings),
+            settings,
+            state: watch::channel(State::default()).1,
+            requests,
+            reports,
+            birth_number: 0,
+            ignored: Said::new(),
+            refused: Said::new(),
+        };
+        assert_eq!(
+            uplink.options().session_expiry_interval(),
+            Some(uplink.settings.will_delay_s)
+        );
+    }
 }

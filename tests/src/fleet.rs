@@ -338,6 +338,6 @@ fn batch(series: [Series; 2]) -> Batch {
             .into_iter()
             .filter(|series| !series.times_ms.is_empty())
             .collect(),
-        more: false,
+        ..Batch::default()
     }
 }

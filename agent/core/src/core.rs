@@ -137,7 +137,7 @@ impl Core {
     }
 
     /// Counts the values of a batch, together with how far the source has come. A source that was read and had nothing
-    /// gives an empty batch: that is how nothing sold is told from nothing known.
+    /// gives an empty batch: that is how nothing sold is told from nothing known. A partial batch leaves that open.
     pub fn on_batch(&mut self, now_ms: u64, source: SourceKey, batch: sample::Batch, progress: Vec<u8>) -> Accepted {
         self.start_at(now_ms);
         let mut accepted = Accepted::default();
@@ -147,23 +147,24 @@ impl Core {
         if let Some(source) = self.registry.source_mut(source) {
             source.progress = Some(progress);
             source.read_from_ms.get_or_insert(now_ms);
-            if !batch.more {
+            source.is_partial = batch.is_partial;
+            if !batch.more && !batch.is_partial {
                 source.read_through_ms = source.read_through_ms.max(now_ms);
             }
         }
-        self.bound_open();
         self.counters.samples += accepted.samples;
         self.counters.refused.add_all(&accepted.refused);
         accepted
     }
 
-    /// For a replay: every source that has said anything was read up to `now_ms`, so what was not seen was not there.
+    /// For a replay: every source that has said anything was read up to `now_ms`, so what was not seen was not there,
+    /// unless the source could not be read.
     pub fn on_read(&mut self, now_ms: u64) {
         for source in self
             .registry
             .sources
             .iter_mut()
-            .filter(|source| source.progress.is_some())
+            .filter(|source| source.progress.is_some() && !source.is_partial)
         {
             source.read_through_ms = source.read_through_ms.max(now_ms);
         }
@@ -267,6 +268,7 @@ impl Core {
                 Ok(()) => accepted.samples += 1,
                 Err(reason) => accepted.refused.add(reason, 1),
             }
+            self.bound_open();
         }
     }
 
@@ -458,8 +460,10 @@ impl Core {
         if self.windows.open.len() > self.settings.limits.windows_open_max {
             self.add_up_before(0);
         }
-        if self.intervals.open.len() > self.settings.limits.open_intervals_max {
-            let intervals = self.intervals.drain_oldest(FLUSHED_EARLY);
+        let intervals_max = self.settings.limits.open_intervals_max;
+        if self.intervals.open.len() > intervals_max {
+            let beyond = self.intervals.open.len() - intervals_max;
+            let intervals = self.intervals.drain_oldest(beyond + FLUSHED_EARLY);
             self.counters.intervals_flushed_early += u64::try_from(intervals.len()).unwrap_or(0);
             self.say_intervals(intervals);
         }

@@ -56,6 +56,8 @@ pub(crate) struct Source {
     pub(crate) read_from_ms: Option<u64>,
     /// It had nothing more to read at this time.
     pub(crate) read_through_ms: u64,
+    /// When it was last asked, not all of it could be read.
+    pub(crate) is_partial: bool,
     /// Ids of its metrics by their index in its descriptor; empty until it is declared in this life.
     pub(crate) metrics: Vec<u32>,
     pub(crate) policies: BTreeMap<String, Policy>,

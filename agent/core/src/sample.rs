@@ -73,4 +73,7 @@ pub struct Batch {
     pub series: Vec<Series>,
     /// There is more to read at once.
     pub more: bool,
+    /// Some of what is granted could not be read, so what is not in here may have been there all the same.
+    /// The host knows this, never the plugin.
+    pub is_partial: bool,
 }

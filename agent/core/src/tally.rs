@@ -31,6 +31,13 @@ pub enum Reason {
     CounterOrder,
 }
 
+impl Reason {
+    /// As in the agent's own metrics.
+    pub fn name(self) -> &'static str {
+        REASONS[self as usize].1
+    }
+}
+
 /// All reasons with the names that they have in the agent's own metrics.
 pub const REASONS: [(Reason, &str); 13] = [
     (Reason::Undeclared, "undeclared"),

@@ -80,7 +80,10 @@ fn reals(metric: u16, labels: &[&str], values: &[(u64, f64)]) -> Series {
 }
 
 fn batch(series: Vec<Series>) -> Batch {
-    Batch { series, more: false }
+    Batch {
+        series,
+        ..Batch::default()
+    }
 }
 
 /// Ticks every ten seconds until `end_ms`.
@@ -337,6 +340,39 @@ fn nothing_sold_is_a_zero_and_nothing_read_is_nothing() {
     );
 }
 
+/// A store's sales folder was unmounted for a day, and the day was reported as one without a sale.
+#[test]
+fn a_source_that_cannot_be_read_is_nothing_known_and_not_nothing_sold() {
+    for is_replay in [false, true] {
+        let (mut core, key) = started();
+        core.on_batch(
+            START_MS + 1_000,
+            key,
+            batch(vec![reals(SALES, &[], &[(START_MS, 2.0)])]),
+            vec![],
+        );
+        let mut records = Vec::new();
+        for second in (10..=400).step_by(10) {
+            let now_ms = START_MS + second * 1_000;
+            let nothing = Batch {
+                is_partial: second > 60,
+                ..Batch::default()
+            };
+            core.on_batch(now_ms, key, nothing, vec![]);
+            if is_replay {
+                core.on_read(now_ms);
+            }
+            core.on_tick(now_ms);
+            records.extend(core.take_records());
+        }
+        let known: Vec<u64> = intervals(&records)
+            .iter()
+            .map(|interval| (interval.start_ms - START_MS) / 60_000)
+            .collect();
+        assert_eq!(known, [0], "replay {is_replay}");
+    }
+}
+
 #[test]
 fn whatever_is_reported_memory_is_bounded_and_nothing_is_lost() {
     let (mut core, key) = started();
@@ -367,6 +403,24 @@ fn whatever_is_reported_memory_is_bounded_and_nothing_is_lost() {
         ),
         (5, 4, 6)
     );
+}
+
+/// A sparse log that was never rotated opened 300 minutes with each batch, and 60 were closed.
+#[test]
+fn however_many_minutes_a_batch_spans_the_open_ones_stay_within_their_bound() {
+    let (mut core, key) = started();
+    let minutes_max = u64::try_from(Limits::default().open_intervals_max).unwrap();
+    let now_ms = START_MS + 80 * 24 * HOUR_MS;
+    let mut sent = 0;
+    for number in 0..10 {
+        let values: Vec<(u64, f64)> = (0..500)
+            .map(|minute| (START_MS + (number * 500 + minute) * 60_000, 1.0))
+            .collect();
+        core.on_batch(now_ms, key, batch(vec![reals(SALES, &[], &values)]), vec![]);
+        sent += intervals(&core.take_records()).len() as u64;
+        let open = (number + 1) * 500 - sent;
+        assert!(open <= minutes_max, "{open} after {number}");
+    }
 }
 
 #[test]
@@ -507,6 +561,7 @@ fn happen(core: &mut Core, key: SourceKey, now_ms: &mut u64, event: &Event) -> V
             let batch = Batch {
                 series: series.collect(),
                 more: *more,
+                is_partial: false,
             };
             core.on_batch(*now_ms, key, batch, now_ms.to_le_bytes().to_vec());
         }

@@ -26,6 +26,7 @@ pub(crate) fn batch(batch: types::Batch, limits: &Limits) -> Result<Batch, CallE
     Ok(Batch {
         series: series?,
         more: batch.more,
+        is_partial: false,
     })
 }
 

@@ -14,8 +14,10 @@ use jiff::tz::TimeZone;
 use tillwatch_feed::topic::{ArchiveId, Shard, SiteId};
 use toml::Spanned;
 
+use crate::health;
 use crate::plugin::grant::{self, Grant};
 use crate::plugin::manifest::Manifest;
+use crate::source::system::NAME as SYSTEM_NAME;
 use crate::uplink::BrokerAddress;
 use units::{broker_address, duration_ms, size_bytes};
 use written::{Mistake, Problem, Problems, Reporter, Section, closest};
@@ -441,6 +443,12 @@ fn plugin(section: Section<'_>, base: &Path, plugin_dir: &Path, elsewhere: &mut 
 /// It becomes a label, so it has a label's letters.
 fn instance_name(text: &str) -> Result<String, Mistake> {
     let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if [SYSTEM_NAME, health::NAME].contains(&text) {
+        return Err(Mistake::new(
+            format!("cannot be {text:?}: the agent's own source has that name"),
+            "give it another one",
+        ));
+    }
     if (1..=40).contains(&text.len()) && text.bytes().all(fits) {
         return Ok(text.to_owned());
     }

@@ -223,6 +223,16 @@ fn a_wrong_manifest_is_reported_in_its_own_file() {
     );
 }
 
+/// A plugin named `system` took the place of the host's own metrics.
+#[test]
+fn a_plugin_cannot_have_the_name_of_a_source_of_the_agent() {
+    let host = Host::new();
+    for name in ["system", "agent"] {
+        let problems = host.problems("name = \"queue\"", &format!("name = \"{name}\""));
+        assert!(problems.contains(&format!("`name` cannot be \"{name}\"")), "{problems}");
+    }
+}
+
 #[test]
 fn two_plugins_cannot_share_a_name() {
     let host = Host::new();

@@ -111,7 +111,7 @@ impl Store {
         };
         let batch = Batch {
             series: vec![series],
-            more: false,
+            ..Batch::default()
         };
         let progress = running.read.to_le_bytes().to_vec();
         let source = running.source;

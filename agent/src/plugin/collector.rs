@@ -1,7 +1,8 @@
 //! One configured plugin in its sandbox: called, committed, rolled back, made anew after a trap.
 //!
 //! In: a plugin's settings and loaded code. Out: batches with the progress that belongs to them, or counted failures.
-//! A failing plugin costs its own values, never the agent: what it had read comes again with its next instance.
+//! A failing plugin costs its own values, never the agent: what it had read comes again with its next instance, and what
+//! stops it again and again is skipped.
 
 use std::time::Instant;
 
@@ -9,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use std::sync::Arc;
 use tillwatch_core::guard::Guard;
 use tillwatch_core::sample::{Batch, Descriptor, Metric};
-use tillwatch_sandbox::{CallError, ErrorKind, Instance, Limits, Plugin};
+use tillwatch_sandbox::{CallError, Instance, Limits, Plugin};
 use tracing::warn;
 
 use super::host::GrantedHost;
@@ -92,6 +93,7 @@ impl PluginCollector {
     pub fn collect(&mut self) -> Option<Collected> {
         if self.pause_calls > 0 {
             self.pause_calls -= 1;
+            self.health.forget_sources();
             return None;
         }
         let begun = Instant::now();
@@ -99,8 +101,10 @@ impl PluginCollector {
         self.health
             .on_call(u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX));
         match result {
-            Ok(batch) => {
+            Ok(mut batch) => {
                 self.failures = 0;
+                batch.is_partial = self.host.is_partial();
+                batch.more |= self.host.has_withheld();
                 Some(Collected {
                     batch,
                     progress: self.host.progress(),
@@ -129,12 +133,14 @@ impl PluginCollector {
     }
 
     fn on_error(&mut self, error: CallError) {
-        self.host.rollback();
-        self.health.on_failure(kind_of(&error));
-        let is_permanent = matches!(&error, CallError::Plugin(error) if error.kind != ErrorKind::Transient);
-        if error.spends_the_instance() || is_permanent {
-            self.instance = None;
+        match &error {
+            // It may wait for something, and says nothing about what it read.
+            CallError::Plugin(_) | CallError::Spent => self.host.rollback(),
+            _ => self.host.fail(),
         }
+        self.health.on_failure(kind_of(&error));
+        // Its memory still holds what was rolled back, such as the numbers of sales that come again.
+        self.instance = None;
         self.failures = self.failures.saturating_add(1);
         // The first failure is tried again at once, at the next regular call.
         self.pause_calls = (1_u32 << (self.failures - 1).min(16)).min(PAUSE_CALLS_MAX) - 1;

@@ -2,6 +2,7 @@
 //!
 //! In: calls of the sandbox. Out: lines, documents and listings of granted sources and of nothing else.
 //! Reads and state writes are one transaction with the batch: `commit` after it was handed on, `rollback` after a trap.
+//! What a plugin fails at again and again is skipped and counted.
 //! `progress` is what the checkpoint keeps: the position of each source and the plugin's state.
 
 use std::collections::BTreeMap;
@@ -11,9 +12,11 @@ use tillwatch_core::guard::Guard;
 use tillwatch_sandbox::{Document, Fault, Host, Level, Lines, Listing};
 use tracing::{debug, error, info, warn};
 
+use super::caution::{CallRead, Caution, Verdict};
 use super::grant::Grant;
 use crate::clock::Clock;
 use crate::health::PluginHealth;
+use crate::rate::PerMinute;
 use crate::source::documents::{Documents, DocumentsSettings};
 use crate::source::folder::{ENTRIES_MAX, Folder};
 use crate::source::progress::{ProgressError, Reader, Writer};
@@ -68,7 +71,17 @@ struct Granted {
     reading: Reading,
     documents_left: u32,
     clock: Clock,
-    logs: LogLimit,
+    logs: PerMinute,
+    /// What the open call read, and from which source last.
+    call: CallRead,
+    source: String,
+    /// The open call was given less than is there.
+    withheld: bool,
+    caution: Caution,
+    /// Documents and lines that were skipped because the plugin fails at them.
+    skipped: u64,
+    /// Of each source that was tried: whether the last try could read it.
+    tried: BTreeMap<String, bool>,
     health: Arc<PluginHealth>,
 }
 
@@ -113,7 +126,13 @@ impl GrantedHost {
             reading,
             documents_left: reading.documents_max,
             clock,
-            logs: LogLimit::default(),
+            logs: PerMinute::new(LOG_LINES_PER_MINUTE_MAX),
+            call: CallRead::default(),
+            source: String::new(),
+            withheld: false,
+            caution: Caution::default(),
+            skipped: 0,
+            tried: BTreeMap::new(),
             health,
         };
         Ok(Self(Arc::new(Mutex::new(granted))))
@@ -124,9 +143,10 @@ impl GrantedHost {
         let mut granted = self.lock();
         let state = granted.state.clone();
         granted.state_committed = state;
-        granted.documents_left = granted.reading.documents_max;
+        let read = granted.call;
+        granted.caution.on_success(read);
         granted.sources.values_mut().for_each(Source::commit);
-        granted.report();
+        granted.end_call();
     }
 
     /// What was read and kept since the last commit comes again.
@@ -134,9 +154,36 @@ impl GrantedHost {
         let mut granted = self.lock();
         let state = granted.state_committed.clone();
         granted.state = state;
-        granted.documents_left = granted.reading.documents_max;
         granted.sources.values_mut().for_each(Source::rollback);
-        granted.report();
+        granted.end_call();
+    }
+
+    /// What was read made the plugin fail: it comes again in smaller parts, and the part that always fails is skipped.
+    pub fn fail(&self) {
+        let mut granted = self.lock();
+        let read = granted.call;
+        if granted.caution.on_failure(read) == Verdict::Again {
+            drop(granted);
+            return self.rollback();
+        }
+        let (plugin, source) = (granted.plugin.as_str(), granted.source.as_str());
+        error!(
+            plugin,
+            source,
+            bytes = read.bytes,
+            "what the plugin fails at is skipped"
+        );
+        let state = granted.state_committed.clone();
+        granted.state = state;
+        granted.skipped += 1;
+        granted.sources.values_mut().for_each(Source::commit);
+        granted.end_call();
+    }
+
+    /// Whether the open call was given less than is there, so that another should follow at once.
+    #[must_use]
+    pub fn has_withheld(&self) -> bool {
+        self.lock().withheld
     }
 
     /// What a commit would make permanent.
@@ -149,6 +196,12 @@ impl GrantedHost {
             writer.bytes(name.as_bytes()).bytes(&source.progress());
         }
         writer.finish()
+    }
+
+    /// Whether a source that was tried could not be read, or not whole: what is missing then is not known.
+    #[must_use]
+    pub fn is_partial(&self) -> bool {
+        self.lock().tried.values().any(|is_up| !is_up)
     }
 
     fn lock(&self) -> MutexGuard<'_, Granted> {
@@ -176,29 +229,50 @@ impl Host for GrantedHost {
 
     fn read_lines(&mut self, source: &str, bytes_max: u32) -> Result<Lines, Fault> {
         let mut granted = self.lock();
+        let cautious_max = granted.caution.line_bytes_max();
         let bytes_max = usize::try_from(bytes_max)
             .unwrap_or(usize::MAX)
-            .min(granted.reading.line_bytes_max);
+            .min(granted.reading.line_bytes_max)
+            .min(cautious_max.unwrap_or(usize::MAX));
+        let is_enough = granted.has_enough();
         let Some(Source::Lines(tail)) = granted.sources.get_mut(source) else {
             return Err(Fault::Unknown);
         };
-        let lines = tail.read(bytes_max)?;
+        if is_enough {
+            granted.withheld = true;
+            let more = true;
+            return Ok(Lines {
+                more,
+                ..Lines::default()
+            });
+        }
+        let lines = tail.read(bytes_max);
+        let is_up = tail.is_up();
+        granted.on_tried(source, is_up);
+        let lines = lines?;
+        let items = memchr::memchr_iter(b'\n', &lines.bytes).count() as u64;
+        granted.on_read(source, lines.bytes.len() as u64, items);
         granted.health.on_read(lines.bytes.len() as u64, lines.skipped_bytes);
         Ok(lines)
     }
 
     fn next_document(&mut self, source: &str) -> Result<Option<Document>, Fault> {
         let mut granted = self.lock();
-        let is_enough = granted.documents_left == 0;
+        let (is_enough, is_withheld) = (granted.documents_left == 0, granted.has_enough());
         let Some(Source::Documents(documents)) = granted.sources.get_mut(source) else {
             return Err(Fault::Unknown);
         };
-        if is_enough {
+        if is_enough || is_withheld {
+            granted.withheld |= is_withheld;
             return Ok(None);
         }
-        let document = documents.read()?;
+        let document = documents.read();
+        let is_up = documents.is_up();
+        granted.on_tried(source, is_up);
+        let document = document?;
         if let Some(document) = &document {
             granted.documents_left -= 1;
+            granted.on_read(source, document.bytes.len() as u64, 1);
             granted.health.on_read(document.bytes.len() as u64, 0);
         }
         Ok(document)
@@ -207,11 +281,16 @@ impl Host for GrantedHost {
     fn list_folder(&mut self, source: &str) -> Result<Listing, Fault> {
         let mut granted = self.lock();
         let has_folders = granted.reading.has_folders;
-        match granted.sources.get_mut(source) {
-            Some(Source::Folder(folder)) if has_folders => folder.list(),
-            Some(Source::Folder(_)) => Err(Fault::Unavailable),
-            _ => Err(Fault::Unknown),
+        let Some(Source::Folder(folder)) = granted.sources.get_mut(source) else {
+            return Err(Fault::Unknown);
+        };
+        if !has_folders {
+            return Err(Fault::Unavailable);
         }
+        let listing = folder.list();
+        let is_up = folder.is_up();
+        granted.on_tried(source, is_up);
+        listing
     }
 }
 
@@ -231,29 +310,41 @@ impl Granted {
         }
     }
 
-    fn report(&self) {
-        for (name, source) in &self.sources {
-            self.health.set_source(name, source.is_up());
-        }
-        self.health.set_lost(self.sources.values().map(Source::lost).sum());
+    /// While something is suspect a call gets one thing.
+    fn has_enough(&self) -> bool {
+        self.caution.line_bytes_max().is_some() && self.call.items > 0
     }
-}
 
-/// At most so many lines in each minute of the agent's time.
-#[derive(Debug, Default)]
-struct LogLimit {
-    minute: u64,
-    lines: u32,
-}
-
-impl LogLimit {
-    fn admits(&mut self, now_ms: u64) -> bool {
-        let minute = now_ms / 60_000;
-        if minute != self.minute {
-            *self = Self { minute, lines: 0 };
+    fn on_read(&mut self, source: &str, bytes: u64, items: u64) {
+        self.call.bytes += bytes;
+        self.call.items += items;
+        if items > 0 && self.source != source {
+            source.clone_into(&mut self.source);
         }
-        self.lines += 1;
-        self.lines <= LOG_LINES_PER_MINUTE_MAX
+    }
+
+    fn end_call(&mut self) {
+        self.documents_left = self.reading.documents_max;
+        self.call = CallRead::default();
+        self.withheld = false;
+        self.report();
+    }
+
+    fn on_tried(&mut self, source: &str, is_up: bool) {
+        match self.tried.get_mut(source) {
+            Some(known) => *known = is_up,
+            None => drop(self.tried.insert(source.to_owned(), is_up)),
+        }
+    }
+
+    fn report(&self) {
+        for (name, is_up) in &self.tried {
+            self.health.set_source(name, *is_up);
+        }
+        self.health
+            .set_unreadable(self.sources.values().map(Source::unreadable).sum());
+        let lost: u64 = self.sources.values().map(Source::lost).sum();
+        self.health.set_lost(lost + self.skipped);
     }
 }
 
@@ -313,11 +404,10 @@ impl Source {
         }
     }
 
-    fn is_up(&self) -> bool {
+    fn unreadable(&self) -> u64 {
         match self {
-            Self::Lines(tail) => tail.is_up(),
-            Self::Documents(documents) => documents.is_up(),
-            Self::Folder(folder) => folder.is_up(),
+            Self::Documents(documents) => documents.unreadable(),
+            Self::Lines(_) | Self::Folder(_) => 0,
         }
     }
 
@@ -435,11 +525,66 @@ mod tests {
         assert_eq!([take(), take(), take()], [16, 4, 0]);
     }
 
+    /// A plugin needed longer for one large document than a call may take: no later document was ever read.
     #[test]
-    fn a_plugin_that_logs_too_much_is_cut_and_counted() {
-        let mut limit = LogLimit::default();
-        let admitted = (0..100).filter(|_| limit.admits(60_000)).count();
-        assert_eq!(admitted, LOG_LINES_PER_MINUTE_MAX as usize);
-        assert!(limit.admits(120_000));
+    fn one_document_at_which_a_plugin_fails_costs_only_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        for number in 0..5 {
+            std::fs::write(folder.path().join(format!("{number}.xml")), "<a/>").unwrap();
+        }
+        std::fs::write(folder.path().join("x.log"), "a\n").unwrap();
+        let mut host = open(folder.path(), None, Reading::LIVE);
+        let (mut used, mut calls) = (Vec::new(), 0);
+        while calls < 30 {
+            calls += 1;
+            let names: Vec<String> =
+                std::iter::from_fn(|| host.next_document("docs").unwrap().map(|document| document.name)).collect();
+            let lines = host.read_lines("log", 10).unwrap();
+            if names.iter().any(|name| name == "2.xml") {
+                host.state_set(vec![9]).unwrap();
+                host.fail();
+                continue;
+            }
+            used.extend(names);
+            if !lines.bytes.is_empty() {
+                used.push("a".to_owned());
+            }
+            assert!(!host.has_withheld() || lines.more);
+            host.commit();
+        }
+        used.sort();
+        assert_eq!(used, ["0.xml", "1.xml", "3.xml", "4.xml", "a"]);
+        assert_eq!(host.state_get(), [] as [u8; 0]);
+        assert_eq!(host.lock().skipped, 1);
+    }
+
+    /// Every source was down before it was read, and one that its plugin never asks for was down for ever.
+    #[test]
+    fn only_what_was_tried_is_up_or_down() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut host = open(folder.path(), None, Reading::LIVE);
+        let health = Arc::clone(&host.lock().health);
+        host.commit();
+        assert_eq!(health.sources(), []);
+        host.read_lines("log", 10).unwrap_err();
+        host.next_document("docs").unwrap();
+        host.commit();
+        assert_eq!(health.sources(), [("docs".to_owned(), true), ("log".to_owned(), false)]);
+        health.forget_sources();
+        assert_eq!(health.sources(), []);
+    }
+
+    #[test]
+    fn a_missing_file_makes_the_batch_partial_until_it_was_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut host = open(folder.path(), None, Reading::LIVE);
+        assert!(!host.is_partial(), "nothing was tried yet");
+        assert_eq!(host.read_lines("log", 10).unwrap_err(), Fault::Unavailable);
+        host.commit();
+        host.next_document("docs").unwrap();
+        assert!(host.is_partial(), "as long as the log was not read again");
+        std::fs::write(folder.path().join("x.log"), "a\n").unwrap();
+        host.read_lines("log", 10).unwrap();
+        assert!(!host.is_partial());
     }
 }

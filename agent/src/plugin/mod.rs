@@ -4,6 +4,7 @@ pub mod manifest;
 pub mod grant;
 pub mod compile;
 pub mod host;
+pub mod caution;
 pub mod collector;
 pub mod build;
 pub mod golden;

@@ -7,11 +7,14 @@
 //! {"type":"finding","metric":"sales.amount",..}
 //! ```
 //! Values are in the metric's unit; whole numbers of a sample are as the plugin reported them.
+//! A sample that does not count has `refused` with the reason in place of its value.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
+use tillwatch_core::guard::Guard;
 use tillwatch_core::sample::{self, Batch, Values};
+use tillwatch_core::value::value_at;
 use tillwatch_feed::message::{Birth, Block, Body, Finding, Interval, Row};
 use tillwatch_feed::score::ScoreState;
 
@@ -110,7 +113,7 @@ fn finding_line(finding: &Finding) -> String {
     .to_string()
 }
 
-/// The lines of a collected batch, as the plugin reported it.
+/// The lines of a collected batch, as the plugin reported it; what the guard refuses is named and not printed.
 #[must_use]
 pub fn samples(source: &str, metrics: &[sample::Metric], batch: &Batch) -> Vec<String> {
     let mut lines = Vec::new();
@@ -118,17 +121,33 @@ pub fn samples(source: &str, metrics: &[sample::Metric], batch: &Batch) -> Vec<S
         let Some(metric) = metrics.get(usize::from(series.metric)) else {
             continue;
         };
-        let labels = labels(&metric.label_keys, &series.labels);
+        let shown: Vec<String> = series.labels.iter().map(|label| guarded_label(label)).collect();
+        let labels = labels(&metric.label_keys, &shown);
         for (index, time_ms) in series.times_ms.iter().enumerate() {
-            let value = match &series.values {
-                Values::Reals(values) => json!(values.get(index)),
-                Values::Integers(values) => json!(values.get(index)),
-            };
-            let line = json!({"type": "sample", "source": source, "metric": metric.name, "labels": labels, "time_ms": time_ms, "value": value});
+            let mut line = json!({"type": "sample", "source": source, "metric": metric.name, "labels": labels, "time_ms": time_ms});
+            match value_at(&series.values, index, metric, Guard) {
+                Ok(_counts) => line["value"] = reported(&series.values, index),
+                Err(reason) => line["refused"] = json!(reason.name()),
+            }
             lines.push(line.to_string());
         }
     }
     lines
+}
+
+/// A label that the guard does not pass may be anything, also a card number in parts.
+fn guarded_label(label: &str) -> String {
+    match Guard.label(label) {
+        Ok(()) => label.to_owned(),
+        Err(refusal) => format!("({refusal})"),
+    }
+}
+
+fn reported(values: &Values, index: usize) -> Value {
+    match values {
+        Values::Reals(values) => json!(values.get(index)),
+        Values::Integers(values) => json!(values.get(index)),
+    }
 }
 
 fn labels(keys: &[String], values: &[String]) -> Value {
@@ -153,6 +172,36 @@ mod tests {
     use super::*;
     use tillwatch_feed::message::{Kind, Metric, Series};
     use tillwatch_feed::summary::Summary;
+
+    /// `tap` showed a card number that the agent itself would never have kept.
+    #[test]
+    fn what_the_guard_refuses_is_not_printed() {
+        let metric = crate::source::system::metric("x", "1", sample::Kind::Gauge, 0, &["route"], "");
+        let card = "4111111111111111";
+        let batch = |label: &str, value: i64| Batch {
+            series: vec![sample::Series {
+                metric: 0,
+                labels: vec![label.to_owned()],
+                values: Values::Integers(vec![value]),
+                times_ms: vec![1],
+            }],
+            ..Batch::default()
+        };
+        for batch in [
+            batch(card, 1),
+            batch("4111 1111 1111 1111", 1),
+            batch("pay", card.parse().unwrap()),
+        ] {
+            let lines = samples("p", std::slice::from_ref(&metric), &batch);
+            assert_eq!(lines.len(), 1);
+            assert!(!lines[0].contains("1111"), "{lines:?}");
+        }
+        let lines = samples("p", &[metric], &batch("pay", 7));
+        assert!(
+            lines[0].contains("\"value\":7") && lines[0].contains("\"pay\""),
+            "{lines:?}"
+        );
+    }
 
     #[test]
     fn a_block_is_printed_in_units_with_the_names_of_its_birth() {

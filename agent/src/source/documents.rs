@@ -5,17 +5,20 @@
 //! at most `remembered_max`; names that vanished from the folder are forgotten. Beyond that bound the oldest are
 //! forgotten together with everything before them, so nothing is read twice.
 //! Links are never followed. Too large files are counted and left.
+//! One that cannot be opened is counted, and the source is not up, as long as it lies there: it is tried again.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::fs::Metadata;
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tillwatch_sandbox::{Document, Fault};
+use tracing::warn;
 
 use super::progress::{ProgressError, Reader, Writer};
 use super::{NamePattern, Start, machine_now_ms, modified_ms};
 use crate::platform::{file_id, open_document};
+use crate::rate::PerMinute;
 
 /// The default of [`DocumentsSettings::settle_ms`].
 pub const SETTLE_MS: u64 = 2_000;
@@ -63,6 +66,10 @@ pub struct Documents {
     is_listed: bool,
     /// When a file whose time lies in the future was first seen as it is now.
     unsettled: HashMap<Mark, u64>,
+    /// Are there and could not be opened when they were last tried.
+    unreadable: BTreeSet<Mark>,
+    said: PerMinute,
+    open_file: fn(&Path) -> io::Result<File>,
     up: bool,
     refused: u64,
 }
@@ -81,6 +88,9 @@ impl Documents {
             waiting: VecDeque::new(),
             is_listed: false,
             unsettled: HashMap::new(),
+            unreadable: BTreeSet::new(),
+            said: PerMinute::new(1),
+            open_file: open_document,
             up: false,
             refused: 0,
         })
@@ -97,17 +107,25 @@ impl Documents {
             listed.map_err(|_unreadable| Fault::Unavailable)?;
         }
         while let Some(candidate) = self.waiting.pop_front() {
-            if let Ok(Some(document)) = self.take(&candidate) {
-                return Ok(Some(document));
+            match self.take(&candidate) {
+                Ok(Some(document)) => return Ok(Some(document)),
+                Ok(None) => {}
+                Err(error) => self.on_unreadable(&candidate, &error),
             }
         }
         Ok(None)
     }
 
-    /// Whether the last listing found the folder.
+    /// Whether the last listing found the folder, and all of its files that were tried could be opened.
     #[must_use]
     pub fn is_up(&self) -> bool {
-        self.up
+        self.up && self.unreadable.is_empty()
+    }
+
+    /// Files that are there and cannot be opened.
+    #[must_use]
+    pub fn unreadable(&self) -> u64 {
+        self.unreadable.len() as u64
     }
 
     /// Files that were left because they are larger than `document_bytes_max`.
@@ -154,6 +172,8 @@ impl Documents {
                 fresh.push(candidate);
             }
         }
+        // Also those beyond the limit are tried again.
+        self.unreadable.retain(|mark| present.contains(mark));
         if names < NAMES_MAX {
             self.memory.marks.retain(|mark| present.contains(mark));
             self.unsettled.retain(|mark, _since_ms| present.contains(mark));
@@ -189,9 +209,22 @@ impl Documents {
         now_ms.saturating_sub(since_ms) >= self.settings.settle_ms
     }
 
+    /// What vanished since it was listed is no failure.
+    fn on_unreadable(&mut self, candidate: &Candidate, error: &io::Error) {
+        if error.kind() == io::ErrorKind::NotFound {
+            return;
+        }
+        let is_new = self.unreadable.insert(candidate.mark);
+        if is_new && self.said.admits(machine_now_ms()) {
+            let folder = self.settings.folder.display();
+            warn!(%folder, %error, "a document cannot be opened");
+        }
+    }
+
     /// Reads a file, unless it changed since it was listed or is too large.
     fn take(&mut self, candidate: &Candidate) -> io::Result<Option<Document>> {
-        let file = open_document(&self.settings.folder.join(&candidate.name))?;
+        let file = (self.open_file)(&self.settings.folder.join(&candidate.name))?;
+        self.unreadable.remove(&candidate.mark);
         let metadata = file.metadata()?;
         if Mark::of(&candidate.name, &metadata) != candidate.mark {
             return Ok(None);
@@ -419,6 +452,37 @@ mod tests {
         documents.commit();
         assert!(read_all(&mut documents).is_empty());
         assert_eq!(documents.refused(), 1);
+    }
+
+    /// A till wrote its sales with rights for itself alone; they were passed over in silence.
+    #[test]
+    fn a_file_that_cannot_be_opened_is_counted_until_it_can() {
+        let drop = Drop::new();
+        drop.write("a.xml", "x", 10);
+        drop.write("b.xml", "x", 20);
+        let mut documents = drop.open(None);
+        documents.open_file = |path| match path.ends_with("a.xml") {
+            true => Err(io::ErrorKind::PermissionDenied.into()),
+            false => open_document(path),
+        };
+        assert_eq!(read_all(&mut documents), ["b.xml"]);
+        documents.commit();
+        assert!(read_all(&mut documents).is_empty());
+        assert_eq!((documents.is_up(), documents.unreadable()), (false, 1));
+        documents.commit();
+        documents.open_file = open_document;
+        assert_eq!(read_all(&mut documents), ["a.xml"]);
+        assert_eq!((documents.is_up(), documents.unreadable()), (true, 0));
+    }
+
+    #[test]
+    fn what_vanished_since_it_was_listed_is_no_failure() {
+        let drop = Drop::new();
+        drop.write("a.xml", "x", 10);
+        let mut documents = drop.open(None);
+        documents.open_file = |_path| Err(io::ErrorKind::NotFound.into());
+        assert!(read_all(&mut documents).is_empty());
+        assert!(documents.is_up());
     }
 
     #[test]

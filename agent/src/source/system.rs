@@ -75,7 +75,10 @@ impl SystemCollector {
         let (received, transmitted) = self.network();
         series.push(reading(NETWORK, &["receive"], received, now_ms));
         series.push(reading(NETWORK, &["transmit"], transmitted, now_ms));
-        Batch { series, more: false }
+        Batch {
+            series,
+            ..Batch::default()
+        }
     }
 
     /// Used and free bytes by mount point: each device once, and no virtual ones.

@@ -63,6 +63,7 @@ pub struct Tail {
     buffer: Vec<u8>,
     up: bool,
     rotations_lost: u64,
+    open_file: fn(&Path) -> io::Result<File>,
 }
 
 impl Tail {
@@ -80,6 +81,7 @@ impl Tail {
             buffer: Vec::new(),
             up: false,
             rotations_lost: 0,
+            open_file: open_log,
         })
     }
 
@@ -193,7 +195,7 @@ impl Tail {
     }
 
     fn begin_at(&mut self, path: &Path) -> io::Result<Arc<File>> {
-        let file = Arc::new(open_log(path)?);
+        let file = Arc::new((self.open_file)(path)?);
         self.current = Cursor {
             position: Some(Position::begin_of(&file)?),
             file: Some(Arc::clone(&file)),
@@ -263,24 +265,26 @@ impl Tail {
             // The newest part; its writer has not begun the next one yet.
             return Ok(false);
         }
-        self.take_unfinished_line(file, lines)?;
-        match follower {
-            Some(sibling) => Ok(self.begin_at(&sibling.path).is_ok()),
-            None => Ok(self.begin_after(&chain, old_ms)?.is_some()),
+        let unfinished = self.unfinished_line(file)?;
+        // Only what the position has left behind is handed out: else it would come again with the next call.
+        let is_next = match follower {
+            Some(sibling) => self.begin_at(&sibling.path).map(|_file| true)?,
+            None => self.begin_after(&chain, old_ms)?.is_some(),
+        };
+        if is_next && !unfinished.is_empty() {
+            lines.bytes.extend_from_slice(&unfinished);
+            lines.bytes.push(b'\n');
         }
+        Ok(is_next)
     }
 
     /// The end of a finished file is a line even without its newline.
-    fn take_unfinished_line(&mut self, file: &File, lines: &mut Lines) -> io::Result<()> {
-        let Some(position) = &mut self.current.position else {
-            return Ok(());
+    fn unfinished_line(&mut self, file: &File) -> io::Result<Vec<u8>> {
+        let Some(position) = self.current.position.as_ref().filter(|position| !position.skipping) else {
+            return Ok(Vec::new());
         };
         let count = read_at(file, &mut self.buffer, position.offset)?;
-        if count > 0 && !position.skipping {
-            lines.bytes.extend_from_slice(&self.buffer[..count]);
-            lines.bytes.push(b'\n');
-        }
-        Ok(())
+        Ok(self.buffer[..count].to_vec())
     }
 
     /// The file that a position belongs to: under its own name, then by inode, then by its first bytes.

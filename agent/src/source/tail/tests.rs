@@ -400,3 +400,22 @@ proptest! {
         prop_assert_eq!(found, log.lines_written);
     }
 }
+
+/// A log's last line had no newline, and its follower could not be opened: the line counted again with each call.
+#[test]
+fn an_unfinished_last_line_counts_once_however_late_the_next_file_can_be_opened() {
+    let mut log = Log::new();
+    log.append("a");
+    log.append_raw("b");
+    let mut tail = log.open(&[]);
+    assert_eq!(read_all(&mut tail, 1000), ["a"]);
+    log.rotate_by_rename();
+    log.append_raw("c\n");
+    tail.open_file = |_path| Err(io::ErrorKind::PermissionDenied.into());
+    for _ in 0..3 {
+        assert_eq!(tail.read(1000).unwrap_err(), Fault::Unavailable);
+        tail.commit();
+    }
+    tail.open_file = open_log;
+    assert_eq!(read_all(&mut tail, 1000), ["b", "c"]);
+}
