@@ -259,7 +259,8 @@ impl Spool {
     /// Keeps the records and the checkpoint: all or nothing, durable when it returns.
     ///
     /// # Errors
-    /// `Full` and `NotWritten` leave everything as it was; after `Failed` the spool must be opened again.
+    /// `Full` and `NotWritten` leave everything as it was, but for what was beyond the bounds; after `Failed` the spool
+    /// must be opened again.
     pub fn append(
         &mut self,
         records: &[NewRecord],
@@ -299,24 +300,19 @@ impl Spool {
         Ok(ids)
     }
 
-    /// When the disk is full the oldest segments go, one at a time, until the frame fits.
+    /// A full disk costs nothing that is held: the bounds alone drop records, and the owner tries again.
     fn write_frame(&mut self, head: &FrameHead, bytes: &[u8], records: &[NewRecord]) -> Result<(), SpoolError> {
-        loop {
-            match self.try_write_frame(head, bytes, records) {
-                Ok(()) => return Ok(()),
-                Err(WriteFault::Sync(_)) => {
-                    self.has_failed = true;
-                    return Err(SpoolError::Failed);
-                }
-                Err(fault) if fault.is_full() => {
-                    self.counters.disk_full += 1;
-                    if !self.drop_oldest(GapReason::QuotaBytes) {
-                        return Err(SpoolError::Full);
-                    }
-                }
-                Err(WriteFault::Write(error)) => return Err(SpoolError::NotWritten(error)),
+        self.try_write_frame(head, bytes, records).map_err(|fault| match fault {
+            WriteFault::Sync(_) => {
+                self.has_failed = true;
+                SpoolError::Failed
             }
-        }
+            fault if fault.is_full() => {
+                self.counters.disk_full += 1;
+                SpoolError::Full
+            }
+            WriteFault::Write(error) => SpoolError::NotWritten(error),
+        })
     }
 
     fn try_write_frame(&mut self, head: &FrameHead, frame: &[u8], records: &[NewRecord]) -> Result<(), WriteFault> {
@@ -349,7 +345,7 @@ impl Spool {
         while self.segments.front().is_some_and(is_aged) && self.drop_oldest(GapReason::QuotaAge) {}
     }
 
-    /// What was dropped by bytes, by age or for want of room since the last call.
+    /// What was dropped by bytes or by age since the last call.
     pub fn take_dropped(&mut self) -> Vec<HeldGap> {
         std::mem::take(&mut self.dropped)
     }

@@ -7,7 +7,8 @@
 //! # Promises
 //! What `append` returned is on disk: all records of one call and their checkpoint, or none of them.
 //! Nothing is deleted before it was released, except by the bounds on bytes and age, oldest first, and then a gap says
-//! which records and why. A damaged part leaves a gap too. Opening always succeeds on a readable folder.
+//! which records and why. A full disk deletes nothing: `append` says so, and works again when there is room.
+//! A damaged part leaves a gap too. Opening always succeeds on a readable folder.
 //! After a failed sync nothing is accepted any more: the owner opens the spool again under a new generation.
 //!
 //! # Files
