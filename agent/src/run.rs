@@ -78,6 +78,7 @@ pub fn keeper_settings(config: &Config) -> Result<KeeperSettings> {
         uplink: Some(uplink),
         detectors_file: Some(config.state_dir.join(DETECTORS_FILE)),
         wait_at_records: None,
+        wait_at_bytes: None,
     })
 }
 

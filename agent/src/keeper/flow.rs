@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
 use super::wire::monotonic_ms;
-use super::{FromSource, Keeper, Observation, Status, describe, open_spool, report_notes, snapshot};
+use super::{FromSource, Keeper, Observation, Status, describe, open_spool, report_notes, snapshot, written_ms};
 use crate::spool::SpoolError;
 use crate::uplink::{self, FromUplink, ToUplink};
 
@@ -150,11 +150,13 @@ impl Keeper {
 
     /// While the disk refuses, nothing new may count: its source would go on and it could be lost.
     fn takes_input(&self, is_ending: bool) -> bool {
-        let has_room = self
-            .settings
-            .wait_at_records
-            .is_none_or(|most| self.spool.records() < most);
-        self.retry_write_ms.is_none() && (has_room || is_ending)
+        self.retry_write_ms.is_none() && (is_ending || !self.holds_much())
+    }
+
+    fn holds_much(&self) -> bool {
+        let is_reached = |limit: Option<u64>, held: u64| limit.is_some_and(|most| held >= most);
+        is_reached(self.settings.wait_at_records, self.spool.records())
+            || is_reached(self.settings.wait_at_bytes, self.spool.bytes())
     }
 
     pub(super) fn real_now_ms(&self) -> u64 {
@@ -243,7 +245,7 @@ impl Keeper {
         let checkpoint = self.core.checkpoint();
         let appended = self
             .put_births(&records)
-            .and_then(|()| self.spool.append(&records, &checkpoint, self.clock.now_ms()));
+            .and_then(|()| self.spool.append(&records, &checkpoint, written_ms()));
         for gap in self.spool.take_dropped() {
             warn!(?gap, "the spool is full or too old, the oldest records are dropped");
             self.delivery.on_gap(gap);
@@ -318,7 +320,7 @@ impl Keeper {
 
     /// After a failed sync nobody knows what is on disk: what is there is read again, and goes on under a new name.
     fn reopen(&mut self) -> bool {
-        let opened = match open_spool(self.spool.disk(), &self.settings.spool, self.clock.now_ms()) {
+        let opened = match open_spool(self.spool.disk(), &self.settings.spool) {
             Ok(opened) => opened,
             Err(error) => {
                 self.on_write_failed(&SpoolError::NotWritten(error));
@@ -363,8 +365,10 @@ impl Keeper {
         let (held, bytes, counters) = (self.spool.records(), self.spool.bytes(), self.spool.counters());
         let (in_flight, parked) = (self.delivery.in_flight(), self.delivery.parked());
         let core = *self.core.counters();
+        let is_waiting = self.holds_much();
         self.status.send_if_modified(|status| {
             let before = (status.records_held, status.spool_bytes, status.in_flight, status.parked);
+            status.is_waiting = is_waiting;
             status.records_held = held;
             status.spool_bytes = bytes;
             status.spool = counters;

@@ -49,6 +49,8 @@ pub struct KeeperSettings {
     /// With so many records held, nothing more is taken from the sources until the centre has acknowledged some: for
     /// history that can wait. Without it the spool's own bounds drop the oldest.
     pub wait_at_records: Option<u64>,
+    /// The same by the bytes of the spool.
+    pub wait_at_bytes: Option<u64>,
 }
 
 /// What a source, or the driver of a replay, has to say. The channel's end is an orderly stop.
@@ -104,6 +106,8 @@ pub struct Status {
     pub records_kept: u64,
     pub records_held: u64,
     pub spool_bytes: u64,
+    /// Nothing is taken from the sources: so much is held that they wait for the centre.
+    pub is_waiting: bool,
     pub in_flight: u64,
     pub parked: u64,
     pub counters: Counters,
@@ -172,7 +176,7 @@ impl Keeper {
     /// `SpoolError::Locked` when another agent runs with this folder; nothing else.
     pub fn open(settings: KeeperSettings, dir: &Path, clock: Clock) -> Result<Self, SpoolError> {
         let fault = match FileDisk::open(dir) {
-            Ok(disk) => match open_spool(Arc::new(disk), &settings.spool, clock.now_ms()) {
+            Ok(disk) => match open_spool(Arc::new(disk), &settings.spool) {
                 Ok(opened) => return Ok(Self::with_spool(settings, clock, opened, None)),
                 Err(error) => error.to_string(),
             },
@@ -180,21 +184,21 @@ impl Keeper {
             Err(error) => describe(&error),
         };
         error!(dir = %dir.display(), error = fault, "the spool is in memory: a restart loses what is not acknowledged");
-        let opened = open_in_memory(&settings.spool, &clock);
+        let opened = open_in_memory(&settings.spool);
         Ok(Self::with_spool(settings, clock, opened, Some(fault)))
     }
 
     /// A site whose spool is in memory: for simulated stores.
     #[must_use]
     pub fn in_memory(settings: KeeperSettings, clock: Clock) -> Self {
-        let opened = open_in_memory(&settings.spool, &clock);
+        let opened = open_in_memory(&settings.spool);
         Self::with_spool(settings, clock, opened, None)
     }
 
     /// A site on a disk that fails on purpose.
     #[cfg(test)]
     fn on_disk(settings: KeeperSettings, disk: Arc<dyn Disk>, clock: Clock) -> std::io::Result<Self> {
-        let opened = open_spool(disk, &settings.spool, clock.now_ms())?;
+        let opened = open_spool(disk, &settings.spool)?;
         Ok(Self::with_spool(settings, clock, opened, None))
     }
 
@@ -283,9 +287,9 @@ struct Opened {
     generation: u64,
 }
 
-fn open_spool(disk: Arc<dyn Disk>, settings: &SpoolSettings, now_ms: u64) -> std::io::Result<Opened> {
+fn open_spool(disk: Arc<dyn Disk>, settings: &SpoolSettings) -> std::io::Result<Opened> {
     let generation = random_generation();
-    let (spool, recovery) = Spool::open_on(disk, settings, generation, now_ms)?;
+    let (spool, recovery) = Spool::open_on(disk, settings, generation, written_ms())?;
     Ok(Opened {
         spool,
         recovery,
@@ -293,8 +297,13 @@ fn open_spool(disk: Arc<dyn Disk>, settings: &SpoolSettings, now_ms: u64) -> std
     })
 }
 
-fn open_in_memory(settings: &SpoolSettings, clock: &Clock) -> Opened {
-    open_spool(Arc::new(MemoryDisk::default()), settings, clock.now_ms()).expect("memory neither fails nor fills up")
+/// The age of a record is that of its writing, on the machine's clock: history that is told weeks late has just come.
+fn written_ms() -> u64 {
+    Clock::wall().now_ms()
+}
+
+fn open_in_memory(settings: &SpoolSettings) -> Opened {
+    open_spool(Arc::new(MemoryDisk::default()), settings).expect("memory neither fails nor fills up")
 }
 
 /// Never 0, which stands for none.

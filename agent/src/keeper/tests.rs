@@ -30,6 +30,7 @@ fn settings() -> KeeperSettings {
         uplink: None,
         detectors_file: None,
         wait_at_records: None,
+        wait_at_bytes: None,
     }
 }
 
@@ -100,9 +101,13 @@ impl Store {
 
     /// Reads the next second's sale.
     async fn sell(&mut self) {
+        let Some(running) = &self.running else { return };
+        self.sell_at(START_MS + (running.read + 1) * 1000).await;
+    }
+
+    async fn sell_at(&mut self, time_ms: u64) {
         let Some(running) = &mut self.running else { return };
         running.read += 1;
-        let time_ms = START_MS + running.read * 1000;
         let series = Series {
             metric: 0,
             labels: Vec::new(),
@@ -220,6 +225,28 @@ async fn a_disk_that_fails_makes_the_sources_wait_and_loses_nothing() {
         assert_eq!(*store.kept.lock().unwrap(), 1500);
     }
     assert!(reopened > 20, "the disk failed only {reopened} times");
+}
+
+#[tokio::test]
+async fn weeks_of_history_that_wait_for_the_centre_do_not_age_while_they_are_read() {
+    // Backfill tells the time of the events, weeks ago; the spool's age is that of the writing.
+    let mut store = Store::new(1);
+    store.start();
+    let sender = store.running.as_ref().unwrap().sender.clone();
+    for half_hour in 1..=35 * 48 {
+        let now_ms = START_MS + half_hour * 1_800_000;
+        sender.send(FromSource::Tick { now_ms }).await.unwrap();
+        store.sell_at(now_ms).await;
+    }
+    drop(sender);
+    let status = store.stop().await;
+    assert!(status.records_held > 1_000, "{status:?}");
+    let now_ms = Clock::wall().now_ms();
+    let (spool, _) = Spool::open_on(store.disk.clone(), &settings().spool, 9, now_ms).unwrap();
+    assert_eq!(
+        (spool.records(), status.spool.records_dropped_age),
+        (status.records_held, 0)
+    );
 }
 
 #[tokio::test]

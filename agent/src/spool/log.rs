@@ -15,8 +15,8 @@ use super::disk::{Disk, FileDisk, WriteFault};
 use super::recover::{put_aside, recover, segment_name};
 use super::segment::{FrameHead, SEGMENT_HEAD_BYTES, decode_frame, encode_frame, segment_head};
 use super::{
-    FRAME_BYTES_MAX, GapReason, HeldGap, NO_RECORD, NewRecord, Record, RecordId, Recovery, Run, SpoolCounters,
-    SpoolError, SpoolSettings,
+    AGE_STEP_MS_MAX, FRAME_BYTES_MAX, GapReason, HeldGap, NO_RECORD, NewRecord, Record, RecordId, Recovery, Run,
+    SpoolCounters, SpoolError, SpoolSettings,
 };
 
 /// A frame that is on disk.
@@ -340,9 +340,28 @@ impl Spool {
 
     /// Drops segments whose newest frame is too old; `append` does so by itself.
     pub fn drop_aged(&mut self, now_ms: u64) {
-        let oldest_kept_ms = now_ms.saturating_sub(self.settings.age_max_ms);
-        let is_aged = |segment: &Segment| segment.entries.iter().all(|entry| entry.time_ms < oldest_kept_ms);
+        let kept_from = self.oldest_within_age(now_ms);
+        let is_aged = |segment: &Segment| segment.entries.iter().all(|entry| entry.position < kept_from);
         while self.segments.front().is_some_and(is_aged) && self.drop_oldest(GapReason::QuotaAge) {}
+    }
+
+    /// The position of the oldest frame that is young enough. Age is added up from frame to frame, so that a clock that
+    /// was set does not make a whole backlog old at once.
+    fn oldest_within_age(&self, now_ms: u64) -> u64 {
+        let (mut oldest, mut age_ms, mut later_ms) = (self.position + 1, 0u64, now_ms);
+        let entries = self
+            .segments
+            .iter()
+            .rev()
+            .flat_map(|segment| segment.entries.iter().rev());
+        for entry in entries {
+            age_ms = age_ms.saturating_add(later_ms.saturating_sub(entry.time_ms).min(AGE_STEP_MS_MAX));
+            if age_ms > self.settings.age_max_ms {
+                break;
+            }
+            (oldest, later_ms) = (entry.position, entry.time_ms);
+        }
+        oldest
     }
 
     /// What was dropped by bytes or by age since the last call.

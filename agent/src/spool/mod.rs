@@ -28,7 +28,7 @@
 //!        4  4  CRC-32C of the body
 //!        8     body:
 //!              0  8  position: counts frames, from 1, through all segments and generations
-//!              8  8  UTC milliseconds when it was written
+//!              8  8  UTC milliseconds of the machine's clock when it was written, whatever time the records tell of
 //!             16  8  generation ┐ of the last record before this frame,
 //!             24  8  seq        ┘ zero when there was none
 //!             32  8  generation ┐ of the first record of this frame;
@@ -65,6 +65,8 @@ pub use tillwatch_feed::message::{GapReason, RecordId};
 const NO_RECORD: RecordId = RecordId { generation: 0, seq: 0 };
 /// A frame with its records may not be larger.
 pub const FRAME_BYTES_MAX: usize = 16 << 20;
+/// The time between two frames counts for at most this: a machine that is off, and a clock that is set, age nothing more.
+pub const AGE_STEP_MS_MAX: u64 = 3_600_000;
 /// Damaged segments that are kept for a person to look at.
 pub const BAD_SEGMENTS_MAX: usize = 4;
 
@@ -73,7 +75,7 @@ pub const BAD_SEGMENTS_MAX: usize = 4;
 pub struct SpoolSettings {
     /// All segments and dictionaries together; the newest frame is kept even beyond it.
     pub bytes_max: u64,
-    /// Segments whose newest frame is older are dropped.
+    /// Segments whose newest frame is older are dropped; see `AGE_STEP_MS_MAX`.
     pub age_max_ms: u64,
     /// A new segment begins when this is reached; at most a quarter of `bytes_max`.
     pub segment_bytes: u64,

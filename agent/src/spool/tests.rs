@@ -135,16 +135,38 @@ fn a_full_spool_drops_the_oldest_and_leaves_a_gap_until_that_is_acknowledged() {
 
 #[test]
 fn records_beyond_the_age_are_dropped_at_the_start_and_at_each_append() {
+    const HALF_HOUR_MS: u64 = 1_800_000;
+    let disk = disk();
+    let settings = SpoolSettings {
+        age_max_ms: 5 * HALF_HOUR_MS,
+        ..settings()
+    };
+    let (mut spool, _) = open(&disk, &settings, 7);
+    for number in 1..=6 {
+        spool.append(&[block(number)], b"", number * HALF_HOUR_MS).unwrap();
+    }
+    let (mut spool, recovery) = Spool::open_on(disk.clone(), &settings, 8, 9 * HALF_HOUR_MS).unwrap();
+    assert_eq!(recovery.gaps, [], "a pause counts for one hour");
+    spool.append(&[block(1)], b"", 9 * HALF_HOUR_MS).unwrap();
+    spool.append(&[block(2)], b"", 11 * HALF_HOUR_MS).unwrap();
+    assert_eq!(spool.take_dropped(), [gap(7, 1, 3, GapReason::QuotaAge)]);
+    let (spool, recovery) = Spool::open_on(disk.clone(), &settings, 9, 14 * HALF_HOUR_MS).unwrap();
+    assert_eq!(recovery.gaps, [gap(7, 1, 6, GapReason::QuotaAge)]);
+    assert_eq!(seqs(&recovery), [(8, 1, 2)]);
+    assert_eq!(spool.counters().records_dropped_age, 3);
+}
+
+#[test]
+fn a_jump_of_the_clock_ages_nothing() {
+    // The battery of the clock was empty: the machine started in 1970, worked, and was then told the time.
     let disk = disk();
     let (mut spool, _) = open(&disk, &settings(), 7);
     append(&mut spool, 1..=6);
-    let (mut spool, recovery) = Spool::open_on(disk.clone(), &settings(), 8, 15 * DAY_MS).unwrap();
-    assert_eq!(recovery.gaps, [gap(7, 1, 3, GapReason::QuotaAge)]);
-    assert_eq!(seqs(&recovery), [(7, 4, 6)], "the newest frame stays");
-    spool.append(&[block(1)], b"", 15 * DAY_MS).unwrap();
-    spool.append(&[block(2)], b"", 15 * DAY_MS).unwrap();
-    assert_eq!(spool.take_dropped(), [gap(7, 4, 6, GapReason::QuotaAge)]);
-    assert_eq!(spool.counters().records_dropped_age, 6);
+    spool.append(&[block(7)], b"", 56 * 365 * DAY_MS).unwrap();
+    spool.append(&[block(8)], b"", 0).unwrap();
+    assert_eq!((spool.take_dropped(), spool.records()), (vec![], 8));
+    let (spool, _) = Spool::open_on(disk.clone(), &settings(), 8, 56 * 365 * DAY_MS).unwrap();
+    assert_eq!(spool.records(), 8);
 }
 
 #[test]
