@@ -249,19 +249,21 @@ async fn weeks_of_history_that_wait_for_the_centre_do_not_age_while_they_are_rea
     );
 }
 
-#[tokio::test]
-async fn a_folder_that_cannot_be_used_is_said_and_the_store_is_seen_all_the_same() {
+#[test]
+fn half_an_agent_never_starts() {
+    // With a spool in memory each restart would read the sources from their start, and everything would count twice.
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("not a folder");
     std::fs::write(&file, b"").unwrap();
-    let keeper = Keeper::open(settings(), &file, Clock::told(START_MS)).unwrap();
-    let fault = keeper.status().borrow().storage_fault.clone().unwrap();
-    assert!(fault.contains("not a folder"), "{fault}");
-    let (sender, from_sources) = mpsc::channel(1);
-    drop(sender);
-    assert_eq!(
-        keeper.run(from_sources).await.storage_fault,
-        Some(fault),
-        "for as long as it runs"
-    );
+    let error = Keeper::open(settings(), &file, Clock::told(START_MS)).err().unwrap();
+    assert!(error.to_string().contains("not a folder"), "{error}");
+}
+
+#[test]
+fn a_checkpoint_of_another_version_is_no_reason_to_count_twice() {
+    let disk = Arc::new(SimulatedDisk::new(1, Faults::default()));
+    let (mut spool, _) = Spool::open_on(disk.clone(), &SpoolSettings::default(), 1, 0).unwrap();
+    spool.append(&[], b"of a version to come", 0).unwrap();
+    drop(spool);
+    assert!(Keeper::on_disk(settings(), disk, Clock::told(START_MS)).is_err());
 }
