@@ -334,15 +334,23 @@ impl Keeper {
         self.spool = opened.spool;
         self.generation = opened.generation;
         self.core.begin_generation(opened.generation, opened.recovery.previous);
-        // The new generation begins with its birth; what could not be kept before follows it.
-        let before = std::mem::replace(&mut self.unsaved, self.core.take_records());
-        self.unsaved.extend(before);
+        self.put_birth_first();
         self.status.send_modify(|status| {
             status.generation = opened.generation;
             status.counters.spool_reopened += 1;
         });
         self.refresh_state();
         true
+    }
+
+    /// The new generation begins with its birth; what could not be kept before follows, less a birth that says the same.
+    fn put_birth_first(&mut self) {
+        let mut records = self.core.take_records();
+        let said: Vec<u64> = records.iter().map(|birth| birth.schema).collect();
+        self.unsaved
+            .retain(|record| record.kind != RecordKind::Birth || !said.contains(&record.schema));
+        records.append(&mut self.unsaved);
+        self.unsaved = records;
     }
 
     /// What the retained state says; the uplink fills in whether we are there.

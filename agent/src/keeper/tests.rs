@@ -83,7 +83,12 @@ impl Store {
         let source = keeper.declare(SOURCE, "1", vec![sales()], BTreeMap::new()).unwrap();
         let kept = Arc::clone(&self.kept);
         keeper.observe(Box::new(move |seen| {
-            if let Observation::Kept { records, .. } = seen {
+            if let Observation::Kept { ids, records } = seen {
+                let births = records.iter().filter(|record| record.kind == RecordKind::Birth).count();
+                assert!(births <= 1, "{births} births in a frame");
+                if ids.first().is_some_and(|id| id.seq == 1) {
+                    assert_eq!(records[0].kind, RecordKind::Birth, "the first of a generation");
+                }
                 *kept.lock().unwrap() += records.iter().map(sum_of).sum::<i64>();
             }
         }));
