@@ -12,7 +12,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use tillwatch_core::delivery::DeliverySettings;
 use tillwatch_core::{Limits, Settings};
 use tokio::signal::unix::{SignalKind, signal};
@@ -147,8 +147,19 @@ async fn run_agent(config: &Config, clock: &Clock, is_once: bool) -> Result<()> 
     notify("READY=1");
 
     if is_once {
-        tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join()))).await?;
-        deliver(&sender, status).await?;
+        let mut faults = status.clone();
+        let round = async {
+            tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join()))).await?;
+            deliver(&sender, status).await
+        };
+        tokio::select! {
+            done = round => done?,
+            // What it would wait for may never come: the disk is somebody else's to mend.
+            Ok(status) = faults.wait_for(|status| status.storage_fault.is_some()) => {
+                stop.set();
+                bail!("nothing can be kept: {}", status.storage_fault.clone().unwrap_or_default());
+            }
+        }
     } else {
         until_signal().await?;
         notify("STOPPING=1");
