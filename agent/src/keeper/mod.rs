@@ -128,6 +128,8 @@ pub struct Counters {
     pub records_too_large: u64,
     /// Records that could not be read back from disk, or not be understood.
     pub records_unreadable: u64,
+    /// Records that two connections refused.
+    pub records_given_up: u64,
     /// Dictionaries that could not be read back.
     pub births_unreadable: u64,
     /// Times that an archive acknowledged what this spool never wrote.

@@ -215,6 +215,7 @@ async fn a_disk_that_fails_makes_the_sources_wait_and_loses_nothing() {
             full: 100,
             sync_fails: 100,
             power_cut: 0,
+            read_fails: 0,
         });
         sell_until(&mut store, 1500).await;
         // The paused time goes on by itself to the next attempt to write.

@@ -231,6 +231,7 @@ fn what_append_acknowledged_survives_full_disks_failed_syncs_and_power_cuts_toge
             full: 60,
             sync_fails: 30,
             power_cut: 30,
+            read_fails: 0,
         },
     );
 }

@@ -388,6 +388,13 @@ impl Spool {
             };
             if let Some(gap) = entry.gap_from(released, reason) {
                 gaps.push(gap);
+                // What was refused of this frame is part of the loss.
+                let is_part = |placed: &PlacedGap| {
+                    placed.position == entry.position
+                        && placed.gap.generation == gap.generation
+                        && placed.gap.seq_first >= gap.seq_first
+                };
+                cursor.gaps.retain(|placed| !is_part(placed));
                 cursor.add_gap(PlacedGap {
                     gap,
                     position: entry.position,
@@ -430,16 +437,18 @@ impl Spool {
     /// Records from `first` on, at most `count`, all of one generation and without a hole.
     ///
     /// # Errors
-    /// `NotHeld`; `Corrupt` when the disk gives back something else than was written: its records are a gap from then on.
+    /// `NotHeld`; `Corrupt` when the disk gives back something else than was written: its records are a gap from then
+    /// on; `NotRead` when it gives back nothing now.
     pub fn read(&mut self, first: RecordId, count: u32) -> Result<Vec<Record>, SpoolError> {
         let mut records: Vec<Record> = Vec::new();
         let mut next = first;
         while (records.len() as u64) < u64::from(count) {
             let Some((segment, at)) = self.find(next) else { break };
             match self.read_frame(segment, at) {
-                Some(frame) => records.extend(frame.into_iter().filter(|record| record.id.seq >= next.seq)),
-                None if records.is_empty() => return Err(self.give_up(segment, at)),
-                None => break,
+                Ok(Some(frame)) => records.extend(frame.into_iter().filter(|record| record.id.seq >= next.seq)),
+                Ok(None) if records.is_empty() => return Err(self.give_up(segment, at)),
+                Err(error) if records.is_empty() => return Err(SpoolError::NotRead(error)),
+                Ok(None) | Err(_) => break,
             }
             next.seq = records.last().map_or(next.seq, |record| record.id.seq + 1);
         }
@@ -463,12 +472,32 @@ impl Spool {
         })
     }
 
-    fn read_frame(&self, segment: usize, at: usize) -> Option<Vec<Record>> {
-        let segment = self.segments.get(segment)?;
-        let entry = segment.entries.get(at)?;
-        let bytes = self.disk.read(&segment.name(), entry.offset, entry.length).ok()?;
-        let (records, _checkpoint) = decode_frame(&bytes)?;
-        (records.first()?.id == entry.first).then_some(records)
+    /// None when what was written is not there any more.
+    fn read_frame(&self, segment: usize, at: usize) -> io::Result<Option<Vec<Record>>> {
+        let segment = &self.segments[segment];
+        let entry = &segment.entries[at];
+        let bytes = match self.disk.read(&segment.name(), entry.offset, entry.length) {
+            Ok(bytes) => bytes,
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let records = decode_frame(&bytes).map(|(records, _checkpoint)| records);
+        Ok(records.filter(|records| records.first().is_some_and(|first| first.id == entry.first)))
+    }
+
+    /// Records that will never be taken count as lost from now on; their place is free once what is around them is.
+    pub fn refuse(&mut self, gap: HeldGap) {
+        let first = RecordId {
+            generation: gap.generation,
+            seq: gap.seq_first,
+        };
+        let Some((segment, at)) = self.find(first) else { return };
+        let position = self.segments[segment].entries[at].position;
+        self.cursor.add_gap(PlacedGap { gap, position });
+        self.is_cursor_kept = false;
+        self.keep_cursor();
     }
 
     fn give_up(&mut self, segment: usize, at: usize) -> SpoolError {
@@ -507,7 +536,9 @@ impl Spool {
                 let is_whole = index == records;
                 (cursor.position, cursor.index) = if is_whole { (position + 1, 0) } else { (position, index) };
                 cursor.through = through;
-                cursor.gaps.retain(|placed| placed.position >= position);
+                cursor
+                    .gaps
+                    .retain(|placed| placed.position >= position && !placed.ends_by(position, through));
             }
             None if release_gap(&mut cursor, through) => {}
             None => return,

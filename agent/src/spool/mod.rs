@@ -164,6 +164,9 @@ pub enum SpoolError {
     Failed,
     #[error("a frame of {bytes} bytes is larger than {FRAME_BYTES_MAX}")]
     TooLarge { bytes: usize },
+    /// The disk refused to read; the same call may succeed later.
+    #[error("the spool could not be read")]
+    NotRead(#[source] io::Error),
     /// The records are counted as lost from now on.
     #[error("records {} to {} of generation {:016x} are damaged", gap.seq_first, gap.seq_last, gap.generation)]
     Corrupt { gap: HeldGap },

@@ -240,6 +240,38 @@ fn a_flipped_bit_costs_its_frame_and_becomes_a_gap_with_exact_numbers() {
 }
 
 #[test]
+fn a_read_that_fails_for_now_costs_nothing() {
+    let disk = disk();
+    let (mut spool, _) = open(&disk, &settings(), 7);
+    append(&mut spool, 1..=2);
+    disk.set_faults(Faults {
+        read_fails: 1000,
+        ..Faults::default()
+    });
+    assert!(matches!(spool.read(id(7, 1), 2), Err(SpoolError::NotRead(_))));
+    disk.set_faults(Faults::default());
+    assert_eq!(spool.read(id(7, 1), 2).unwrap().len(), 2);
+    assert_eq!(spool.counters().records_corrupt, 0);
+}
+
+#[test]
+fn a_record_that_nobody_takes_becomes_a_gap_and_goes_with_its_neighbors() {
+    let disk = disk();
+    let (mut spool, _) = open(&disk, &settings(), 7);
+    spool.append(&[block(1), block(2), block(3)], b"", 0).unwrap();
+    append(&mut spool, 4..=5);
+    let refused = gap(7, 2, 2, GapReason::Refused);
+    spool.refuse(refused);
+    assert_eq!(open(&disk, &settings(), 8).1.gaps, [refused], "also after a restart");
+    let (mut spool, _) = open(&disk, &settings(), 9);
+    spool.release(id(7, 1));
+    assert_eq!(open(&disk, &settings(), 10).1.gaps, [refused]);
+    let (mut spool, _) = open(&disk, &settings(), 11);
+    spool.release(id(7, 3));
+    assert_eq!(open(&disk, &settings(), 12).1.gaps, []);
+}
+
+#[test]
 fn a_segment_that_cannot_be_read_at_all_is_put_aside_and_becomes_a_gap() {
     let disk = disk();
     let (mut spool, _) = open(&disk, &settings(), 7);
