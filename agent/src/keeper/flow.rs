@@ -245,27 +245,33 @@ impl Keeper {
         let checkpoint = self.core.checkpoint();
         let appended = self
             .put_births(&records)
-            .and_then(|()| self.spool.append(&records, &checkpoint, written_ms()));
+            .and_then(|()| self.append(&records, &checkpoint));
         for gap in self.spool.take_dropped() {
             warn!(?gap, "the spool is full or too old, the oldest records are dropped");
             self.delivery.on_gap(gap);
         }
         match appended {
-            Ok(ids) => self.on_kept(&ids, &records),
-            Err(SpoolError::TooLarge { bytes }) => {
-                error!(
-                    bytes,
-                    records = records.len(),
-                    "records are too large for the spool and lost"
-                );
-                let lost = records.len() as u64;
-                self.status
-                    .send_modify(|status| status.counters.records_too_large += lost);
-            }
+            Ok(ids) => self.on_kept(&ids, &records[..ids.len()]),
             Err(error) => {
                 self.unsaved = records;
                 self.on_write_failed(&error);
             }
+        }
+    }
+
+    /// What is too large for a frame is lost, and told; its values count as sent, so that the sources go on.
+    fn append(&mut self, records: &[NewRecord], checkpoint: &[u8]) -> Result<Vec<RecordId>, SpoolError> {
+        match self.spool.append(records, checkpoint, written_ms()) {
+            Err(SpoolError::TooLarge { bytes }) if !records.is_empty() => {
+                let lost = records.len() as u64;
+                let gap = self.spool.append_without(lost, checkpoint, written_ms())?;
+                error!(bytes, ?gap, "records are too large for the spool and lost");
+                self.delivery.on_gap(gap);
+                self.status
+                    .send_modify(|status| status.counters.records_too_large += lost);
+                Ok(Vec::new())
+            }
+            appended => appended,
         }
     }
 

@@ -124,7 +124,7 @@ pub struct Counters {
     pub published_bytes: u64,
     /// Payloads that the broker refused; each is sent again later.
     pub refused: u64,
-    /// Records of one frame that was too large to be kept.
+    /// Records of frames that were too large to be kept; a gap stands for them.
     pub records_too_large: u64,
     /// Records that could not be read back from disk, or not be understood.
     pub records_unreadable: u64,

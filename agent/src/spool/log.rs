@@ -267,6 +267,42 @@ impl Spool {
         checkpoint: &[u8],
         now_ms: u64,
     ) -> Result<Vec<RecordId>, SpoolError> {
+        let (previous, first) = (self.last, self.next_id());
+        self.append_frame(previous, first, records, checkpoint, now_ms)?;
+        let seqs = first.seq..self.next_seq;
+        Ok(seqs.map(|seq| RecordId { seq, ..first }).collect())
+    }
+
+    /// Keeps the checkpoint of records that are too many for a frame. They get their numbers, so that the gap which
+    /// stands for them can be told; the frame names the last of them as the one before it, so that a crash tells it too.
+    ///
+    /// # Errors
+    /// As of `append`.
+    pub fn append_without(&mut self, records: u64, checkpoint: &[u8], now_ms: u64) -> Result<HeldGap, SpoolError> {
+        let first = self.next_id();
+        let gap = HeldGap {
+            generation: first.generation,
+            seq_first: first.seq,
+            seq_last: first.seq + records - 1,
+            reason: GapReason::Refused,
+        };
+        let id = |seq| RecordId { seq, ..first };
+        self.append_frame(id(gap.seq_last), id(gap.seq_last + 1), &[], checkpoint, now_ms)?;
+        let position = self.position;
+        self.cursor.add_gap(PlacedGap { gap, position });
+        self.is_cursor_kept = false;
+        self.keep_cursor();
+        Ok(gap)
+    }
+
+    fn append_frame(
+        &mut self,
+        previous: RecordId,
+        first: RecordId,
+        records: &[NewRecord],
+        checkpoint: &[u8],
+        now_ms: u64,
+    ) -> Result<(), SpoolError> {
         if self.has_failed {
             return Err(SpoolError::Failed);
         }
@@ -274,8 +310,8 @@ impl Spool {
         let head = FrameHead {
             position: self.position + 1,
             time_ms: now_ms,
-            previous: self.last,
-            first: self.next_id(),
+            previous,
+            first,
             records: u32::try_from(records.len()).map_err(|_too_many| too_large(records.len()))?,
             checkpoint_bytes: u32::try_from(checkpoint.len()).map_err(|_too_many| too_large(checkpoint.len()))?,
         };
@@ -286,18 +322,12 @@ impl Spool {
         self.drop_aged(now_ms);
         self.drop_beyond_quota(bytes.len() as u64);
         self.write_frame(&head, &bytes, records)?;
-        let ids = (0..records.len() as u64)
-            .map(|index| RecordId {
-                generation: self.generation,
-                seq: self.next_seq + index,
-            })
-            .collect();
         self.position = head.position;
-        self.next_seq += records.len() as u64;
+        self.next_seq = first.seq + records.len() as u64;
         self.last = head.last();
         self.records_held += records.len() as u64;
         self.remove_released();
-        Ok(ids)
+        Ok(())
     }
 
     /// A full disk costs nothing that is held: the bounds alone drop records, and the owner tries again.

@@ -272,6 +272,33 @@ fn a_record_that_nobody_takes_becomes_a_gap_and_goes_with_its_neighbors() {
 }
 
 #[test]
+fn records_that_are_too_many_for_a_frame_become_a_gap_with_their_numbers() {
+    let disk = disk();
+    let (mut spool, _) = open(&disk, &settings(), 7);
+    append(&mut spool, 1..=1);
+    let large = NewRecord {
+        payload: vec![0; FRAME_BYTES_MAX],
+        ..block(2)
+    };
+    let records = [large, block(3)];
+    assert!(matches!(
+        spool.append(&records, b"", 0),
+        Err(SpoolError::TooLarge { .. })
+    ));
+    let lost = gap(7, 2, 3, GapReason::Refused);
+    assert_eq!(spool.append_without(2, b"went on", 0).unwrap(), lost);
+    let (_, recovery) = open(&disk, &settings(), 8);
+    assert_eq!((recovery.gaps, recovery.previous), (vec![lost], Some(id(7, 3))));
+    assert_eq!(recovery.checkpoint.as_deref(), Some(b"went on".as_slice()));
+    // The power went before the gap was written down: the frame itself names the records before it.
+    disk.remove("cursor").unwrap();
+    let (mut spool, recovery) = open(&disk, &settings(), 9);
+    assert_eq!(recovery.gaps, [gap(7, 2, 3, GapReason::Corrupt)]);
+    append(&mut spool, 1..=1);
+    assert_eq!(seqs(&open(&disk, &settings(), 10).1), [(7, 1, 1), (9, 1, 1)]);
+}
+
+#[test]
 fn a_segment_that_cannot_be_read_at_all_is_put_aside_and_becomes_a_gap() {
     let disk = disk();
     let (mut spool, _) = open(&disk, &settings(), 7);
