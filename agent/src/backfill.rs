@@ -7,18 +7,18 @@
 //! ```
 //! Each plugin reads in small steps and is at most one batch ahead, so memory is bounded and a step is as far out of
 //! order as one batch is long. Progress goes into the same checkpoint that `run` uses: what was backfilled is not read
-//! again, and what was not is left to `run`.
+//! again, and what was not is left to `run`. Without delivery it ends when the spool is nearly full.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use tillwatch_core::SourceKey;
 use tillwatch_core::sample::Batch;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use crate::clock::Clock;
 use crate::collectors::{self, Source};
 use crate::config::Config;
-use crate::keeper::{FromSource, Keeper};
+use crate::keeper::{FromSource, Keeper, Status};
 use crate::plugin::collector::Collected;
 use crate::plugin::host::Reading;
 use crate::run::{FROM_SOURCES_MAX, declare, deliver, keeper_settings, runtime, spool_folder};
@@ -50,8 +50,8 @@ async fn backfill(config: &Config, until_ms: u64, is_delivering: bool) -> Result
     settings.core.limits.windows_open_max = WINDOWS_OPEN_MAX;
     settings.core.limits.open_intervals_max = WINDOWS_OPEN_MAX;
     settings.core.limits.judged_late_max = JUDGED_LATE_MAX;
-    // What is read is older than what waits, so age says nothing here.
-    settings.spool.age_max_ms = u64::MAX;
+    // History stays in its files rather than push itself out of the spool; the rest of the room is for what is on its way.
+    settings.wait_at_bytes = Some(settings.spool.bytes_max / 4 * 3);
     settings.wait_at_records = is_delivering.then_some(WAITING_RECORDS_MAX);
     settings.uplink = settings.uplink.filter(|_uplink| is_delivering);
     let mut keeper = Keeper::open(settings, &spool_folder(config)?, Clock::told(0))?;
@@ -68,20 +68,35 @@ async fn backfill(config: &Config, until_ms: u64, is_delivering: bool) -> Result
         },
     )?;
     let declared = declare(config, &mut keeper, sources)?;
-    let lanes: Vec<Lane> = declared
-        .into_iter()
-        .filter(|(source, _key)| source.has_past())
-        .map(Lane::new)
-        .collect();
+    let with_past = declared.into_iter().filter(|(source, _key)| source.has_past());
+    let lanes: Vec<Lane> = with_past.map(Lane::new).collect();
+    for Lane { source, .. } in &lanes {
+        if keeper.progress(&source.name).is_some() {
+            let plugin = source.name.as_str();
+            info!(
+                plugin,
+                "goes on where it was read last: what is older in its files counts as read"
+            );
+        }
+    }
 
-    let status = keeper.status();
+    let mut status = keeper.status();
     let (sender, from_sources) = mpsc::channel(FROM_SOURCES_MAX);
     let keeper = tokio::spawn(Box::pin(keeper.run(from_sources)));
     let merged = {
         let sender = sender.clone();
         tokio::task::spawn_blocking(move || merge(lanes, until_ms, &sender))
     };
-    let batches = merged.await.context("reading broke")??;
+    let batches = tokio::select! {
+        biased;
+        merged = merged => merged.context("reading broke")??,
+        // Nobody is there who could make room; the reader ends with the keeper.
+        Ok(status) = full(&mut status), if !is_delivering => bail!(
+            "the spool is full with {} records of history; the rest stays in its files\nhint: deliver it with `tillwatch run`, \
+             or raise bytes_max of [spool], and start `tillwatch backfill` again",
+            status.records_held
+        ),
+    };
     sender
         .send(FromSource::Clock(Clock::wall()))
         .await
@@ -99,6 +114,10 @@ async fn backfill(config: &Config, until_ms: u64, is_delivering: bool) -> Result
         "backfilled"
     );
     Ok(())
+}
+
+async fn full(status: &mut watch::Receiver<Status>) -> Result<Status> {
+    Ok(status.wait_for(|status| status.is_waiting).await?.clone())
 }
 
 /// A source and the batch that it is ahead.

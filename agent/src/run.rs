@@ -10,9 +10,10 @@
 //!        ▲ files, /proc                         the keeper writes its last frame and says goodbye
 //! ```
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use tillwatch_core::delivery::DeliverySettings;
 use tillwatch_core::{Limits, Settings};
 use tokio::signal::unix::{SignalKind, signal};
@@ -24,7 +25,7 @@ use crate::collectors::{self, Source};
 use crate::config::written::Problems;
 use crate::config::{Config, SpoolConfig};
 use crate::keeper::{FromSource, Keeper, KeeperSettings, Status};
-use crate::platform::notify_service_manager;
+use crate::platform::{is_own, notify_service_manager};
 use crate::plugin::host::Reading;
 use crate::runner::Runner;
 use crate::spool::SpoolSettings;
@@ -78,15 +79,18 @@ pub fn keeper_settings(config: &Config) -> Result<KeeperSettings> {
         uplink: Some(uplink),
         detectors_file: Some(config.state_dir.join(DETECTORS_FILE)),
         wait_at_records: None,
+        wait_at_bytes: None,
     })
 }
 
 /// The folder of the spool, made when it is missing.
 ///
 /// # Errors
-/// When it cannot be made.
-pub fn spool_folder(config: &Config) -> Result<std::path::PathBuf> {
+/// When it cannot be made, or belongs to another user: what root writes there the service could never change again.
+pub fn spool_folder(config: &Config) -> Result<PathBuf> {
     let folder = config.state_dir.join(SPOOL_DIR);
+    check_owner(&folder)?;
+    check_owner(&config.state_dir)?;
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -95,6 +99,18 @@ pub fn spool_folder(config: &Config) -> Result<std::path::PathBuf> {
         .create(&folder)
         .with_context(|| format!("making {}", folder.display()))?;
     Ok(folder)
+}
+
+/// A folder that is still missing is made as our own.
+fn check_owner(folder: &Path) -> Result<()> {
+    if folder.metadata().is_ok_and(|found| !is_own(&found)) {
+        bail!(
+            "{} belongs to another user\nhint: run this command as that user; beside the packaged service with \
+             `systemd-run`, as packaging/README.md shows",
+            folder.display()
+        );
+    }
+    Ok(())
 }
 
 /// A runtime on this thread alone.
@@ -146,8 +162,19 @@ async fn run_agent(config: &Config, clock: &Clock, is_once: bool) -> Result<()> 
     notify("READY=1");
 
     if is_once {
-        tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join()))).await?;
-        deliver(&sender, status).await?;
+        let mut faults = status.clone();
+        let round = async {
+            tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join()))).await?;
+            deliver(&sender, status).await
+        };
+        tokio::select! {
+            done = round => done?,
+            // What it would wait for may never come: the disk is somebody else's to mend.
+            Ok(status) = faults.wait_for(|status| status.storage_fault.is_some()) => {
+                stop.set();
+                bail!("nothing can be kept: {}", status.storage_fault.clone().unwrap_or_default());
+            }
+        }
     } else {
         until_signal().await?;
         notify("STOPPING=1");
@@ -289,4 +316,20 @@ pub fn stop_at_signal(stop: &Stop) -> Result<()> {
         .spawn(wait)
         .context("starting a thread")?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_of_another_user_is_left_alone() {
+        // Root ran a command beside the service, and the service could not write to its own spool any more.
+        let own = tempfile::tempdir().unwrap();
+        assert!(check_owner(&own.path().join("missing")).is_ok());
+        assert!(check_owner(own.path()).is_ok());
+        let may_give_away = std::os::unix::fs::chown(own.path(), Some(12_345), None).is_ok();
+        let foreign = if may_give_away { own.path() } else { Path::new("/") };
+        assert!(check_owner(foreign).is_err());
+    }
 }

@@ -216,14 +216,12 @@ fn start(
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             limits,
         },
-        spool: SpoolSettings {
-            age_max_ms: u64::MAX,
-            ..SpoolSettings::default()
-        },
+        spool: SpoolSettings::default(),
         delivery: DeliverySettings::new(vec!["main".parse()?], chain.seed),
         uplink: Some(uplink),
         detectors_file: Some(folder.join("detectors")),
         wait_at_records: Some(WAITING_RECORDS_MAX),
+        wait_at_bytes: None,
     };
     let mut keeper = Keeper::open(keeper_settings, &folder.join("spool"), clock.clone())?;
     let sources = declare(&mut keeper, &settings.plugin_dir)?;

@@ -111,10 +111,14 @@ impl Core {
         Ok(core)
     }
 
-    /// From now on records are written under this generation; its first record will be a birth that names `previous`.
+    /// From now on records are written under this generation. Its first record is a birth that names `previous`: at
+    /// once when any series is known, as blocks that were taken and not kept may follow.
     pub fn begin_generation(&mut self, _generation: u64, previous: Option<RecordId>) {
         self.previous = previous;
         self.schema = None;
+        if !self.registry.series.is_empty() {
+            self.say_birth();
+        }
     }
 
     /// A source says what it measures. Declaring it again replaces what it declared before.

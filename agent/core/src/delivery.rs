@@ -109,7 +109,7 @@ pub enum Send {
 /// Why a message was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Larger than the broker takes: sent in halves; a single record waits for the next connection.
+    /// Larger than the broker takes: sent in halves; a single record waits for the next connection, and is given up there.
     TooLarge,
     /// Not authorized, over quota, or another reason of the broker's: its topic pauses.
     Denied,
@@ -183,6 +183,8 @@ pub struct Delivery {
     in_flight: Vec<InFlight>,
     /// Not sent again on this connection: too large, or of a disputed generation.
     parked: BTreeMap<u64, RangeSet>,
+    /// Single records that were too large on this or an earlier connection.
+    too_large: BTreeMap<u64, RangeSet>,
     /// When the birth of a schema was sent on this connection.
     births_sent: BTreeMap<u64, u64>,
     births_due: Vec<u64>,
@@ -204,6 +206,7 @@ impl Delivery {
             connected_ms: None,
             in_flight: Vec::new(),
             parked: BTreeMap::new(),
+            too_large: BTreeMap::new(),
             births_sent: BTreeMap::new(),
             births_due: Vec::new(),
             live_from: None,
@@ -270,6 +273,9 @@ impl Delivery {
         let archives = &self.archives;
         let release = self.held.release(|generation| archives.acked(generation));
         self.archives.forget_all_but(&self.held);
+        let held = &self.held;
+        self.too_large
+            .retain(|generation, _records| held.generation(*generation).is_some());
         let resend_births = self.births_to_repeat(now_ms, &ack.births_wanted);
         AckOutcome {
             release,
@@ -278,8 +284,10 @@ impl Delivery {
         }
     }
 
-    /// The broker, or the codec, did not take what `poll` gave.
-    pub fn on_refused(&mut self, now_ms: u64, send: &Send, refusal: Refusal) {
+    /// The broker, or the codec, did not take what `poll` gave. A single record that was too large on two connections is
+    /// given up, so that it does not hold the spool for ever: the gap is to be kept, and then told by `on_gap`.
+    #[must_use]
+    pub fn on_refused(&mut self, now_ms: u64, send: &Send, refusal: Refusal) -> Option<HeldGap> {
         match *send {
             Send::Births { schema } => {
                 if refusal == Refusal::Denied {
@@ -305,7 +313,7 @@ impl Delivery {
                 } else if seq_first < seq_last {
                     self.join_limit = (seq_last - seq_first).div_ceil(2).max(1);
                 } else {
-                    self.parked.entry(generation).or_default().insert(seq_first, seq_last);
+                    return self.on_too_large(generation, seq_first);
                 }
             }
             Send::Gap {
@@ -316,6 +324,22 @@ impl Delivery {
                 self.pause(now_ms, Topic::Sum);
             }
         }
+        None
+    }
+
+    fn on_too_large(&mut self, generation: u64, seq: u64) -> Option<HeldGap> {
+        let before = self.too_large.entry(generation).or_default();
+        if before.contains_all(seq, seq) {
+            return Some(HeldGap {
+                generation,
+                seq_first: seq,
+                seq_last: seq,
+                reason: GapReason::Refused,
+            });
+        }
+        before.insert(seq, seq);
+        self.parked.entry(generation).or_default().insert(seq, seq);
+        None
     }
 
     /// What to send now; call until `None`.

@@ -225,6 +225,18 @@ fn a_birth_comes_first_in_a_generation_and_before_each_block_with_something_new(
 }
 
 #[test]
+fn a_generation_that_begins_later_says_its_birth_at_once() {
+    // After a failed sync, blocks that were taken before are written under the new generation: its birth goes first.
+    let (mut core, key) = started();
+    let values = batch(vec![reals(DEPTH, &[], &[(START_MS, 4.0)])]);
+    core.on_batch(START_MS + 1_000, key, values, vec![]);
+    tick_to(&mut core, START_MS, START_MS + 10 * 60_000);
+    let previous = Some(RecordId { generation: 1, seq: 2 });
+    core.begin_generation(2, previous);
+    assert_eq!(births(&core.take_records())[0].previous, previous);
+}
+
+#[test]
 fn a_late_value_adds_to_its_own_interval_and_is_never_judged() {
     let (mut core, key) = started();
     core.on_batch(

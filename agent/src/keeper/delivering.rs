@@ -44,7 +44,7 @@ impl Keeper {
         None
     }
 
-    /// As with a payload that is too large for the broker: less at once, and then not on this connection.
+    /// As with a payload that is too large for the broker: less at once, then not on this connection, then given up.
     fn on_unsendable(&mut self, now: u64, what: &ToSend, error: &WireError) {
         let fault = describe(error);
         match error {
@@ -55,18 +55,34 @@ impl Keeper {
                 self.status
                     .send_modify(|status| status.counters.records_unreadable += lost);
             }
-            WireError::TooLarge { .. } => self.delivery.on_refused(now, what, Refusal::TooLarge),
+            WireError::NotRead(_) => {
+                warn!(
+                    error = fault,
+                    "the spool cannot be read, what waits there is tried again"
+                );
+                self.on_refused(now, what, Refusal::Denied);
+            }
+            WireError::TooLarge { .. } => self.on_refused(now, what, Refusal::TooLarge),
             WireError::NoBirth { .. } => {
                 warn!(error = fault, "a dictionary cannot be read back");
-                self.delivery.on_refused(now, what, Refusal::TooLarge);
+                self.on_refused(now, what, Refusal::TooLarge);
                 self.status.send_modify(|status| status.counters.births_unreadable += 1);
             }
             _ => {
                 error!(error = fault, ?what, "records of the spool are not understood");
-                self.delivery.on_refused(now, what, Refusal::TooLarge);
+                self.on_refused(now, what, Refusal::TooLarge);
                 self.status
                     .send_modify(|status| status.counters.records_unreadable += 1);
             }
+        }
+    }
+
+    fn on_refused(&mut self, now: u64, what: &ToSend, refusal: Refusal) {
+        if let Some(gap) = self.delivery.on_refused(now, what, refusal) {
+            error!(?gap, "a record was refused on two connections, and is given up");
+            self.spool.refuse(gap);
+            self.delivery.on_gap(gap);
+            self.status.send_modify(|status| status.counters.records_given_up += 1);
         }
     }
 
@@ -88,7 +104,7 @@ impl Keeper {
             }
             FromUplink::Refused { token, refusal } => {
                 if let Some(what) = self.on_uplink.remove(&token) {
-                    self.delivery.on_refused(now, &what, refusal);
+                    self.on_refused(now, &what, refusal);
                     self.status.send_modify(|status| status.counters.refused += 1);
                 }
             }

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
 use super::wire::monotonic_ms;
-use super::{FromSource, Keeper, Observation, Status, describe, open_spool, report_notes, snapshot};
+use super::{FromSource, Keeper, Observation, Status, describe, open_spool, report_notes, snapshot, written_ms};
 use crate::spool::SpoolError;
 use crate::uplink::{self, FromUplink, ToUplink};
 
@@ -150,11 +150,13 @@ impl Keeper {
 
     /// While the disk refuses, nothing new may count: its source would go on and it could be lost.
     fn takes_input(&self, is_ending: bool) -> bool {
-        let has_room = self
-            .settings
-            .wait_at_records
-            .is_none_or(|most| self.spool.records() < most);
-        self.retry_write_ms.is_none() && (has_room || is_ending)
+        self.retry_write_ms.is_none() && (is_ending || !self.holds_much())
+    }
+
+    fn holds_much(&self) -> bool {
+        let is_reached = |limit: Option<u64>, held: u64| limit.is_some_and(|most| held >= most);
+        is_reached(self.settings.wait_at_records, self.spool.records())
+            || is_reached(self.settings.wait_at_bytes, self.spool.bytes())
     }
 
     pub(super) fn real_now_ms(&self) -> u64 {
@@ -243,27 +245,33 @@ impl Keeper {
         let checkpoint = self.core.checkpoint();
         let appended = self
             .put_births(&records)
-            .and_then(|()| self.spool.append(&records, &checkpoint, self.clock.now_ms()));
+            .and_then(|()| self.append(&records, &checkpoint));
         for gap in self.spool.take_dropped() {
             warn!(?gap, "the spool is full or too old, the oldest records are dropped");
             self.delivery.on_gap(gap);
         }
         match appended {
-            Ok(ids) => self.on_kept(&ids, &records),
-            Err(SpoolError::TooLarge { bytes }) => {
-                error!(
-                    bytes,
-                    records = records.len(),
-                    "records are too large for the spool and lost"
-                );
-                let lost = records.len() as u64;
-                self.status
-                    .send_modify(|status| status.counters.records_too_large += lost);
-            }
+            Ok(ids) => self.on_kept(&ids, &records[..ids.len()]),
             Err(error) => {
                 self.unsaved = records;
                 self.on_write_failed(&error);
             }
+        }
+    }
+
+    /// What is too large for a frame is lost, and told; its values count as sent, so that the sources go on.
+    fn append(&mut self, records: &[NewRecord], checkpoint: &[u8]) -> Result<Vec<RecordId>, SpoolError> {
+        match self.spool.append(records, checkpoint, written_ms()) {
+            Err(SpoolError::TooLarge { bytes }) if !records.is_empty() => {
+                let lost = records.len() as u64;
+                let gap = self.spool.append_without(lost, checkpoint, written_ms())?;
+                error!(bytes, ?gap, "records are too large for the spool and lost");
+                self.delivery.on_gap(gap);
+                self.status
+                    .send_modify(|status| status.counters.records_too_large += lost);
+                Ok(Vec::new())
+            }
+            appended => appended,
         }
     }
 
@@ -318,7 +326,7 @@ impl Keeper {
 
     /// After a failed sync nobody knows what is on disk: what is there is read again, and goes on under a new name.
     fn reopen(&mut self) -> bool {
-        let opened = match open_spool(self.spool.disk(), &self.settings.spool, self.clock.now_ms()) {
+        let opened = match open_spool(self.spool.disk(), &self.settings.spool) {
             Ok(opened) => opened,
             Err(error) => {
                 self.on_write_failed(&SpoolError::NotWritten(error));
@@ -332,15 +340,23 @@ impl Keeper {
         self.spool = opened.spool;
         self.generation = opened.generation;
         self.core.begin_generation(opened.generation, opened.recovery.previous);
-        // The new generation begins with its birth; what could not be kept before follows it.
-        let before = std::mem::replace(&mut self.unsaved, self.core.take_records());
-        self.unsaved.extend(before);
+        self.put_birth_first();
         self.status.send_modify(|status| {
             status.generation = opened.generation;
             status.counters.spool_reopened += 1;
         });
         self.refresh_state();
         true
+    }
+
+    /// The new generation begins with its birth; what could not be kept before follows, less a birth that says the same.
+    fn put_birth_first(&mut self) {
+        let mut records = self.core.take_records();
+        let said: Vec<u64> = records.iter().map(|birth| birth.schema).collect();
+        self.unsaved
+            .retain(|record| record.kind != RecordKind::Birth || !said.contains(&record.schema));
+        records.append(&mut self.unsaved);
+        self.unsaved = records;
     }
 
     /// What the retained state says; the uplink fills in whether we are there.
@@ -363,8 +379,10 @@ impl Keeper {
         let (held, bytes, counters) = (self.spool.records(), self.spool.bytes(), self.spool.counters());
         let (in_flight, parked) = (self.delivery.in_flight(), self.delivery.parked());
         let core = *self.core.counters();
+        let is_waiting = self.holds_much();
         self.status.send_if_modified(|status| {
             let before = (status.records_held, status.spool_bytes, status.in_flight, status.parked);
+            status.is_waiting = is_waiting;
             status.records_held = held;
             status.spool_bytes = bytes;
             status.spool = counters;

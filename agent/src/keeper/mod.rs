@@ -27,13 +27,13 @@ use tokio::time::Instant;
 use tillwatch_core::core::Counters as CoreCounters;
 use tillwatch_core::delivery::{Delivery, DeliverySettings, Send as ToSend};
 use tillwatch_core::sample::{Batch, Metric};
-use tillwatch_core::{Accepted, Core, DeclareError, LabelPolicy, NewRecord, SourceKey};
+use tillwatch_core::{Accepted, Core, DeclareError, LabelPolicy, NewRecord, RestoreError, SourceKey};
 use tillwatch_feed::message::{Ack, RecordId, State};
 use tokio::sync::{oneshot, watch};
 use tracing::{error, warn};
 
 use crate::clock::Clock;
-use crate::spool::{Disk, FileDisk, MemoryDisk, Note, Recovery, Spool, SpoolCounters, SpoolError, SpoolSettings};
+use crate::spool::{Disk, MemoryDisk, Note, Recovery, Spool, SpoolCounters, SpoolError, SpoolSettings};
 use crate::uplink::UplinkSettings;
 
 /// What the keeper is made of.
@@ -49,6 +49,8 @@ pub struct KeeperSettings {
     /// With so many records held, nothing more is taken from the sources until the centre has acknowledged some: for
     /// history that can wait. Without it the spool's own bounds drop the oldest.
     pub wait_at_records: Option<u64>,
+    /// The same by the bytes of the spool.
+    pub wait_at_bytes: Option<u64>,
 }
 
 /// What a source, or the driver of a replay, has to say. The channel's end is an orderly stop.
@@ -104,12 +106,14 @@ pub struct Status {
     pub records_kept: u64,
     pub records_held: u64,
     pub spool_bytes: u64,
+    /// Nothing is taken from the sources: so much is held that they wait for the centre.
+    pub is_waiting: bool,
     pub in_flight: u64,
     pub parked: u64,
     pub counters: Counters,
     pub spool: SpoolCounters,
     pub core: CoreCounters,
-    /// Why nothing is written to disk, or only to memory.
+    /// Why nothing is written to disk.
     pub storage_fault: Option<String>,
 }
 
@@ -120,10 +124,12 @@ pub struct Counters {
     pub published_bytes: u64,
     /// Payloads that the broker refused; each is sent again later.
     pub refused: u64,
-    /// Records of one frame that was too large to be kept.
+    /// Records of frames that were too large to be kept; a gap stands for them.
     pub records_too_large: u64,
     /// Records that could not be read back from disk, or not be understood.
     pub records_unreadable: u64,
+    /// Records that two connections refused.
+    pub records_given_up: u64,
     /// Dictionaries that could not be read back.
     pub births_unreadable: u64,
     /// Times that an archive acknowledged what this spool never wrote.
@@ -134,9 +140,19 @@ pub struct Counters {
     pub archive_restarts: u64,
     /// Times that the spool was opened again after a failed sync.
     pub spool_reopened: u64,
-    /// Checkpoints that could not be used: the sources start again where they decide.
-    pub checkpoints_unusable: u64,
     pub snapshots_failed: u64,
+}
+
+/// Why a keeper does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    #[error(
+        "the checkpoint of the spool is not understood\nhint: start the version that wrote it last; \
+         to give up what it holds, move the spool folder away, and lines that are still there are sent again"
+    )]
+    Checkpoint(#[from] RestoreError),
 }
 
 /// See the module.
@@ -165,49 +181,46 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Opens what the folder holds and goes on from its newest checkpoint. A folder that cannot be used is no reason to
-    /// see nothing: the spool is then in memory, and `Status::storage_fault` says why.
+    /// Opens what the folder holds and goes on from its newest checkpoint. Without them it does not start: the sources
+    /// would be read from their start again, and what was sent before would count twice.
     ///
     /// # Errors
-    /// `SpoolError::Locked` when another agent runs with this folder; nothing else.
-    pub fn open(settings: KeeperSettings, dir: &Path, clock: Clock) -> Result<Self, SpoolError> {
-        let fault = match FileDisk::open(dir) {
-            Ok(disk) => match open_spool(Arc::new(disk), &settings.spool, clock.now_ms()) {
-                Ok(opened) => return Ok(Self::with_spool(settings, clock, opened, None)),
-                Err(error) => error.to_string(),
-            },
-            Err(error @ SpoolError::Locked { .. }) => return Err(error),
-            Err(error) => describe(&error),
+    /// When another agent runs with this folder, when it cannot be used, and when its checkpoint is not understood.
+    pub fn open(settings: KeeperSettings, dir: &Path, clock: Clock) -> Result<Self, OpenError> {
+        let generation = random_generation();
+        let (spool, recovery) = Spool::open(dir, &settings.spool, generation, written_ms())?;
+        let opened = Opened {
+            spool,
+            recovery,
+            generation,
         };
-        error!(dir = %dir.display(), error = fault, "the spool is in memory: a restart loses what is not acknowledged");
-        let opened = open_in_memory(&settings.spool, &clock);
-        Ok(Self::with_spool(settings, clock, opened, Some(fault)))
+        Ok(Self::with_spool(settings, clock, opened)?)
     }
 
     /// A site whose spool is in memory: for simulated stores.
     #[must_use]
     pub fn in_memory(settings: KeeperSettings, clock: Clock) -> Self {
-        let opened = open_in_memory(&settings.spool, &clock);
-        Self::with_spool(settings, clock, opened, None)
+        let disk = Arc::new(MemoryDisk::default());
+        let opened = open_spool(disk, &settings.spool).expect("memory neither fails nor fills up");
+        Self::with_spool(settings, clock, opened).expect("new memory holds no checkpoint")
     }
 
     /// A site on a disk that fails on purpose.
     #[cfg(test)]
-    fn on_disk(settings: KeeperSettings, disk: Arc<dyn Disk>, clock: Clock) -> std::io::Result<Self> {
-        let opened = open_spool(disk, &settings.spool, clock.now_ms())?;
-        Ok(Self::with_spool(settings, clock, opened, None))
+    fn on_disk(settings: KeeperSettings, disk: Arc<dyn Disk>, clock: Clock) -> anyhow::Result<Self> {
+        let opened = open_spool(disk, &settings.spool)?;
+        Ok(Self::with_spool(settings, clock, opened)?)
     }
 
-    fn with_spool(settings: KeeperSettings, clock: Clock, opened: Opened, storage_fault: Option<String>) -> Self {
+    fn with_spool(settings: KeeperSettings, clock: Clock, opened: Opened) -> Result<Self, RestoreError> {
         let Opened {
             spool,
             recovery,
             generation,
         } = opened;
         report_notes(&recovery.notes);
-        let mut counters = Counters::default();
         let detectors = settings.detectors_file.as_deref().and_then(snapshot::read);
-        let mut core = restore_core(&settings, &recovery, detectors.as_deref(), &mut counters);
+        let mut core = restore_core(&settings, &recovery, detectors.as_deref())?;
         core.begin_generation(generation, recovery.previous);
         let mut delivery = Delivery::new(settings.delivery.clone());
         recovery.runs.iter().for_each(|run| delivery.on_held(*run));
@@ -215,11 +228,9 @@ impl Keeper {
         let agent_version = settings.core.agent_version.clone();
         let status = Status {
             generation,
-            counters,
-            storage_fault,
             ..Status::default()
         };
-        Self {
+        Ok(Self {
             next_snapshot_ms: clock.now_ms().saturating_add(snapshot::INTERVAL_MS),
             clock,
             core,
@@ -242,7 +253,7 @@ impl Keeper {
                 ..State::default()
             }),
             settings,
-        }
+        })
     }
 
     /// A source says what it measures; to be called before `run`.
@@ -283,9 +294,9 @@ struct Opened {
     generation: u64,
 }
 
-fn open_spool(disk: Arc<dyn Disk>, settings: &SpoolSettings, now_ms: u64) -> std::io::Result<Opened> {
+fn open_spool(disk: Arc<dyn Disk>, settings: &SpoolSettings) -> std::io::Result<Opened> {
     let generation = random_generation();
-    let (spool, recovery) = Spool::open_on(disk, settings, generation, now_ms)?;
+    let (spool, recovery) = Spool::open_on(disk, settings, generation, written_ms())?;
     Ok(Opened {
         spool,
         recovery,
@@ -293,8 +304,9 @@ fn open_spool(disk: Arc<dyn Disk>, settings: &SpoolSettings, now_ms: u64) -> std
     })
 }
 
-fn open_in_memory(settings: &SpoolSettings, clock: &Clock) -> Opened {
-    open_spool(Arc::new(MemoryDisk::default()), settings, clock.now_ms()).expect("memory neither fails nor fills up")
+/// The age of a record is that of its writing, on the machine's clock: history that is told weeks late has just come.
+fn written_ms() -> u64 {
+    Clock::wall().now_ms()
 }
 
 /// Never 0, which stands for none.
@@ -306,16 +318,11 @@ fn restore_core(
     settings: &KeeperSettings,
     recovery: &Recovery,
     detectors: Option<&[u8]>,
-    counters: &mut Counters,
-) -> Core {
-    let Some(checkpoint) = recovery.checkpoint.as_deref() else {
-        return Core::new(settings.core.clone());
-    };
-    Core::restore(settings.core.clone(), checkpoint, detectors).unwrap_or_else(|error| {
-        error!(%error, "the checkpoint cannot be used, sources start anew");
-        counters.checkpoints_unusable += 1;
-        Core::new(settings.core.clone())
-    })
+) -> Result<Core, RestoreError> {
+    match recovery.checkpoint.as_deref() {
+        Some(checkpoint) => Core::restore(settings.core.clone(), checkpoint, detectors),
+        None => Ok(Core::new(settings.core.clone())),
+    }
 }
 
 fn report_notes(notes: &[Note]) {

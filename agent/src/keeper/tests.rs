@@ -30,6 +30,7 @@ fn settings() -> KeeperSettings {
         uplink: None,
         detectors_file: None,
         wait_at_records: None,
+        wait_at_bytes: None,
     }
 }
 
@@ -82,7 +83,12 @@ impl Store {
         let source = keeper.declare(SOURCE, "1", vec![sales()], BTreeMap::new()).unwrap();
         let kept = Arc::clone(&self.kept);
         keeper.observe(Box::new(move |seen| {
-            if let Observation::Kept { records, .. } = seen {
+            if let Observation::Kept { ids, records } = seen {
+                let births = records.iter().filter(|record| record.kind == RecordKind::Birth).count();
+                assert!(births <= 1, "{births} births in a frame");
+                if ids.first().is_some_and(|id| id.seq == 1) {
+                    assert_eq!(records[0].kind, RecordKind::Birth, "the first of a generation");
+                }
                 *kept.lock().unwrap() += records.iter().map(sum_of).sum::<i64>();
             }
         }));
@@ -100,9 +106,13 @@ impl Store {
 
     /// Reads the next second's sale.
     async fn sell(&mut self) {
+        let Some(running) = &self.running else { return };
+        self.sell_at(START_MS + (running.read + 1) * 1000).await;
+    }
+
+    async fn sell_at(&mut self, time_ms: u64) {
         let Some(running) = &mut self.running else { return };
         running.read += 1;
-        let time_ms = START_MS + running.read * 1000;
         let series = Series {
             metric: 0,
             labels: Vec::new(),
@@ -205,6 +215,7 @@ async fn a_disk_that_fails_makes_the_sources_wait_and_loses_nothing() {
             full: 100,
             sync_fails: 100,
             power_cut: 0,
+            read_fails: 0,
         });
         sell_until(&mut store, 1500).await;
         // The paused time goes on by itself to the next attempt to write.
@@ -223,18 +234,42 @@ async fn a_disk_that_fails_makes_the_sources_wait_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_folder_that_cannot_be_used_is_said_and_the_store_is_seen_all_the_same() {
+async fn weeks_of_history_that_wait_for_the_centre_do_not_age_while_they_are_read() {
+    // Backfill tells the time of the events, weeks ago; the spool's age is that of the writing.
+    let mut store = Store::new(1);
+    store.start();
+    let sender = store.running.as_ref().unwrap().sender.clone();
+    for half_hour in 1..=35 * 48 {
+        let now_ms = START_MS + half_hour * 1_800_000;
+        sender.send(FromSource::Tick { now_ms }).await.unwrap();
+        store.sell_at(now_ms).await;
+    }
+    drop(sender);
+    let status = store.stop().await;
+    assert!(status.records_held > 1_000, "{status:?}");
+    let now_ms = Clock::wall().now_ms();
+    let (spool, _) = Spool::open_on(store.disk.clone(), &settings().spool, 9, now_ms).unwrap();
+    assert_eq!(
+        (spool.records(), status.spool.records_dropped_age),
+        (status.records_held, 0)
+    );
+}
+
+#[test]
+fn half_an_agent_never_starts() {
+    // With a spool in memory each restart would read the sources from their start, and everything would count twice.
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("not a folder");
     std::fs::write(&file, b"").unwrap();
-    let keeper = Keeper::open(settings(), &file, Clock::told(START_MS)).unwrap();
-    let fault = keeper.status().borrow().storage_fault.clone().unwrap();
-    assert!(fault.contains("not a folder"), "{fault}");
-    let (sender, from_sources) = mpsc::channel(1);
-    drop(sender);
-    assert_eq!(
-        keeper.run(from_sources).await.storage_fault,
-        Some(fault),
-        "for as long as it runs"
-    );
+    let error = Keeper::open(settings(), &file, Clock::told(START_MS)).err().unwrap();
+    assert!(error.to_string().contains("not a folder"), "{error}");
+}
+
+#[test]
+fn a_checkpoint_of_another_version_is_no_reason_to_count_twice() {
+    let disk = Arc::new(SimulatedDisk::new(1, Faults::default()));
+    let (mut spool, _) = Spool::open_on(disk.clone(), &SpoolSettings::default(), 1, 0).unwrap();
+    spool.append(&[], b"of a version to come", 0).unwrap();
+    drop(spool);
+    assert!(Keeper::on_disk(settings(), disk, Clock::told(START_MS)).is_err());
 }

@@ -26,6 +26,9 @@ pub(super) enum WireError {
     /// The records are lost; the gap says which.
     #[error("records cannot be read back")]
     Lost { gap: HeldGap },
+    /// They may be read later.
+    #[error("records cannot be read now")]
+    NotRead(#[source] std::io::Error),
     #[error("no dictionary of schema {schema:016x}")]
     NoBirth { schema: u64 },
     #[error("records were not written by this version")]
@@ -81,6 +84,7 @@ impl Keeper {
             )
             .map_err(|error| match error {
                 SpoolError::Corrupt { gap } => WireError::Lost { gap },
+                SpoolError::NotRead(error) => WireError::NotRead(error),
                 _ => WireError::Lost {
                     gap: HeldGap {
                         generation,

@@ -24,6 +24,12 @@ pub fn file_id(metadata: &Metadata) -> FileId {
     }
 }
 
+/// Whether the file or folder that `metadata` describes belongs to the user that this program runs as.
+#[must_use]
+pub fn is_own(metadata: &Metadata) -> bool {
+    metadata.uid() == rustix::process::geteuid().as_raw()
+}
+
 /// Opens a log that the operator granted; a symbolic link is followed, as its target is part of the grant.
 ///
 /// # Errors

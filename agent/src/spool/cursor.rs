@@ -23,6 +23,13 @@ pub(super) struct PlacedGap {
     pub(super) position: u64,
 }
 
+impl PlacedGap {
+    /// Whether it lies in the frame at `position`, and not after this record of that frame.
+    pub(super) fn ends_by(&self, position: u64, through: RecordId) -> bool {
+        self.position == position && self.gap.generation == through.generation && self.gap.seq_last <= through.seq
+    }
+}
+
 /// All records before the first `index` of the frame at `position` were acknowledged or are in `gaps`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Cursor {

@@ -1,8 +1,8 @@
 //! The few file operations that the spool needs, behind one trait, so that torn writes and failed syncs can be tested.
 //!
 //! In: flat file names, offsets and bytes. Out: bytes and errors.
-//! `FileDisk` is a folder held by one process; `MemoryDisk` keeps a simulated store's spool, or the spool of an agent
-//! whose folder cannot be used. Nothing here knows what the bytes mean, and nothing retries.
+//! `FileDisk` is a folder held by one process; `MemoryDisk` keeps a simulated store's spool.
+//! Nothing here knows what the bytes mean, and nothing retries.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};

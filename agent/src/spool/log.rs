@@ -15,8 +15,8 @@ use super::disk::{Disk, FileDisk, WriteFault};
 use super::recover::{put_aside, recover, segment_name};
 use super::segment::{FrameHead, SEGMENT_HEAD_BYTES, decode_frame, encode_frame, segment_head};
 use super::{
-    FRAME_BYTES_MAX, GapReason, HeldGap, NO_RECORD, NewRecord, Record, RecordId, Recovery, Run, SpoolCounters,
-    SpoolError, SpoolSettings,
+    AGE_STEP_MS_MAX, FRAME_BYTES_MAX, GapReason, HeldGap, NO_RECORD, NewRecord, Record, RecordId, Recovery, Run,
+    SpoolCounters, SpoolError, SpoolSettings,
 };
 
 /// A frame that is on disk.
@@ -259,13 +259,50 @@ impl Spool {
     /// Keeps the records and the checkpoint: all or nothing, durable when it returns.
     ///
     /// # Errors
-    /// `Full` and `NotWritten` leave everything as it was; after `Failed` the spool must be opened again.
+    /// `Full` and `NotWritten` leave everything as it was, but for what was beyond the bounds; after `Failed` the spool
+    /// must be opened again.
     pub fn append(
         &mut self,
         records: &[NewRecord],
         checkpoint: &[u8],
         now_ms: u64,
     ) -> Result<Vec<RecordId>, SpoolError> {
+        let (previous, first) = (self.last, self.next_id());
+        self.append_frame(previous, first, records, checkpoint, now_ms)?;
+        let seqs = first.seq..self.next_seq;
+        Ok(seqs.map(|seq| RecordId { seq, ..first }).collect())
+    }
+
+    /// Keeps the checkpoint of records that are too many for a frame. They get their numbers, so that the gap which
+    /// stands for them can be told; the frame names the last of them as the one before it, so that a crash tells it too.
+    ///
+    /// # Errors
+    /// As of `append`.
+    pub fn append_without(&mut self, records: u64, checkpoint: &[u8], now_ms: u64) -> Result<HeldGap, SpoolError> {
+        let first = self.next_id();
+        let gap = HeldGap {
+            generation: first.generation,
+            seq_first: first.seq,
+            seq_last: first.seq + records - 1,
+            reason: GapReason::Refused,
+        };
+        let id = |seq| RecordId { seq, ..first };
+        self.append_frame(id(gap.seq_last), id(gap.seq_last + 1), &[], checkpoint, now_ms)?;
+        let position = self.position;
+        self.cursor.add_gap(PlacedGap { gap, position });
+        self.is_cursor_kept = false;
+        self.keep_cursor();
+        Ok(gap)
+    }
+
+    fn append_frame(
+        &mut self,
+        previous: RecordId,
+        first: RecordId,
+        records: &[NewRecord],
+        checkpoint: &[u8],
+        now_ms: u64,
+    ) -> Result<(), SpoolError> {
         if self.has_failed {
             return Err(SpoolError::Failed);
         }
@@ -273,8 +310,8 @@ impl Spool {
         let head = FrameHead {
             position: self.position + 1,
             time_ms: now_ms,
-            previous: self.last,
-            first: self.next_id(),
+            previous,
+            first,
             records: u32::try_from(records.len()).map_err(|_too_many| too_large(records.len()))?,
             checkpoint_bytes: u32::try_from(checkpoint.len()).map_err(|_too_many| too_large(checkpoint.len()))?,
         };
@@ -285,38 +322,27 @@ impl Spool {
         self.drop_aged(now_ms);
         self.drop_beyond_quota(bytes.len() as u64);
         self.write_frame(&head, &bytes, records)?;
-        let ids = (0..records.len() as u64)
-            .map(|index| RecordId {
-                generation: self.generation,
-                seq: self.next_seq + index,
-            })
-            .collect();
         self.position = head.position;
-        self.next_seq += records.len() as u64;
+        self.next_seq = first.seq + records.len() as u64;
         self.last = head.last();
         self.records_held += records.len() as u64;
         self.remove_released();
-        Ok(ids)
+        Ok(())
     }
 
-    /// When the disk is full the oldest segments go, one at a time, until the frame fits.
+    /// A full disk costs nothing that is held: the bounds alone drop records, and the owner tries again.
     fn write_frame(&mut self, head: &FrameHead, bytes: &[u8], records: &[NewRecord]) -> Result<(), SpoolError> {
-        loop {
-            match self.try_write_frame(head, bytes, records) {
-                Ok(()) => return Ok(()),
-                Err(WriteFault::Sync(_)) => {
-                    self.has_failed = true;
-                    return Err(SpoolError::Failed);
-                }
-                Err(fault) if fault.is_full() => {
-                    self.counters.disk_full += 1;
-                    if !self.drop_oldest(GapReason::QuotaBytes) {
-                        return Err(SpoolError::Full);
-                    }
-                }
-                Err(WriteFault::Write(error)) => return Err(SpoolError::NotWritten(error)),
+        self.try_write_frame(head, bytes, records).map_err(|fault| match fault {
+            WriteFault::Sync(_) => {
+                self.has_failed = true;
+                SpoolError::Failed
             }
-        }
+            fault if fault.is_full() => {
+                self.counters.disk_full += 1;
+                SpoolError::Full
+            }
+            WriteFault::Write(error) => SpoolError::NotWritten(error),
+        })
     }
 
     fn try_write_frame(&mut self, head: &FrameHead, frame: &[u8], records: &[NewRecord]) -> Result<(), WriteFault> {
@@ -344,12 +370,31 @@ impl Spool {
 
     /// Drops segments whose newest frame is too old; `append` does so by itself.
     pub fn drop_aged(&mut self, now_ms: u64) {
-        let oldest_kept_ms = now_ms.saturating_sub(self.settings.age_max_ms);
-        let is_aged = |segment: &Segment| segment.entries.iter().all(|entry| entry.time_ms < oldest_kept_ms);
+        let kept_from = self.oldest_within_age(now_ms);
+        let is_aged = |segment: &Segment| segment.entries.iter().all(|entry| entry.position < kept_from);
         while self.segments.front().is_some_and(is_aged) && self.drop_oldest(GapReason::QuotaAge) {}
     }
 
-    /// What was dropped by bytes, by age or for want of room since the last call.
+    /// The position of the oldest frame that is young enough. Age is added up from frame to frame, so that a clock that
+    /// was set does not make a whole backlog old at once.
+    fn oldest_within_age(&self, now_ms: u64) -> u64 {
+        let (mut oldest, mut age_ms, mut later_ms) = (self.position + 1, 0u64, now_ms);
+        let entries = self
+            .segments
+            .iter()
+            .rev()
+            .flat_map(|segment| segment.entries.iter().rev());
+        for entry in entries {
+            age_ms = age_ms.saturating_add(later_ms.saturating_sub(entry.time_ms).min(AGE_STEP_MS_MAX));
+            if age_ms > self.settings.age_max_ms {
+                break;
+            }
+            (oldest, later_ms) = (entry.position, entry.time_ms);
+        }
+        oldest
+    }
+
+    /// What was dropped by bytes or by age since the last call.
     pub fn take_dropped(&mut self) -> Vec<HeldGap> {
         std::mem::take(&mut self.dropped)
     }
@@ -373,6 +418,13 @@ impl Spool {
             };
             if let Some(gap) = entry.gap_from(released, reason) {
                 gaps.push(gap);
+                // What was refused of this frame is part of the loss.
+                let is_part = |placed: &PlacedGap| {
+                    placed.position == entry.position
+                        && placed.gap.generation == gap.generation
+                        && placed.gap.seq_first >= gap.seq_first
+                };
+                cursor.gaps.retain(|placed| !is_part(placed));
                 cursor.add_gap(PlacedGap {
                     gap,
                     position: entry.position,
@@ -415,16 +467,18 @@ impl Spool {
     /// Records from `first` on, at most `count`, all of one generation and without a hole.
     ///
     /// # Errors
-    /// `NotHeld`; `Corrupt` when the disk gives back something else than was written: its records are a gap from then on.
+    /// `NotHeld`; `Corrupt` when the disk gives back something else than was written: its records are a gap from then
+    /// on; `NotRead` when it gives back nothing now.
     pub fn read(&mut self, first: RecordId, count: u32) -> Result<Vec<Record>, SpoolError> {
         let mut records: Vec<Record> = Vec::new();
         let mut next = first;
         while (records.len() as u64) < u64::from(count) {
             let Some((segment, at)) = self.find(next) else { break };
             match self.read_frame(segment, at) {
-                Some(frame) => records.extend(frame.into_iter().filter(|record| record.id.seq >= next.seq)),
-                None if records.is_empty() => return Err(self.give_up(segment, at)),
-                None => break,
+                Ok(Some(frame)) => records.extend(frame.into_iter().filter(|record| record.id.seq >= next.seq)),
+                Ok(None) if records.is_empty() => return Err(self.give_up(segment, at)),
+                Err(error) if records.is_empty() => return Err(SpoolError::NotRead(error)),
+                Ok(None) | Err(_) => break,
             }
             next.seq = records.last().map_or(next.seq, |record| record.id.seq + 1);
         }
@@ -448,12 +502,32 @@ impl Spool {
         })
     }
 
-    fn read_frame(&self, segment: usize, at: usize) -> Option<Vec<Record>> {
-        let segment = self.segments.get(segment)?;
-        let entry = segment.entries.get(at)?;
-        let bytes = self.disk.read(&segment.name(), entry.offset, entry.length).ok()?;
-        let (records, _checkpoint) = decode_frame(&bytes)?;
-        (records.first()?.id == entry.first).then_some(records)
+    /// None when what was written is not there any more.
+    fn read_frame(&self, segment: usize, at: usize) -> io::Result<Option<Vec<Record>>> {
+        let segment = &self.segments[segment];
+        let entry = &segment.entries[at];
+        let bytes = match self.disk.read(&segment.name(), entry.offset, entry.length) {
+            Ok(bytes) => bytes,
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let records = decode_frame(&bytes).map(|(records, _checkpoint)| records);
+        Ok(records.filter(|records| records.first().is_some_and(|first| first.id == entry.first)))
+    }
+
+    /// Records that will never be taken count as lost from now on; their place is free once what is around them is.
+    pub fn refuse(&mut self, gap: HeldGap) {
+        let first = RecordId {
+            generation: gap.generation,
+            seq: gap.seq_first,
+        };
+        let Some((segment, at)) = self.find(first) else { return };
+        let position = self.segments[segment].entries[at].position;
+        self.cursor.add_gap(PlacedGap { gap, position });
+        self.is_cursor_kept = false;
+        self.keep_cursor();
     }
 
     fn give_up(&mut self, segment: usize, at: usize) -> SpoolError {
@@ -492,7 +566,9 @@ impl Spool {
                 let is_whole = index == records;
                 (cursor.position, cursor.index) = if is_whole { (position + 1, 0) } else { (position, index) };
                 cursor.through = through;
-                cursor.gaps.retain(|placed| placed.position >= position);
+                cursor
+                    .gaps
+                    .retain(|placed| placed.position >= position && !placed.ends_by(position, through));
             }
             None if release_gap(&mut cursor, through) => {}
             None => return,

@@ -7,7 +7,8 @@
 //! # Promises
 //! What `append` returned is on disk: all records of one call and their checkpoint, or none of them.
 //! Nothing is deleted before it was released, except by the bounds on bytes and age, oldest first, and then a gap says
-//! which records and why. A damaged part leaves a gap too. Opening always succeeds on a readable folder.
+//! which records and why. A full disk deletes nothing: `append` says so, and works again when there is room.
+//! A damaged part leaves a gap too. Opening always succeeds on a readable folder.
 //! After a failed sync nothing is accepted any more: the owner opens the spool again under a new generation.
 //!
 //! # Files
@@ -27,7 +28,7 @@
 //!        4  4  CRC-32C of the body
 //!        8     body:
 //!              0  8  position: counts frames, from 1, through all segments and generations
-//!              8  8  UTC milliseconds when it was written
+//!              8  8  UTC milliseconds of the machine's clock when it was written, whatever time the records tell of
 //!             16  8  generation ┐ of the last record before this frame,
 //!             24  8  seq        ┘ zero when there was none
 //!             32  8  generation ┐ of the first record of this frame;
@@ -64,6 +65,8 @@ pub use tillwatch_feed::message::{GapReason, RecordId};
 const NO_RECORD: RecordId = RecordId { generation: 0, seq: 0 };
 /// A frame with its records may not be larger.
 pub const FRAME_BYTES_MAX: usize = 16 << 20;
+/// The time between two frames counts for at most this: a machine that is off, and a clock that is set, age nothing more.
+pub const AGE_STEP_MS_MAX: u64 = 3_600_000;
 /// Damaged segments that are kept for a person to look at.
 pub const BAD_SEGMENTS_MAX: usize = 4;
 
@@ -72,7 +75,7 @@ pub const BAD_SEGMENTS_MAX: usize = 4;
 pub struct SpoolSettings {
     /// All segments and dictionaries together; the newest frame is kept even beyond it.
     pub bytes_max: u64,
-    /// Segments whose newest frame is older are dropped.
+    /// Segments whose newest frame is older are dropped; see `AGE_STEP_MS_MAX`.
     pub age_max_ms: u64,
     /// A new segment begins when this is reached; at most a quarter of `bytes_max`.
     pub segment_bytes: u64,
@@ -161,6 +164,9 @@ pub enum SpoolError {
     Failed,
     #[error("a frame of {bytes} bytes is larger than {FRAME_BYTES_MAX}")]
     TooLarge { bytes: usize },
+    /// The disk refused to read; the same call may succeed later.
+    #[error("the spool could not be read")]
+    NotRead(#[source] io::Error),
     /// The records are counted as lost from now on.
     #[error("records {} to {} of generation {:016x} are damaged", gap.seq_first, gap.seq_last, gap.generation)]
     Corrupt { gap: HeldGap },

@@ -16,6 +16,7 @@ pub(crate) struct Faults {
     pub(crate) full: u32,
     pub(crate) sync_fails: u32,
     pub(crate) power_cut: u32,
+    pub(crate) read_fails: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -167,6 +168,9 @@ impl Disk for SimulatedDisk {
     fn read(&self, name: &str, offset: u64, length: usize) -> io::Result<Vec<u8>> {
         let state = &mut *self.state.lock().unwrap();
         state.alive()?;
+        if state.faults.read_fails > 0 && state.happens(state.faults.read_fails) {
+            return Err(io::Error::other("too many open files"));
+        }
         let file = state.file(name)?;
         let from = usize::try_from(offset).unwrap();
         let part = state.contents[file].get(from..from + length);

@@ -291,12 +291,15 @@ fn losses_are_told_before_all_else_and_hold_until_acknowledged() {
 fn a_message_that_is_too_large_goes_in_halves_and_a_record_that_is_waits() {
     let mut delivery = with_backlog(10);
     let sent = all(&mut delivery, 1);
-    delivery.on_refused(2, sent.last().unwrap(), Refusal::TooLarge);
+    assert_eq!(delivery.on_refused(2, sent.last().unwrap(), Refusal::TooLarge), None);
     assert_eq!(
         all(&mut delivery, 2),
         [records(Lane::Backlog, 2, 5), records(Lane::Backlog, 6, 9)]
     );
-    delivery.on_refused(3, &records(Lane::Live, 10, 10), Refusal::TooLarge);
+    assert_eq!(
+        delivery.on_refused(3, &records(Lane::Live, 10, 10), Refusal::TooLarge),
+        None
+    );
     assert_eq!(all(&mut delivery, 3), []);
     assert_eq!(delivery.parked(), 1);
     delivery.on_connected(4);
@@ -304,10 +307,35 @@ fn a_message_that_is_too_large_goes_in_halves_and_a_record_that_is_waits() {
 }
 
 #[test]
+fn a_record_that_two_connections_refuse_becomes_a_gap_and_holds_the_spool_no_longer() {
+    let mut delivery = with_backlog(10);
+    let large = records(Lane::Backlog, 4, 4);
+    assert_eq!(delivery.on_refused(1, &large, Refusal::TooLarge), None);
+    delivery.on_connected(2);
+    let gap = HeldGap {
+        generation: 5,
+        seq_first: 4,
+        seq_last: 4,
+        reason: GapReason::Refused,
+    };
+    assert_eq!(delivery.on_refused(3, &large, Refusal::TooLarge), Some(gap));
+    delivery.on_gap(gap);
+    let told = Send::Gap {
+        generation: 5,
+        seq_first: 4,
+        seq_last: 4,
+        reason: GapReason::Refused,
+    };
+    assert_eq!(all(&mut delivery, 2_000)[0], told);
+    let release = delivery.on_ack(2_001, &ack("main", 1, 5, 10, &[])).release;
+    assert_eq!(release, Some(RecordId { generation: 5, seq: 10 }));
+}
+
+#[test]
 fn a_denied_topic_pauses_and_the_others_go_on() {
     let mut delivery = with_backlog(3);
     let sent = all(&mut delivery, 1);
-    delivery.on_refused(2, &sent[1], Refusal::Denied);
+    assert_eq!(delivery.on_refused(2, &sent[1], Refusal::Denied), None);
     delivery.on_held(run(5, 4, 4, RecordKind::Block));
     delivery.on_held(run(5, 5, 5, RecordKind::Finding));
     assert!(matches!(

@@ -267,7 +267,9 @@ impl World {
                 } else {
                     Refusal::TooLarge
                 };
-                self.delivery.on_refused(self.now_ms, &send, refusal);
+                if let Some(gap) = self.delivery.on_refused(self.now_ms, &send, refusal) {
+                    self.delivery.on_gap(gap);
+                }
                 continue;
             }
             let copies = if !hostile {
