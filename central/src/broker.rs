@@ -50,6 +50,8 @@ pub struct BrokerCounters {
     pub subscriptions_refused: AtomicU64,
     /// For a store that did not read what was said to it.
     pub publications_dropped: AtomicU64,
+    /// For a reader that takes smaller packets only.
+    pub publications_too_large: AtomicU64,
     pub retained_refused: AtomicU64,
     pub slow_readers: AtomicU64,
 }

@@ -6,7 +6,8 @@
 use super::BrokerCounters;
 use super::hub::{Hub, Place, Waiting};
 use super::rights::Identity;
-use super::wire::{PACKET_BYTES_MAX, Reader, WireError, Writer, split};
+use super::wire::{Reader, WireError, Writer, split};
+use crate::intake::PACKET_BYTES_MAX;
 use rumqttc::{
     ConnAck, ConnAckProperties, Connect, ConnectReturnCode, Disconnect, DisconnectReasonCode, LastWill, Packet, PubAck,
     PubAckReason, Publish, PublishProperties, QoS, SubAck, Subscribe, SubscribeReasonCode, UnsubAck, UnsubAckReason,
@@ -15,6 +16,7 @@ use rumqttc::{
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
+use tillwatch_feed::codec::PAYLOAD_BYTES_MAX;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
@@ -72,6 +74,8 @@ struct Session<S> {
     /// Packet ids of publications without a PUBACK.
     in_flight: HashSet<u16>,
     in_flight_max: usize,
+    /// The largest packet that the peer takes. Source: MQTT 5, section 3.1.2.11.4.
+    packet_bytes_max: usize,
     next_id: u16,
     /// Retained messages that a subscription asked for.
     backlog: VecDeque<Publish>,
@@ -118,11 +122,9 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Send>(stream: S, peer: Pee
     if let Some(old) = &place.will {
         forward(&hub, old).await;
     }
-    let receive_max = connect
-        .properties
-        .as_ref()
-        .and_then(|p| p.receive_maximum)
-        .unwrap_or(u16::MAX);
+    let asked = connect.properties.as_ref();
+    let receive_max = asked.and_then(|p| p.receive_maximum).unwrap_or(u16::MAX);
+    let packet_bytes_max = asked.and_then(|p| p.max_packet_size).unwrap_or(u32::MAX);
     let mut session = Session {
         hub: Arc::clone(&hub),
         client: client.clone(),
@@ -131,6 +133,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Send>(stream: S, peer: Pee
         writer,
         in_flight: HashSet::new(),
         in_flight_max: usize::from(receive_max.min(IN_FLIGHT_MAX)),
+        packet_bytes_max: usize::try_from(packet_bytes_max).unwrap_or(usize::MAX),
         next_id: 0,
         backlog: VecDeque::new(),
     };
@@ -179,7 +182,7 @@ fn admit(
         .unwrap_or(0);
     let will = will.map(|will| read_will(will, session_expiry_s));
     match &will {
-        Some(will) if !is_allowed(&identity, &will.publish) => Err(ConnectReturnCode::NotAuthorized),
+        Some(will) if refusal(&identity, &will.publish).is_some() => Err(ConnectReturnCode::NotAuthorized),
         _ => Ok((identity, will)),
     }
 }
@@ -216,9 +219,13 @@ fn read_will(will: LastWill, session_expiry_s: u32) -> Will {
     }
 }
 
-fn is_allowed(identity: &Identity, publish: &Publish) -> bool {
+/// Why a publication is not taken.
+fn refusal(identity: &Identity, publish: &Publish) -> Option<PubAckReason> {
     let topic = std::str::from_utf8(&publish.topic);
-    publish.qos != QoS::ExactlyOnce && topic.is_ok_and(|topic| identity.may_publish(topic))
+    if publish.qos == QoS::ExactlyOnce || !topic.is_ok_and(|topic| identity.may_publish(topic)) {
+        return Some(PubAckReason::NotAuthorized);
+    }
+    (publish.payload.len() > PAYLOAD_BYTES_MAX).then_some(PubAckReason::QuotaExceeded)
 }
 
 /// Publishes the will now or after its delay; not at all when the same session goes on elsewhere.
@@ -327,21 +334,21 @@ impl<S: AsyncRead + AsyncWrite + Send> Session<S> {
 
     async fn take(&mut self, mut publish: Publish) -> Result<(), WireError> {
         let (id, qos) = (publish.pkid, publish.qos);
-        let reason = if is_allowed(&self.identity, &publish) {
+        let reason = if let Some(reason) = refusal(&self.identity, &publish) {
+            BrokerCounters::count(&self.hub.counters.publications_refused);
+            let topic = String::from_utf8_lossy(&publish.topic)
+                .escape_debug()
+                .take(200)
+                .collect::<String>();
+            warn!(identity = %self.identity, topic, ?reason, "publication refused");
+            reason
+        } else {
             if let Some(properties) = publish.properties.as_mut() {
                 properties.topic_alias = None;
                 properties.subscription_identifiers.clear();
             }
             forward(&self.hub, &publish).await;
             PubAckReason::Success
-        } else {
-            BrokerCounters::count(&self.hub.counters.publications_refused);
-            let topic = String::from_utf8_lossy(&publish.topic)
-                .escape_debug()
-                .take(200)
-                .collect::<String>();
-            warn!(identity = %self.identity, topic, "publication refused");
-            PubAckReason::NotAuthorized
         };
         if qos == QoS::AtLeastOnce {
             self.writer.put(&Packet::PubAck(PubAck {
@@ -433,9 +440,17 @@ impl<S: AsyncRead + AsyncWrite + Send> Session<S> {
         Ok(())
     }
 
+    /// Sends, or leaves out what is larger than the peer takes.
     fn send(&mut self, mut publish: Publish) -> Result<(), WireError> {
         if publish.qos == QoS::AtLeastOnce {
             publish.pkid = self.free_id();
+        }
+        if publish.size() > self.packet_bytes_max {
+            BrokerCounters::count(&self.hub.counters.publications_too_large);
+            warn!(identity = %self.identity, bytes = publish.size(), "publication larger than its reader takes, left out");
+            return Ok(());
+        }
+        if publish.qos == QoS::AtLeastOnce {
             self.in_flight.insert(publish.pkid);
         }
         self.writer.put(&Packet::Publish(publish))
@@ -484,5 +499,109 @@ fn welcome(keep_alive_s: u16) -> ConnAck {
         session_present: false,
         code: ConnectReturnCode::Success,
         properties: Some(properties),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rumqttc::{ConnectAuth, ConnectProperties, SubscribeFilter};
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use tokio::io::DuplexStream;
+
+    /// The other end of a session, packet by packet.
+    struct Client {
+        reader: Reader<DuplexStream>,
+        writer: Writer<DuplexStream>,
+    }
+
+    impl Client {
+        /// Connected and let in.
+        async fn connect(hub: &Arc<Hub>, client: &str, properties: Option<ConnectProperties>) -> Self {
+            let (ours, theirs) = tokio::io::duplex(64 * 1024);
+            tokio::spawn(serve(theirs, Peer::Claimed, Arc::clone(hub)));
+            let (reader, writer) = split(ours);
+            let mut this = Self { reader, writer };
+            let connect = Connect {
+                keep_alive: 10,
+                client_id: client.to_owned(),
+                clean_start: true,
+                properties,
+            };
+            this.say(&Packet::Connect(connect, None, ConnectAuth::None)).await;
+            assert!(matches!(this.hear().await, Packet::ConnAck(_)));
+            this
+        }
+
+        async fn say(&mut self, packet: &Packet) {
+            self.writer.put(packet).unwrap();
+            self.writer.drain().await.unwrap();
+        }
+
+        async fn hear(&mut self) -> Packet {
+            self.reader.packet().await.unwrap()
+        }
+
+        async fn subscribe(&mut self, filter: &str) {
+            let mut subscribe = Subscribe::new(SubscribeFilter::new(filter, QoS::AtLeastOnce), None);
+            subscribe.pkid = 1;
+            self.say(&Packet::Subscribe(subscribe)).await;
+            assert!(matches!(self.hear().await, Packet::SubAck(_)));
+        }
+
+        async fn publish(&mut self, topic: &str, payload: Vec<u8>) -> PubAckReason {
+            let mut publish = Publish::new(topic, QoS::AtLeastOnce, payload, None);
+            publish.pkid = 1;
+            self.say(&Packet::Publish(publish)).await;
+            match self.hear().await {
+                Packet::PubAck(ack) => ack.reason,
+                other => panic!("{other:?} instead of an answer"),
+            }
+        }
+
+        /// Payload of the next publication.
+        async fn next(&mut self) -> Vec<u8> {
+            match self.hear().await {
+                Packet::Publish(publish) => publish.payload.to_vec(),
+                other => panic!("{other:?} instead of a publication"),
+            }
+        }
+    }
+
+    fn hub() -> Arc<Hub> {
+        Arc::new(Hub::new(vec!["warehouse".parse().unwrap()], 10))
+    }
+
+    fn counted(number: &AtomicU64) -> u64 {
+        number.load(Ordering::Relaxed)
+    }
+
+    const SUM: &str = "tw1/a/store-1/sum";
+
+    #[tokio::test]
+    async fn a_reader_gets_no_packet_larger_than_it_said_it_takes() {
+        let hub = hub();
+        let properties = ConnectProperties {
+            max_packet_size: Some(1_000),
+            ..ConnectProperties::new()
+        };
+        let mut archive = Client::connect(&hub, "warehouse", Some(properties)).await;
+        archive.subscribe("tw1/+/+/sum").await;
+        let mut store = Client::connect(&hub, "store-1", None).await;
+        assert_eq!(store.publish(SUM, vec![1; 1_000]).await, PubAckReason::Success);
+        assert_eq!(store.publish(SUM, vec![2; 10]).await, PubAckReason::Success);
+        assert_eq!(archive.next().await, vec![2; 10]);
+        assert_eq!(counted(&hub.counters.publications_too_large), 1);
+    }
+
+    #[tokio::test]
+    async fn a_payload_beyond_the_feeds_limit_is_refused() {
+        let hub = hub();
+        let mut store = Client::connect(&hub, "store-1", None).await;
+        let largest = vec![0; PAYLOAD_BYTES_MAX];
+        assert_eq!(store.publish(SUM, largest).await, PubAckReason::Success);
+        let larger = vec![0; PAYLOAD_BYTES_MAX + 1];
+        assert_eq!(store.publish(SUM, larger).await, PubAckReason::QuotaExceeded);
+        assert_eq!(counted(&hub.counters.publications_refused), 1);
     }
 }

@@ -489,6 +489,27 @@ async fn the_intake_subscribes_tells_a_start_number_and_carries_acknowledgements
     assert_eq!(later.next().await, (topic, b"ack".to_vec(), true));
 }
 
+/// A store with a valid certificate once could publish what central's own client refuses to read; central lost its
+/// connection, and every agent of the chain had to send again.
+#[tokio::test]
+async fn a_packet_as_large_as_the_broker_takes_does_not_cut_central_off() {
+    let broker = plain_broker().await;
+    let address = broker.address_plain.unwrap();
+    let (arrivals, mut arrived) = mpsc::channel(16);
+    let (_acks, no_acks) = mpsc::channel(1);
+    tokio::spawn(intake::run(in_process(broker), arrivals, no_acks));
+    assert!(matches!(arrived.recv().await, Some(Arrived::Connected { .. })));
+    let mut store = Client::connect(options("store-1", address)).await.unwrap();
+    let refused = store.publish("tw1/a/store-1/sum", &vec![0; 264_000], false).await;
+    assert_eq!(refused, PubAckReason::QuotaExceeded);
+    store.publish("tw1/a/store-1/sum", b"small", false).await;
+    let next = arrived.recv().await;
+    assert!(
+        matches!(&next, Some(Arrived::Message { payload, .. }) if payload == b"small"),
+        "{next:?}"
+    );
+}
+
 #[test]
 fn a_missing_or_wrong_certificate_is_named_with_its_path() {
     let authority = Authority::new();
