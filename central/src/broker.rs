@@ -19,6 +19,7 @@ mod hub;
 mod session;
 
 use crate::config::EmbeddedBrokerConfig;
+use crate::health::Counts;
 use crate::tls;
 use hub::Hub;
 use session::Peer;
@@ -59,6 +60,22 @@ pub struct BrokerCounters {
 impl BrokerCounters {
     fn count(number: &AtomicU64) {
         number.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Each with its name.
+    pub fn all(&self) -> Counts {
+        let all = [
+            ("connections", &self.connections),
+            ("connections_refused", &self.connections_refused),
+            ("publications", &self.publications),
+            ("publications_refused", &self.publications_refused),
+            ("subscriptions_refused", &self.subscriptions_refused),
+            ("publications_dropped", &self.publications_dropped),
+            ("publications_too_large", &self.publications_too_large),
+            ("retained_refused", &self.retained_refused),
+            ("slow_readers", &self.slow_readers),
+        ];
+        all.map(|(name, number)| (name, number.load(Ordering::Relaxed))).into()
     }
 }
 

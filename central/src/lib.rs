@@ -10,6 +10,7 @@ pub mod decode;
 pub mod rollup;
 pub mod watermark;
 pub mod archive;
+pub mod health;
 pub mod receive;
 pub mod model;
 pub mod topology;
