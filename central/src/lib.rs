@@ -27,4 +27,5 @@ pub mod config;
 pub mod tls;
 pub mod json;
 pub mod cli;
+pub mod log;
 pub mod run;
