@@ -4,7 +4,7 @@
 //! It never trusts a client id that the certificate does not say, and never reads faster than others take.
 
 use super::BrokerCounters;
-use super::hub::{Hub, Place, Waiting};
+use super::hub::{FILTERS_MAX, Hub, Place, RETAINED_BYTES_MAX, Waiting};
 use super::rights::Identity;
 use super::wire::{Reader, WireError, Writer, split};
 use crate::intake::PACKET_BYTES_MAX;
@@ -23,6 +23,8 @@ use tracing::{debug, info, warn};
 
 /// CONNECT must come within this time.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
+/// A session without connection lives on for so long at most; it keeps nothing but its will, which waits no longer.
+const SESSION_S_MAX: u32 = 300;
 /// Keep-alive of clients that ask for none, or for longer.
 const KEEP_ALIVE_S_MAX: u16 = 300;
 /// Publications to one client without a PUBACK.
@@ -141,10 +143,14 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Send>(stream: S, peer: Pee
         0 => KEEP_ALIVE_S_MAX,
         asked => asked.min(KEEP_ALIVE_S_MAX),
     };
-    let end = session.run(&mut reader, keep_alive_s).await.unwrap_or_else(|error| {
-        debug!(identity = %session.identity, %error, "connection broke");
-        End::Abrupt
-    });
+    let session_s = asked.and_then(|p| p.session_expiry_interval).unwrap_or(0);
+    let end = session
+        .run(&mut reader, keep_alive_s, session_s)
+        .await
+        .unwrap_or_else(|error| {
+            debug!(identity = %session.identity, %error, "connection broke");
+            End::Abrupt
+        });
     info!(identity = %session.identity, ?end, "disconnected");
     let is_last = hub.detach(&client, number);
     if let Some(will) = will
@@ -182,6 +188,7 @@ fn admit(
         .unwrap_or(0);
     let will = will.map(|will| read_will(will, session_expiry_s));
     match &will {
+        Some(will) if will.publish.size() > RETAINED_BYTES_MAX => Err(ConnectReturnCode::PacketTooLarge),
         Some(will) if refusal(&identity, &will.publish).is_some() => Err(ConnectReturnCode::NotAuthorized),
         _ => Ok((identity, will)),
     }
@@ -194,7 +201,8 @@ fn read_will(will: LastWill, session_expiry_s: u32) -> Will {
         .as_ref()
         .and_then(|p| p.delay_interval)
         .unwrap_or(0)
-        .min(session_expiry_s);
+        .min(session_expiry_s)
+        .min(SESSION_S_MAX);
     let properties = will.properties.map(|properties| PublishProperties {
         payload_format_indicator: properties.payload_format_indicator,
         message_expiry_interval: properties.message_expiry_interval,
@@ -236,14 +244,17 @@ async fn leave(hub: &Arc<Hub>, client: String, number: u64, will: Will, is_last:
     if !is_last {
         return;
     }
-    hub.keep_will(&client, number, will.publish);
-    let hub = Arc::clone(hub);
-    tokio::spawn(async move {
+    let (later, name) = (Arc::clone(hub), client.clone());
+    let task = tokio::spawn(async move {
         tokio::time::sleep(will.delay).await;
-        if let Some(publish) = hub.take_will(&client, number) {
-            forward(&hub, &publish).await;
+        if let Some(publish) = later.take_will(&name, number) {
+            forward(&later, &publish).await;
         }
     });
+    if let Some(publish) = hub.keep_will(&client, number, will.publish, task.abort_handle()) {
+        task.abort();
+        forward(hub, &publish).await;
+    }
 }
 
 /// Publishes, and waits for readers whose queue is full, up to a limit.
@@ -261,8 +272,8 @@ async fn forward(hub: &Hub, publish: &Publish) {
 }
 
 impl<S: AsyncRead + AsyncWrite + Send> Session<S> {
-    async fn run(&mut self, reader: &mut Reader<S>, keep_alive_s: u16) -> Result<End, WireError> {
-        self.writer.put(&Packet::ConnAck(welcome(keep_alive_s)))?;
+    async fn run(&mut self, reader: &mut Reader<S>, keep_alive_s: u16, session_s: u32) -> Result<End, WireError> {
+        self.writer.put(&Packet::ConnAck(welcome(keep_alive_s, session_s)))?;
         // One and a half times the keep-alive. Source: MQTT 5, section 3.1.2.10.
         let patience = Duration::from_millis(u64::from(keep_alive_s) * 1_500);
         let mut deadline = Instant::now() + patience;
@@ -363,7 +374,12 @@ impl<S: AsyncRead + AsyncWrite + Send> Session<S> {
     fn subscribe(&mut self, subscribe: Subscribe) -> Result<(), WireError> {
         let mut return_codes = Vec::with_capacity(subscribe.filters.len());
         let mut retained = Vec::new();
-        for mut filter in subscribe.filters {
+        for (number, mut filter) in subscribe.filters.into_iter().enumerate() {
+            if number >= FILTERS_MAX {
+                BrokerCounters::count(&self.hub.counters.subscriptions_refused);
+                return_codes.push(SubscribeReasonCode::QuotaExceeded);
+                continue;
+            }
             if !self.identity.may_subscribe(&filter.path) {
                 BrokerCounters::count(&self.hub.counters.subscriptions_refused);
                 let path = filter.path.escape_debug().take(200).collect::<String>();
@@ -389,10 +405,10 @@ impl<S: AsyncRead + AsyncWrite + Send> Session<S> {
             properties: None,
         }))?;
         // Asking again replaces what was still to be sent, so that the backlog is bounded by what is retained.
-        for publish in retained {
-            self.backlog.retain(|waiting| waiting.topic != publish.topic);
-            self.backlog.push_back(publish);
-        }
+        let mut topics = HashSet::new();
+        retained.retain(|publish| topics.insert(publish.topic.clone()));
+        self.backlog.retain(|waiting| !topics.contains(&waiting.topic));
+        self.backlog.extend(retained);
         Ok(())
     }
 
@@ -474,10 +490,10 @@ impl<S: AsyncRead + AsyncWrite + Send> Session<S> {
     }
 }
 
-/// What this broker can do.
-fn welcome(keep_alive_s: u16) -> ConnAck {
+/// What this broker can do, and how long it keeps a session that wished to live for `session_s`.
+fn welcome(keep_alive_s: u16, session_s: u32) -> ConnAck {
     let properties = ConnAckProperties {
-        session_expiry_interval: None,
+        session_expiry_interval: (session_s > SESSION_S_MAX).then_some(SESSION_S_MAX),
         receive_max: Some(RECEIVE_MAX),
         max_qos: Some(1),
         retain_available: Some(1),
@@ -505,7 +521,7 @@ fn welcome(keep_alive_s: u16) -> ConnAck {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rumqttc::{ConnectAuth, ConnectProperties, SubscribeFilter};
+    use rumqttc::{ConnectAuth, ConnectProperties, LastWillProperties, SubscribeFilter};
     use std::sync::atomic::{AtomicU64, Ordering};
     use tokio::io::DuplexStream;
 
@@ -518,6 +534,15 @@ mod tests {
     impl Client {
         /// Connected and let in.
         async fn connect(hub: &Arc<Hub>, client: &str, properties: Option<ConnectProperties>) -> Self {
+            Self::connect_with(hub, client, properties, None).await
+        }
+
+        async fn connect_with(
+            hub: &Arc<Hub>,
+            client: &str,
+            properties: Option<ConnectProperties>,
+            will: Option<LastWill>,
+        ) -> Self {
             let (ours, theirs) = tokio::io::duplex(64 * 1024);
             tokio::spawn(serve(theirs, Peer::Claimed, Arc::clone(hub)));
             let (reader, writer) = split(ours);
@@ -528,7 +553,7 @@ mod tests {
                 clean_start: true,
                 properties,
             };
-            this.say(&Packet::Connect(connect, None, ConnectAuth::None)).await;
+            this.say(&Packet::Connect(connect, will, ConnectAuth::None)).await;
             assert!(matches!(this.hear().await, Packet::ConnAck(_)));
             this
         }
@@ -592,6 +617,62 @@ mod tests {
         assert_eq!(store.publish(SUM, vec![2; 10]).await, PubAckReason::Success);
         assert_eq!(archive.next().await, vec![2; 10]);
         assert_eq!(counted(&hub.counters.publications_too_large), 1);
+    }
+
+    fn will(delay_s: u32) -> LastWill {
+        let mut will = LastWill::new("tw1/a/store-1/state", b"gone".to_vec(), QoS::AtLeastOnce, true, None);
+        will.properties = Some(LastWillProperties {
+            delay_interval: Some(delay_s),
+            payload_format_indicator: None,
+            message_expiry_interval: None,
+            content_type: None,
+            response_topic: None,
+            correlation_data: None,
+            user_properties: vec![],
+        });
+        will
+    }
+
+    #[test]
+    fn a_will_waits_no_longer_than_a_session_may_live() {
+        assert_eq!(read_will(will(2), 60).delay, Duration::from_secs(2));
+        assert_eq!(read_will(will(60), 2).delay, Duration::from_secs(2));
+        let capped = Duration::from_secs(u64::from(SESSION_S_MAX));
+        assert_eq!(read_will(will(u32::MAX), u32::MAX).delay, capped);
+    }
+
+    /// Each time that a store broke off, a task once slept for as long as its will asked, up to 136 years.
+    #[tokio::test]
+    async fn a_store_that_comes_and_goes_leaves_one_waiting_will() {
+        let hub = hub();
+        let tasks = tokio::runtime::Handle::current().metrics();
+        for _ in 0..20 {
+            let properties = ConnectProperties {
+                session_expiry_interval: Some(SESSION_S_MAX),
+                ..ConnectProperties::new()
+            };
+            drop(Client::connect_with(&hub, "store-1", Some(properties), Some(will(SESSION_S_MAX))).await);
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+        }
+        assert!(tasks.num_alive_tasks() <= 2, "{} tasks", tasks.num_alive_tasks());
+    }
+
+    #[tokio::test]
+    async fn filters_beyond_the_limit_of_a_packet_are_refused() {
+        let hub = hub();
+        let mut store = Client::connect(&hub, "store-1", None).await;
+        let filter = SubscribeFilter::new("tw1/a/store-1/cmd", QoS::AtLeastOnce);
+        let mut subscribe = Subscribe::new_many(vec![filter; FILTERS_MAX + 2], None);
+        subscribe.pkid = 1;
+        store.say(&Packet::Subscribe(subscribe)).await;
+        let Packet::SubAck(answer) = store.hear().await else {
+            panic!("no answer")
+        };
+        let (taken, refused) = answer.return_codes.split_at(FILTERS_MAX);
+        assert!(taken.iter().all(|code| matches!(code, SubscribeReasonCode::Success(_))));
+        assert_eq!(refused, [SubscribeReasonCode::QuotaExceeded; 2]);
     }
 
     #[tokio::test]

@@ -398,6 +398,32 @@ async fn only_the_client_that_its_certificate_names_is_let_in() {
     );
 }
 
+/// Whoever has no certificate holds no place of those who have one.
+#[tokio::test]
+async fn connections_that_never_say_who_they_are_take_no_place_of_a_store() {
+    let authority = Authority::new();
+    let config = EmbeddedBrokerConfig {
+        listen: Some(("127.0.0.1:0".parse().unwrap(), authority.files("broker"))),
+        listen_plain: None,
+        archives: vec![],
+        connections_max: 2,
+    };
+    let broker = Broker::start(&config).await.unwrap();
+    let address = broker.address.unwrap();
+    let mut idle = Vec::new();
+    for _ in 0..10 {
+        idle.push(tokio::net::TcpStream::connect(address).await.unwrap());
+    }
+    let mut options = options("store-1", address);
+    let tls = tls::client(&authority.files("store-1")).unwrap();
+    options.set_transport(Transport::Tls(TlsConfiguration::Rustls(tls)));
+    let mut store = Client::connect(options).await.unwrap();
+    assert_eq!(
+        store.publish("tw1/a/store-1/sum", b"x", false).await,
+        PubAckReason::Success
+    );
+}
+
 fn in_process(broker: Broker) -> IntakeSettings {
     IntakeSettings {
         client_id: "main".into(),
