@@ -23,6 +23,7 @@ pub mod engine;
 pub mod view;
 pub mod api;
 pub mod dashboard;
+pub mod http;
 pub mod config;
 pub mod tls;
 pub mod json;

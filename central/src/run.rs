@@ -18,14 +18,14 @@ use crate::intake::{self, IntakeSettings, Way};
 use crate::model::Model;
 use crate::receive::{Arrived, OutgoingAck, Receiver};
 use crate::view::{SiteState, SiteView, View};
-use crate::{api, log, tls, view};
+use crate::{api, http, log, tls, view};
 use anyhow::{Context, anyhow};
 use jiff::tz::TimeZone;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 /// Messages between intake and archive.
 const ARRIVALS_MAX: usize = 512;
@@ -85,7 +85,15 @@ async fn serve_until_told(config: &Config, model: Model, is_broker: bool) -> any
         drop(ended_in.send(ended)); // when nobody listens any more, the process is at its end
     })?;
 
-    let http = tokio::spawn(axum::serve(listener, api::router(view_out, Arc::clone(&board))).into_future());
+    let http = tokio::spawn(http::serve(
+        listener,
+        api::router(view_out, Arc::clone(&board)),
+        config.http_names.clone(),
+        http::Limits::default(),
+    ));
+    if !config.http_listen.ip().is_loopback() {
+        warn!(address = %config.http_listen, "page and API can be reached from other machines and have no login");
+    }
     info!(address = %config.http_listen, "page and API");
     if ready_out.await.is_err() {
         return ended_out
