@@ -1,13 +1,13 @@
 //! The HTTP API and the page, on loopback unless the operator says otherwise.
 //!
-//! In: the newest [`View`](crate::view::View). Out: JSON as `assets/openapi.json` describes it, HTML, and events.
+//! In: the newest [`View`](crate::view::View), and the [`Board`] of what central and the agents say of themselves. Out: JSON as `assets/openapi.json` describes it, HTML, and events.
 //! It reads and never changes anything.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Path, Query, State};
+use axum::extract::{FromRef, Path, Query, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{Html, IntoResponse, Json, Response};
@@ -17,6 +17,7 @@ use tokio_stream::wrappers::WatchStream;
 use tokio_stream::{Stream, StreamExt};
 
 use crate::dashboard;
+use crate::health::{Board, Counter};
 use crate::impact::chart::Chart;
 use crate::incident::Incident;
 use crate::view::{SiteView, View, ViewReader};
@@ -26,7 +27,7 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
      form-action 'none'; frame-ancestors 'none'";
 
 /// Everything that this server answers.
-pub fn router(view: ViewReader) -> Router {
+pub fn router(view: ViewReader, board: Arc<Board>) -> Router {
     Router::new()
         .route("/", get(page))
         .route("/fragments/overview", get(overview))
@@ -34,11 +35,25 @@ pub fn router(view: ViewReader) -> Router {
         .route("/api/v1/incidents", get(incidents))
         .route("/api/v1/incidents/{id}", get(incident))
         .route("/api/v1/sites", get(sites))
+        .route("/api/v1/health", get(health))
         .route("/api/v1/events", get(events))
         .route("/api/v1/openapi.json", get(openapi))
         .route("/assets/{*name}", get(asset))
         .route("/healthz", get(|| async { "ok\n" }))
-        .with_state(view)
+        .with_state(Sources { view, board })
+}
+
+/// What the answers are made of.
+#[derive(Clone)]
+struct Sources {
+    view: ViewReader,
+    board: Arc<Board>,
+}
+
+impl FromRef<Sources> for ViewReader {
+    fn from_ref(sources: &Sources) -> Self {
+        sources.view.clone()
+    }
 }
 
 /// Answer of `/api/v1/incidents`.
@@ -68,12 +83,27 @@ struct Selection {
     incident: Option<String>,
 }
 
-async fn page(State(view): State<ViewReader>, Query(selection): Query<Selection>) -> Response {
-    guarded(Html(dashboard::page(&current(&view), selection.incident.as_deref())).into_response())
+async fn page(State(sources): State<Sources>, Query(selection): Query<Selection>) -> Response {
+    let (view, problems) = (current(&sources.view), sources.board.health().problems);
+    guarded(Html(dashboard::page(&view, &problems, selection.incident.as_deref())).into_response())
 }
 
-async fn overview(State(view): State<ViewReader>, Query(selection): Query<Selection>) -> Response {
-    guarded(Html(dashboard::overview(&current(&view), selection.incident.as_deref())).into_response())
+async fn overview(State(sources): State<Sources>, Query(selection): Query<Selection>) -> Response {
+    let (view, problems) = (current(&sources.view), sources.board.health().problems);
+    guarded(Html(dashboard::overview(&view, &problems, selection.incident.as_deref())).into_response())
+}
+
+async fn health(State(sources): State<Sources>) -> Response {
+    let mut health = sources.board.health();
+    let counter = |(name, value)| Counter {
+        part: "impact",
+        name,
+        value,
+    };
+    health
+        .counters
+        .extend(current(&sources.view).counters.all().into_iter().map(counter));
+    guarded(Json(health).into_response())
 }
 
 async fn detail(State(view): State<ViewReader>, Path(id): Path<String>) -> Response {
@@ -176,6 +206,7 @@ mod tests {
     use axum::body::{Body, to_bytes};
     use axum::http::Request;
     use serde_json::Value;
+    use tillwatch_feed::message::{self, ClockReading};
     use tower::ServiceExt as _;
 
     use super::*;
@@ -185,8 +216,27 @@ mod tests {
         let (sender, reader) = view::channel();
         sender.send_replace(Arc::new(examples::one_incident()));
         let request = Request::get(path).body(Body::empty()).unwrap();
-        let response = router(reader).oneshot(request).await.unwrap();
+        let response = router(reader, board()).oneshot(request).await.unwrap();
         (response.status(), response)
+    }
+
+    /// One store, with everything that there is to say, whose name no model has.
+    fn board() -> Arc<Board> {
+        let board = Board::default();
+        board.tell_time(1);
+        board.count("receive", || vec![("messages", 3)]);
+        let state = message::State {
+            online: true,
+            generation: 1,
+            birth_number: 1,
+            agent_version: "0.1.0".to_owned(),
+            clock: ClockReading::default(),
+            spool_records: 1,
+            spool_bytes: 2,
+            refused: 0,
+        };
+        board.state_came(&"new-1".parse().unwrap(), state);
+        Arc::new(board)
     }
 
     async fn text(path: &str) -> String {
@@ -277,6 +327,29 @@ mod tests {
         for path in described()["paths"].as_object().unwrap().keys() {
             assert_eq!(answer(&path.replace("{id}", "i1")).await.0, StatusCode::OK, "{path}");
         }
+    }
+
+    #[tokio::test]
+    async fn health_has_the_counters_of_all_parts() {
+        let health: Value = serde_json::from_str(&text("/api/v1/health").await).unwrap();
+        let parts: Vec<_> = health["counters"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|c| &c["part"])
+            .collect();
+        for part in ["receive", "impact", "health"] {
+            assert!(parts.iter().any(|found| *found == part), "{part} is not in {parts:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_page_says_what_is_wrong_with_central_and_the_agents() {
+        let wanted = "1 store not in the model, so without a price: new-1";
+        assert!(text("/").await.contains(wanted));
+        assert!(text("/fragments/overview").await.contains(wanted));
+        let calm = dashboard::overview(&examples::one_incident(), &[], None);
+        assert!(!calm.contains("problems"), "nothing is said when nothing is wrong");
     }
 
     #[tokio::test]

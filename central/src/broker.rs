@@ -19,6 +19,7 @@ mod hub;
 mod session;
 
 use crate::config::EmbeddedBrokerConfig;
+use crate::health::Counts;
 use crate::tls;
 use hub::Hub;
 use session::Peer;
@@ -27,14 +28,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::io::DuplexStream;
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tracing::{debug, info, warn};
 
 /// A handshake may take this long.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+/// Handshakes at a time. They have places of their own, so that whoever has no certificate takes none of a store.
+const HANDSHAKES_MAX: usize = 256;
 /// Pause after the system refused to accept, such as for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Bytes under way in each direction of a stream inside this process.
@@ -45,18 +49,41 @@ const STREAM_BYTES: usize = 64 * 1024;
 pub struct BrokerCounters {
     pub connections: AtomicU64,
     pub connections_refused: AtomicU64,
+    pub handshakes_refused: AtomicU64,
     pub publications: AtomicU64,
     pub publications_refused: AtomicU64,
     pub subscriptions_refused: AtomicU64,
     /// For a store that did not read what was said to it.
     pub publications_dropped: AtomicU64,
+    /// For a reader that takes smaller packets only.
+    pub publications_too_large: AtomicU64,
     pub retained_refused: AtomicU64,
+    /// Told before their time, since as many waited as may.
+    pub wills_early: AtomicU64,
     pub slow_readers: AtomicU64,
 }
 
 impl BrokerCounters {
     fn count(number: &AtomicU64) {
         number.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Each with its name.
+    pub fn all(&self) -> Counts {
+        let all = [
+            ("connections", &self.connections),
+            ("connections_refused", &self.connections_refused),
+            ("handshakes_refused", &self.handshakes_refused),
+            ("publications", &self.publications),
+            ("publications_refused", &self.publications_refused),
+            ("subscriptions_refused", &self.subscriptions_refused),
+            ("publications_dropped", &self.publications_dropped),
+            ("publications_too_large", &self.publications_too_large),
+            ("retained_refused", &self.retained_refused),
+            ("wills_early", &self.wills_early),
+            ("slow_readers", &self.slow_readers),
+        ];
+        all.map(|(name, number)| (name, number.load(Ordering::Relaxed))).into()
     }
 }
 
@@ -129,6 +156,7 @@ async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), BrokerEr
 }
 
 async fn accept(listener: TcpListener, acceptor: Option<TlsAcceptor>, hub: Arc<Hub>, room: Arc<Semaphore>) {
+    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
     loop {
         let (stream, from) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -138,36 +166,61 @@ async fn accept(listener: TcpListener, acceptor: Option<TlsAcceptor>, hub: Arc<H
                 continue;
             }
         };
-        let Ok(place) = Arc::clone(&room).try_acquire_owned() else {
-            BrokerCounters::count(&hub.counters.connections_refused);
-            warn!(%from, "more connections than allowed");
+        let Ok(handshake) = Arc::clone(&handshakes).try_acquire_owned() else {
+            BrokerCounters::count(&hub.counters.handshakes_refused);
+            warn!(%from, "more handshakes at a time than allowed");
             continue;
         };
-        let (acceptor, hub) = (acceptor.clone(), Arc::clone(&hub));
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(%from, %error, "socket option not set");
+        }
+        let (acceptor, hub, room) = (acceptor.clone(), Arc::clone(&hub), Arc::clone(&room));
         tokio::spawn(async move {
-            welcome(stream, from, acceptor, hub).await;
-            drop(place);
+            let Some(acceptor) = acceptor else {
+                drop(handshake);
+                return seat(stream, Peer::Claimed, from, hub, room).await;
+            };
+            let secured = secure(stream, from, &acceptor, &hub).await;
+            drop(handshake);
+            if let Some((stream, peer)) = secured {
+                seat(stream, peer, from, hub, room).await;
+            }
         });
     }
 }
 
-async fn welcome(stream: TcpStream, from: SocketAddr, acceptor: Option<TlsAcceptor>, hub: Arc<Hub>) {
-    if let Err(error) = stream.set_nodelay(true) {
-        debug!(%from, %error, "socket option not set");
-    }
-    let Some(acceptor) = acceptor else {
-        return session::serve(stream, Peer::Claimed, hub).await;
-    };
+/// The stream with TLS, and whom its certificate names.
+async fn secure(
+    stream: TcpStream,
+    from: SocketAddr,
+    acceptor: &TlsAcceptor,
+    hub: &Hub,
+) -> Option<(TlsStream<TcpStream>, Peer)> {
     match tokio::time::timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => {
             let chain = stream.get_ref().1.peer_certificates();
             let name = chain.and_then(|chain| chain.first()).and_then(tls::common_name);
-            session::serve(stream, Peer::Certified(name.unwrap_or_default()), hub).await;
+            return Some((stream, Peer::Certified(name.unwrap_or_default())));
         }
-        Ok(Err(error)) => {
-            BrokerCounters::count(&hub.counters.connections_refused);
-            warn!(%from, %error, "no secure connection");
-        }
-        Err(_elapsed) => BrokerCounters::count(&hub.counters.connections_refused),
+        Ok(Err(error)) => warn!(%from, %error, "no secure connection"),
+        Err(_elapsed) => {}
     }
+    BrokerCounters::count(&hub.counters.connections_refused);
+    None
+}
+
+/// Serves a connection when there is a place.
+async fn seat<S: AsyncRead + AsyncWrite + Send>(
+    stream: S,
+    peer: Peer,
+    from: SocketAddr,
+    hub: Arc<Hub>,
+    room: Arc<Semaphore>,
+) {
+    let Ok(_place) = room.try_acquire_owned() else {
+        BrokerCounters::count(&hub.counters.connections_refused);
+        warn!(%from, "more connections than allowed");
+        return;
+    };
+    session::serve(stream, peer, hub).await;
 }

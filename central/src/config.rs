@@ -29,6 +29,7 @@
 //!
 //! [http]
 //! listen = "127.0.0.1:8480"
+//! names = ["tillwatch.example.com"]           # under which people reach it, when not by address
 //! ```
 
 mod section;
@@ -58,6 +59,8 @@ pub struct Config {
     pub storage: StorageConfig,
     pub model_path: PathBuf,
     pub http_listen: SocketAddr,
+    /// Host names under which page and API are reached, besides addresses and `localhost`.
+    pub http_names: Vec<String>,
 }
 
 /// Where the feed comes from.
@@ -156,8 +159,9 @@ impl Config {
         let model_path = root
             .required(model, "model", "[model] with path = \"...\"")
             .and_then(|s| s.path("path"));
-        let http = root.table("http", &["listen"]);
-        let http_listen = http.and_then(|section| section.optional("listen", address));
+        let http = root.table("http", &["listen", "names"]);
+        let http_listen = http.as_ref().and_then(|section| section.optional("listen", address));
+        let http_names = http.map(|section| section.texts("names", host_name));
         Some(Self {
             archive: archive?,
             broker: transpose(broker)?,
@@ -165,6 +169,7 @@ impl Config {
             storage: storage?,
             model_path: model_path?,
             http_listen: http_listen.or_else(|| HTTP_DEFAULT.parse().ok())?,
+            http_names: http_names.unwrap_or_default(),
         })
     }
 }
@@ -255,6 +260,15 @@ fn read_storage(section: &Section<'_>) -> Option<StorageConfig> {
 fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse()
         .map_err(|error| format!("{text:?} is no address with port ({error}), such as \"127.0.0.1:8480\""))
+}
+
+fn host_name(text: &str) -> Result<String, String> {
+    let is_good = !text.is_empty()
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte));
+    let wrong = || format!("{text:?} is no host name such as \"tillwatch.example.com\", without port and path");
+    is_good.then(|| text.to_owned()).ok_or_else(wrong)
 }
 
 /// `90s`, `15m`, `26h`, `8d`.
@@ -383,6 +397,18 @@ path = "model.toml"
                 .to_string()
                 .contains("no TLS")
         );
+    }
+
+    #[test]
+    fn the_pages_names_are_hosts_without_port_and_path() {
+        let named = |names: &str| Config::parse("central.toml", &format!("{GOOD}[http]\nnames = [{names}]\n"));
+        assert_eq!(named("\"till.example.com\"").unwrap().http_names, ["till.example.com"]);
+        for wrong in ["\"till.example.com:8480\"", "\"http://till.example.com\"", "\"\""] {
+            assert!(
+                named(wrong).unwrap_err().to_string().contains("no host name"),
+                "{wrong}"
+            );
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::view::{SiteState, SiteView, View};
 use html::{escape, money, plural};
 
 /// The whole page with one incident selected: the wanted one, else the first.
-pub fn page(view: &View, wanted: Option<&str>) -> String {
+pub fn page(view: &View, problems: &[String], wanted: Option<&str>) -> String {
     let detail = selected(view, wanted).map_or_else(nothing_open, |incident| detail(view, incident));
     format!(
         r#"<!doctype html>
@@ -41,14 +41,20 @@ pub fn page(view: &View, wanted: Option<&str>) -> String {
 </html>
 "#,
         escape(view.zone.iana_name().unwrap_or("UTC")),
-        overview(view, wanted)
+        overview(view, problems, wanted)
     )
 }
 
-/// Headline figures, the ranked table and the grid of sites.
-pub fn overview(view: &View, wanted: Option<&str>) -> String {
+/// Headline figures, what is wrong with Tillwatch itself, the ranked table and the grid of sites.
+pub fn overview(view: &View, problems: &[String], wanted: Option<&str>) -> String {
     let selected = selected(view, wanted).map(|incident| incident.id.as_str());
-    format!("{}{}{}", headline(view), ranked(view, selected), grid(view))
+    format!(
+        "{}{}{}{}",
+        headline(view),
+        list("problems", problems),
+        ranked(view, selected),
+        grid(view)
+    )
 }
 
 /// One incident: what, where, how much, why, and how it looked.

@@ -70,6 +70,7 @@ impl Engine {
             charts: charts.collect(),
             sites: self.site_views(incidents),
             zone: self.zone.clone(),
+            counters: self.impact.counters(),
         };
         self.view.send_replace(Arc::new(view));
     }

@@ -91,6 +91,22 @@ pub struct ImpactCounters {
     pub incidents_forgotten: u64,
 }
 
+impl ImpactCounters {
+    /// Each with its name.
+    pub fn all(&self) -> Vec<(&'static str, u64)> {
+        vec![
+            ("observations", self.observations),
+            ("findings", self.findings),
+            ("unknown_sites", self.unknown_sites),
+            ("from_the_future", self.from_the_future),
+            ("too_old", self.too_old),
+            ("odd_counts", self.odd_counts),
+            ("metrics_refused", self.metrics_refused),
+            ("incidents_forgotten", self.incidents_forgotten),
+        ]
+    }
+}
+
 /// The whole of it; memory is bounded by the model's size.
 #[derive(Debug)]
 pub struct Impact {

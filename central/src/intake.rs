@@ -31,8 +31,9 @@ const RECEIVE_MAX: u16 = 256;
 const IN_FLIGHT_MAX: u16 = 256;
 /// Requests between our task and the client's.
 const REQUESTS_MAX: usize = 64;
-/// A topic and properties come on top of the payload.
-const PACKET_OVERHEAD_BYTES: usize = 1_024;
+/// The largest packet that central reads, as a client and as a broker: what its broker takes its intake must take too,
+/// or one packet of one store would end the connection of all. A topic and properties come on top of the payload.
+pub(crate) const PACKET_BYTES_MAX: usize = PAYLOAD_BYTES_MAX + 4_096;
 const KEEP_ALIVE_S: u16 = 30;
 /// Reconnecting: full jitter below a limit that doubles up to the cap.
 const RETRY_FIRST_MS: u64 = 500;
@@ -207,7 +208,7 @@ fn options(settings: &IntakeSettings) -> MqttOptions {
             options.set_socket_connector(move |_host, _options| std::future::ready(connect()));
         }
     }
-    let packet_bytes_max = u32::try_from(PAYLOAD_BYTES_MAX + PACKET_OVERHEAD_BYTES).unwrap_or(u32::MAX);
+    let packet_bytes_max = u32::try_from(PACKET_BYTES_MAX).unwrap_or(u32::MAX);
     options
         .set_clean_start(true)
         .set_keep_alive(KEEP_ALIVE_S)

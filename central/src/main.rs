@@ -4,6 +4,7 @@ use clap::Parser;
 use std::io::Write;
 use std::process::ExitCode;
 use tillwatch_central::cli::{self, Cli};
+use tillwatch_central::log::Sparing;
 use tracing::level_filters::LevelFilter;
 
 /// `error`, `warn`, `info` (default), `debug` or `trace`.
@@ -16,6 +17,7 @@ fn main() -> ExitCode {
         .unwrap_or(LevelFilter::INFO);
     tracing_subscriber::fmt()
         .with_max_level(level)
+        .event_format(Sparing::new(tracing_subscriber::fmt::format()))
         .with_writer(std::io::stderr)
         .init();
     match cli::run(&Cli::parse()) {

@@ -17,6 +17,7 @@ pub use news::Reckoner;
 use crate::archive::{Archive, ArchiveError, Batch, Lost, Payload, Retention, SiteState, Tally, Undecoded};
 use crate::cursor::{Arrival, Brings, Cursor, CursorLimits, Numbers};
 use crate::decode::{self, Dictionaries, Dictionary};
+use crate::health::{Board, Counts};
 use crate::rollup::{Rollups, SLOT_MS};
 use crate::watermark::Watermark;
 use news::{News, dictionary, news_again, read, tell};
@@ -84,6 +85,23 @@ impl Counters {
     fn add(number: &AtomicU64, by: u64) {
         number.fetch_add(by, Ordering::Relaxed);
     }
+
+    /// Each with its name.
+    pub fn all(&self) -> Counts {
+        let all = [
+            ("messages", &self.messages),
+            ("records_fresh", &self.records_fresh),
+            ("messages_duplicate", &self.messages_duplicate),
+            ("messages_refused", &self.messages_refused),
+            ("messages_undecoded", &self.messages_undecoded),
+            ("messages_waiting_for_birth", &self.messages_waiting_for_birth),
+            ("records_lost", &self.records_lost),
+            ("commits", &self.commits),
+            ("acks", &self.acks),
+            ("acks_held_back", &self.acks_held_back),
+        ];
+        all.map(|(name, number)| (name, number.load(Ordering::Relaxed))).into()
+    }
 }
 
 /// The thread's state.
@@ -106,6 +124,8 @@ pub struct Receiver {
     rollups: Rollups,
     news: Vec<News>,
     pub counters: Arc<Counters>,
+    /// Told what the stores' states and clocks say.
+    pub board: Arc<Board>,
 }
 
 impl Receiver {
@@ -133,6 +153,7 @@ impl Receiver {
             rollups: Rollups::default(),
             news: Vec::new(),
             counters: Arc::new(Counters::default()),
+            board: Arc::default(),
         }
     }
 
@@ -148,6 +169,11 @@ impl Receiver {
         for (site, schema) in self.archive.births_missing()? {
             self.cursor.want_birth(&site, schema);
             self.missing.insert((site, schema));
+        }
+        for SiteState { site, bytes } in self.archive.states()? {
+            if let Ok(state) = codec::decode_state(&bytes) {
+                self.board.state_restored(&site, state);
+            }
         }
         let from_ms = self.archive.watermark_ms()?.unwrap_or(0).saturating_sub(REPLAY_MS);
         let from_ms = from_ms - from_ms % SLOT_MS;
@@ -240,8 +266,9 @@ impl Receiver {
         if bytes.is_empty() {
             return; // a retained state that was cleared
         }
-        if let Err(error) = codec::decode_state(&bytes) {
-            return self.undecoded(site, &Leaf::State, error.to_string(), bytes);
+        match codec::decode_state(&bytes) {
+            Ok(state) => self.board.state_came(&site, state),
+            Err(error) => return self.undecoded(site, &Leaf::State, error.to_string(), bytes),
         }
         self.batch.states.retain(|state| state.site != site);
         self.batch.states.push(SiteState { site, bytes });
@@ -255,6 +282,7 @@ impl Receiver {
                 return Ok(());
             }
         };
+        self.board.heard(&site, &message.clock);
         let Some(arrival) = self.settle(shard, &site, &message)? else {
             return Ok(());
         };

@@ -12,19 +12,20 @@
 use crate::archive::{self, ArchiveError};
 use crate::config::{Config, EmbeddedBrokerConfig};
 use crate::engine::Engine;
+use crate::health::Board;
 use crate::impact::{Impact, ImpactSettings};
 use crate::intake::{self, IntakeSettings, Way};
 use crate::model::Model;
 use crate::receive::{Arrived, OutgoingAck, Receiver};
 use crate::view::{SiteState, SiteView, View};
-use crate::{api, tls, view};
+use crate::{api, http, log, tls, view};
 use anyhow::{Context, anyhow};
 use jiff::tz::TimeZone;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 /// Messages between intake and archive.
 const ARRIVALS_MAX: usize = 512;
@@ -57,17 +58,22 @@ async fn serve_until_told(config: &Config, model: Model, is_broker: bool) -> any
     let listener = tokio::net::TcpListener::bind(config.http_listen).await;
     let listener = listener.with_context(|| format!("listening for HTTP on {}", config.http_listen))?;
     let (view_in, view_out) = view::channel();
+    let board = Arc::new(Board::new(model.sites.iter().map(|site| site.id.clone()).collect()));
     let engine = engine(model, view_in);
     let archive = archive::open(&config.storage.path, &config.archive)?;
     let start = getrandom::u64().context("the system gives no random numbers")?;
     let retention = config.storage.retention();
-    let receiver = Receiver::new(
+    let mut receiver = Receiver::new(
         config.archive.clone(),
         start,
         Box::new(archive),
         Box::new(engine),
         retention,
     );
+    receiver.board = Arc::clone(&board);
+    let counters = Arc::clone(&receiver.counters);
+    board.count("receive", move || counters.all());
+    board.count("log", || vec![("lines_left_out", log::lines_left_out())]);
 
     let (arrivals_in, arrivals_out) = mpsc::channel(ARRIVALS_MAX);
     let (acks_in, acks_out) = mpsc::channel(ACKS_MAX);
@@ -79,14 +85,22 @@ async fn serve_until_told(config: &Config, model: Model, is_broker: bool) -> any
         drop(ended_in.send(ended)); // when nobody listens any more, the process is at its end
     })?;
 
-    let http = tokio::spawn(axum::serve(listener, api::router(view_out)).into_future());
+    let http = tokio::spawn(http::serve(
+        listener,
+        api::router(view_out, Arc::clone(&board)),
+        config.http_names.clone(),
+        http::Limits::default(),
+    ));
+    if !config.http_listen.ip().is_loopback() {
+        warn!(address = %config.http_listen, "page and API can be reached from other machines and have no login");
+    }
     info!(address = %config.http_listen, "page and API");
     if ready_out.await.is_err() {
         return ended_out
             .await
             .unwrap_or_else(|_| Err(anyhow!("the archive's thread ended")));
     }
-    let way = way(config, is_broker).await?;
+    let way = way(config, is_broker, &board).await?;
     let client_id = config
         .broker
         .as_ref()
@@ -146,10 +160,11 @@ async fn told_to_stop() -> anyhow::Result<()> {
 }
 
 /// To the broker in this process, or to the one that is configured.
-async fn way(config: &Config, is_broker: bool) -> anyhow::Result<Way> {
+async fn way(config: &Config, is_broker: bool, board: &Board) -> anyhow::Result<Way> {
     if is_broker {
         let embedded = config.embedded_broker.as_ref();
-        return start_broker(embedded.context("--embedded-broker needs [embedded_broker] in the settings")?).await;
+        let embedded = embedded.context("--embedded-broker needs [embedded_broker] in the settings")?;
+        return start_broker(embedded, board).await;
     }
     let broker = config
         .broker
@@ -164,15 +179,18 @@ async fn way(config: &Config, is_broker: bool) -> anyhow::Result<Way> {
 }
 
 #[cfg(feature = "embedded-broker")]
-async fn start_broker(embedded: &EmbeddedBrokerConfig) -> anyhow::Result<Way> {
+async fn start_broker(embedded: &EmbeddedBrokerConfig, board: &Board) -> anyhow::Result<Way> {
     let broker = crate::broker::Broker::start(embedded)
         .await
         .context("[embedded_broker]")?;
+    let broker = Arc::new(broker);
+    let counted = Arc::clone(&broker);
+    board.count("broker", move || counted.counters().all());
     Ok(Way::InProcess(Arc::new(move || broker.connect())))
 }
 
 #[cfg(not(feature = "embedded-broker"))]
-async fn start_broker(_: &EmbeddedBrokerConfig) -> anyhow::Result<Way> {
+async fn start_broker(_: &EmbeddedBrokerConfig, _: &Board) -> anyhow::Result<Way> {
     anyhow::bail!("this program was built without the feature embedded-broker")
 }
 
@@ -207,7 +225,10 @@ pub async fn receive(
         let is_turn = tokio::select! {
             arrived = arrivals.recv() => {
                 match arrived {
-                    Some(arrived) => receiver.take(arrived)?,
+                    Some(arrived) => {
+                        receiver.board.tell_time(wall_ms());
+                        receiver.take(arrived)?;
+                    }
                     None => is_open = false,
                 }
                 !is_open
@@ -221,6 +242,11 @@ pub async fn receive(
         }
     }
     Ok(())
+}
+
+/// For the clocks of the stores only; everything else runs on event time.
+fn wall_ms() -> u64 {
+    u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0)
 }
 
 /// A full disk is waited for, with everything else standing still; the stores keep what is not acknowledged.

@@ -10,6 +10,7 @@ use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use crate::impact::ImpactCounters;
 use crate::impact::chart::Chart;
 use crate::incident::Incident;
 
@@ -26,6 +27,8 @@ pub struct View {
     pub sites: Vec<SiteView>,
     /// In which times are shown to people.
     pub zone: TimeZone,
+    /// What the impact left out so far.
+    pub counters: ImpactCounters,
 }
 
 /// A site as the fleet grid shows it.
@@ -64,6 +67,7 @@ impl Default for View {
             charts: BTreeMap::new(),
             sites: Vec::new(),
             zone: TimeZone::UTC,
+            counters: ImpactCounters::default(),
         }
     }
 }
@@ -101,6 +105,7 @@ pub(crate) mod examples {
             incidents: vec![incident],
             sites: vec![site("north-01", SiteState::Costing), site("<b>evil", SiteState::Silent)],
             zone: TimeZone::UTC,
+            counters: ImpactCounters::default(),
         }
     }
 

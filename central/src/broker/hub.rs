@@ -11,23 +11,24 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tillwatch_feed::topic::ArchiveId;
 use tokio::sync::{Notify, mpsc};
+use tokio::task::AbortHandle;
 
 /// Publications on their way to one reader; a store that publishes waits when this is full.
 pub(super) const QUEUE_READER_MAX: usize = 256;
 /// Publications on their way to one store; more are dropped.
 pub(super) const QUEUE_STORE_MAX: usize = 64;
-/// Filters of one session.
+/// Filters of one session, and of one SUBSCRIBE.
 pub(super) const FILTERS_MAX: usize = 32;
 /// Retained messages of one site: state, cfg, and an ack for each archive.
 pub(super) const RETAINED_PER_SITE_MAX: usize = 16;
-/// Bytes of one retained message.
+/// Bytes of one retained message or will, as a packet: with its topic and properties.
 pub(super) const RETAINED_BYTES_MAX: usize = 16 * 1024;
 
 /// Shared by all sessions.
 pub(super) struct Hub {
     pub(super) archives: Vec<ArchiveId>,
     pub(super) counters: BrokerCounters,
-    /// Sites that may have something retained.
+    /// Sites that may have something retained, and wills that may wait.
     sites_max: usize,
     inner: Mutex<Inner>,
 }
@@ -39,8 +40,16 @@ struct Inner {
     readers: Vec<String>,
     /// By site, then topic.
     retained: HashMap<String, BTreeMap<String, Retained>>,
-    wills: HashMap<String, (u64, Publish)>,
+    wills: HashMap<String, WaitingWill>,
     numbers: u64,
+}
+
+struct WaitingWill {
+    /// Of the session that left it.
+    number: u64,
+    publish: Publish,
+    /// Publishes it when its time has come.
+    task: AbortHandle,
 }
 
 struct Entry {
@@ -112,8 +121,9 @@ impl Hub {
         let will = inner
             .wills
             .remove(client)
+            .inspect(|will| will.task.abort())
             .filter(|_| is_clean)
-            .map(|(_, publish)| publish);
+            .map(|will| will.publish);
         Place {
             number,
             queue,
@@ -133,17 +143,27 @@ impl Hub {
         is_ours
     }
 
-    /// Keeps a will until [`Hub::take_will`]; there is one of a client at most.
-    pub(super) fn keep_will(&self, client: &str, number: u64, publish: Publish) {
-        self.inner().wills.insert(client.to_owned(), (number, publish));
+    /// Keeps a will until `task` takes it with [`Hub::take_will`]; there is one of a client at most. Given back when there
+    /// is no room.
+    pub(super) fn keep_will(&self, client: &str, number: u64, publish: Publish, task: AbortHandle) -> Option<Publish> {
+        let mut inner = self.inner();
+        if inner.wills.len() >= self.sites_max && !inner.wills.contains_key(client) {
+            BrokerCounters::count(&self.counters.wills_early);
+            return Some(publish);
+        }
+        let will = WaitingWill { number, publish, task };
+        if let Some(old) = inner.wills.insert(client.to_owned(), will) {
+            old.task.abort();
+        }
+        None
     }
 
     /// The will, if the client has not come back.
     pub(super) fn take_will(&self, client: &str, number: u64) -> Option<Publish> {
         let mut inner = self.inner();
-        let is_ours = inner.wills.get(client).is_some_and(|(kept, _)| *kept == number);
+        let is_ours = inner.wills.get(client).is_some_and(|will| will.number == number);
         if is_ours {
-            inner.wills.remove(client).map(|(_, publish)| publish)
+            inner.wills.remove(client).map(|will| will.publish)
         } else {
             None
         }
@@ -241,11 +261,14 @@ impl Inner {
         if publish.payload.is_empty() {
             if let Some(topics) = self.retained.get_mut(site) {
                 topics.remove(topic);
+                if topics.is_empty() {
+                    self.retained.remove(site);
+                }
             }
             return true;
         }
         let has_room = self.retained.contains_key(site) || self.retained.len() < sites_max;
-        if !has_room || publish.payload.len() > RETAINED_BYTES_MAX {
+        if !has_room || publish.size() > RETAINED_BYTES_MAX {
             return false;
         }
         let topics = self.retained.entry(site.to_owned()).or_default();
@@ -263,11 +286,12 @@ impl Inner {
     }
 
     fn retained_under(&self, filter: &SubscribeFilter) -> Vec<Publish> {
-        let topics = self
-            .retained
-            .values()
-            .flatten()
-            .filter(|(topic, _)| is_match(&filter.path, topic));
+        let named = site_of(&filter.path).filter(|site| *site != "+");
+        let sites: &mut dyn Iterator<Item = _> = match named {
+            Some(site) => &mut self.retained.get(site).into_iter(),
+            None => &mut self.retained.values(),
+        };
+        let topics = sites.flatten().filter(|(topic, _)| is_match(&filter.path, topic));
         topics.filter_map(|(_, retained)| retained.now(filter)).collect()
     }
 }
@@ -317,6 +341,7 @@ fn is_match(filter: &str, topic: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rumqttc::PublishProperties;
 
     #[test]
     fn a_plus_stands_for_one_level() {
@@ -347,5 +372,44 @@ mod tests {
         assert!(!inner.retain(other_site, &retained(other_site, RETAINED_BYTES_MAX + 1), 2));
         assert!(inner.retain("tw1/s0/store-1/state", &retained("tw1/s0/store-1/state", 0), 1));
         assert!(inner.retain(one_more, &retained(one_more, 1), 1));
+    }
+
+    #[test]
+    fn what_is_retained_is_measured_with_its_properties() {
+        let mut inner = Inner::default();
+        let topic = "tw1/a/store-1/state";
+        let mut heavy = retained(topic, 1);
+        heavy.properties = Some(PublishProperties {
+            user_properties: vec![("k".into(), "v".repeat(RETAINED_BYTES_MAX))],
+            ..PublishProperties::default()
+        });
+        assert!(!inner.retain(topic, &heavy, 1));
+    }
+
+    #[test]
+    fn a_site_with_nothing_retained_takes_no_place() {
+        let mut inner = Inner::default();
+        for site in ["store-1", "store-2"] {
+            let topic = format!("tw1/a/{site}/state");
+            assert!(inner.retain(&topic, &retained(&topic, 1), 1));
+            assert!(inner.retain(&topic, &retained(&topic, 0), 1));
+        }
+    }
+
+    #[test]
+    fn a_filter_finds_what_is_retained_at_its_site_and_at_all() {
+        let mut inner = Inner::default();
+        for site in ["store-1", "store-2"] {
+            let topic = format!("tw1/a/{site}/cmd");
+            assert!(inner.retain(&topic, &retained(&topic, 1), 2));
+        }
+        let found = |path: &str| {
+            inner
+                .retained_under(&SubscribeFilter::new(path, QoS::AtLeastOnce))
+                .len()
+        };
+        assert_eq!(found("tw1/a/store-1/cmd"), 1);
+        assert_eq!(found("tw1/a/store-3/cmd"), 0);
+        assert_eq!(found("tw1/+/+/cmd"), 2);
     }
 }

@@ -4,9 +4,10 @@
 //! It never trusts a client id that the certificate does not say, and never reads faster than others take.
 
 use super::BrokerCounters;
-use super::hub::{Hub, Place, Waiting};
+use super::hub::{FILTERS_MAX, Hub, Place, RETAINED_BYTES_MAX, Waiting};
 use super::rights::Identity;
-use super::wire::{PACKET_BYTES_MAX, Reader, WireError, Writer, split};
+use super::wire::{Reader, WireError, Writer, split};
+use crate::intake::PACKET_BYTES_MAX;
 use rumqttc::{
     ConnAck, ConnAckProperties, Connect, ConnectReturnCode, Disconnect, DisconnectReasonCode, LastWill, Packet, PubAck,
     PubAckReason, Publish, PublishProperties, QoS, SubAck, Subscribe, SubscribeReasonCode, UnsubAck, UnsubAckReason,
@@ -15,12 +16,15 @@ use rumqttc::{
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
+use tillwatch_feed::codec::PAYLOAD_BYTES_MAX;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
 
 /// CONNECT must come within this time.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
+/// A session without connection lives on for so long at most; it keeps nothing but its will, which waits no longer.
+const SESSION_S_MAX: u32 = 300;
 /// Keep-alive of clients that ask for none, or for longer.
 const KEEP_ALIVE_S_MAX: u16 = 300;
 /// Publications to one client without a PUBACK.
@@ -72,6 +76,8 @@ struct Session<S> {
     /// Packet ids of publications without a PUBACK.
     in_flight: HashSet<u16>,
     in_flight_max: usize,
+    /// The largest packet that the peer takes. Source: MQTT 5, section 3.1.2.11.4.
+    packet_bytes_max: usize,
     next_id: u16,
     /// Retained messages that a subscription asked for.
     backlog: VecDeque<Publish>,
@@ -118,11 +124,9 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Send>(stream: S, peer: Pee
     if let Some(old) = &place.will {
         forward(&hub, old).await;
     }
-    let receive_max = connect
-        .properties
-        .as_ref()
-        .and_then(|p| p.receive_maximum)
-        .unwrap_or(u16::MAX);
+    let asked = connect.properties.as_ref();
+    let receive_max = asked.and_then(|p| p.receive_maximum).unwrap_or(u16::MAX);
+    let packet_bytes_max = asked.and_then(|p| p.max_packet_size).unwrap_or(u32::MAX);
     let mut session = Session {
         hub: Arc::clone(&hub),
         client: client.clone(),
@@ -131,6 +135,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Send>(stream: S, peer: Pee
         writer,
         in_flight: HashSet::new(),
         in_flight_max: usize::from(receive_max.min(IN_FLIGHT_MAX)),
+        packet_bytes_max: usize::try_from(packet_bytes_max).unwrap_or(usize::MAX),
         next_id: 0,
         backlog: VecDeque::new(),
     };
@@ -138,10 +143,14 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Send>(stream: S, peer: Pee
         0 => KEEP_ALIVE_S_MAX,
         asked => asked.min(KEEP_ALIVE_S_MAX),
     };
-    let end = session.run(&mut reader, keep_alive_s).await.unwrap_or_else(|error| {
-        debug!(identity = %session.identity, %error, "connection broke");
-        End::Abrupt
-    });
+    let session_s = asked.and_then(|p| p.session_expiry_interval).unwrap_or(0);
+    let end = session
+        .run(&mut reader, keep_alive_s, session_s)
+        .await
+        .unwrap_or_else(|error| {
+            debug!(identity = %session.identity, %error, "connection broke");
+            End::Abrupt
+        });
     info!(identity = %session.identity, ?end, "disconnected");
     let is_last = hub.detach(&client, number);
     if let Some(will) = will
@@ -179,7 +188,8 @@ fn admit(
         .unwrap_or(0);
     let will = will.map(|will| read_will(will, session_expiry_s));
     match &will {
-        Some(will) if !is_allowed(&identity, &will.publish) => Err(ConnectReturnCode::NotAuthorized),
+        Some(will) if will.publish.size() > RETAINED_BYTES_MAX => Err(ConnectReturnCode::PacketTooLarge),
+        Some(will) if refusal(&identity, &will.publish).is_some() => Err(ConnectReturnCode::NotAuthorized),
         _ => Ok((identity, will)),
     }
 }
@@ -191,7 +201,8 @@ fn read_will(will: LastWill, session_expiry_s: u32) -> Will {
         .as_ref()
         .and_then(|p| p.delay_interval)
         .unwrap_or(0)
-        .min(session_expiry_s);
+        .min(session_expiry_s)
+        .min(SESSION_S_MAX);
     let properties = will.properties.map(|properties| PublishProperties {
         payload_format_indicator: properties.payload_format_indicator,
         message_expiry_interval: properties.message_expiry_interval,
@@ -216,9 +227,13 @@ fn read_will(will: LastWill, session_expiry_s: u32) -> Will {
     }
 }
 
-fn is_allowed(identity: &Identity, publish: &Publish) -> bool {
+/// Why a publication is not taken.
+fn refusal(identity: &Identity, publish: &Publish) -> Option<PubAckReason> {
     let topic = std::str::from_utf8(&publish.topic);
-    publish.qos != QoS::ExactlyOnce && topic.is_ok_and(|topic| identity.may_publish(topic))
+    if publish.qos == QoS::ExactlyOnce || !topic.is_ok_and(|topic| identity.may_publish(topic)) {
+        return Some(PubAckReason::NotAuthorized);
+    }
+    (publish.payload.len() > PAYLOAD_BYTES_MAX).then_some(PubAckReason::QuotaExceeded)
 }
 
 /// Publishes the will now or after its delay; not at all when the same session goes on elsewhere.
@@ -229,14 +244,17 @@ async fn leave(hub: &Arc<Hub>, client: String, number: u64, will: Will, is_last:
     if !is_last {
         return;
     }
-    hub.keep_will(&client, number, will.publish);
-    let hub = Arc::clone(hub);
-    tokio::spawn(async move {
+    let (later, name) = (Arc::clone(hub), client.clone());
+    let task = tokio::spawn(async move {
         tokio::time::sleep(will.delay).await;
-        if let Some(publish) = hub.take_will(&client, number) {
-            forward(&hub, &publish).await;
+        if let Some(publish) = later.take_will(&name, number) {
+            forward(&later, &publish).await;
         }
     });
+    if let Some(publish) = hub.keep_will(&client, number, will.publish, task.abort_handle()) {
+        task.abort();
+        forward(hub, &publish).await;
+    }
 }
 
 /// Publishes, and waits for readers whose queue is full, up to a limit.
@@ -254,8 +272,8 @@ async fn forward(hub: &Hub, publish: &Publish) {
 }
 
 impl<S: AsyncRead + AsyncWrite + Send> Session<S> {
-    async fn run(&mut self, reader: &mut Reader<S>, keep_alive_s: u16) -> Result<End, WireError> {
-        self.writer.put(&Packet::ConnAck(welcome(keep_alive_s)))?;
+    async fn run(&mut self, reader: &mut Reader<S>, keep_alive_s: u16, session_s: u32) -> Result<End, WireError> {
+        self.writer.put(&Packet::ConnAck(welcome(keep_alive_s, session_s)))?;
         // One and a half times the keep-alive. Source: MQTT 5, section 3.1.2.10.
         let patience = Duration::from_millis(u64::from(keep_alive_s) * 1_500);
         let mut deadline = Instant::now() + patience;
@@ -327,21 +345,21 @@ impl<S: AsyncRead + AsyncWrite + Send> Session<S> {
 
     async fn take(&mut self, mut publish: Publish) -> Result<(), WireError> {
         let (id, qos) = (publish.pkid, publish.qos);
-        let reason = if is_allowed(&self.identity, &publish) {
+        let reason = if let Some(reason) = refusal(&self.identity, &publish) {
+            BrokerCounters::count(&self.hub.counters.publications_refused);
+            let topic = String::from_utf8_lossy(&publish.topic)
+                .escape_debug()
+                .take(200)
+                .collect::<String>();
+            warn!(identity = %self.identity, topic, ?reason, "publication refused");
+            reason
+        } else {
             if let Some(properties) = publish.properties.as_mut() {
                 properties.topic_alias = None;
                 properties.subscription_identifiers.clear();
             }
             forward(&self.hub, &publish).await;
             PubAckReason::Success
-        } else {
-            BrokerCounters::count(&self.hub.counters.publications_refused);
-            let topic = String::from_utf8_lossy(&publish.topic)
-                .escape_debug()
-                .take(200)
-                .collect::<String>();
-            warn!(identity = %self.identity, topic, "publication refused");
-            PubAckReason::NotAuthorized
         };
         if qos == QoS::AtLeastOnce {
             self.writer.put(&Packet::PubAck(PubAck {
@@ -356,7 +374,12 @@ impl<S: AsyncRead + AsyncWrite + Send> Session<S> {
     fn subscribe(&mut self, subscribe: Subscribe) -> Result<(), WireError> {
         let mut return_codes = Vec::with_capacity(subscribe.filters.len());
         let mut retained = Vec::new();
-        for mut filter in subscribe.filters {
+        for (number, mut filter) in subscribe.filters.into_iter().enumerate() {
+            if number >= FILTERS_MAX {
+                BrokerCounters::count(&self.hub.counters.subscriptions_refused);
+                return_codes.push(SubscribeReasonCode::QuotaExceeded);
+                continue;
+            }
             if !self.identity.may_subscribe(&filter.path) {
                 BrokerCounters::count(&self.hub.counters.subscriptions_refused);
                 let path = filter.path.escape_debug().take(200).collect::<String>();
@@ -382,10 +405,10 @@ impl<S: AsyncRead + AsyncWrite + Send> Session<S> {
             properties: None,
         }))?;
         // Asking again replaces what was still to be sent, so that the backlog is bounded by what is retained.
-        for publish in retained {
-            self.backlog.retain(|waiting| waiting.topic != publish.topic);
-            self.backlog.push_back(publish);
-        }
+        let mut topics = HashSet::new();
+        retained.retain(|publish| topics.insert(publish.topic.clone()));
+        self.backlog.retain(|waiting| !topics.contains(&waiting.topic));
+        self.backlog.extend(retained);
         Ok(())
     }
 
@@ -433,9 +456,17 @@ impl<S: AsyncRead + AsyncWrite + Send> Session<S> {
         Ok(())
     }
 
+    /// Sends, or leaves out what is larger than the peer takes.
     fn send(&mut self, mut publish: Publish) -> Result<(), WireError> {
         if publish.qos == QoS::AtLeastOnce {
             publish.pkid = self.free_id();
+        }
+        if publish.size() > self.packet_bytes_max {
+            BrokerCounters::count(&self.hub.counters.publications_too_large);
+            warn!(identity = %self.identity, bytes = publish.size(), "publication larger than its reader takes, left out");
+            return Ok(());
+        }
+        if publish.qos == QoS::AtLeastOnce {
             self.in_flight.insert(publish.pkid);
         }
         self.writer.put(&Packet::Publish(publish))
@@ -459,10 +490,10 @@ impl<S: AsyncRead + AsyncWrite + Send> Session<S> {
     }
 }
 
-/// What this broker can do.
-fn welcome(keep_alive_s: u16) -> ConnAck {
+/// What this broker can do, and how long it keeps a session that wished to live for `session_s`.
+fn welcome(keep_alive_s: u16, session_s: u32) -> ConnAck {
     let properties = ConnAckProperties {
-        session_expiry_interval: None,
+        session_expiry_interval: (session_s > SESSION_S_MAX).then_some(SESSION_S_MAX),
         receive_max: Some(RECEIVE_MAX),
         max_qos: Some(1),
         retain_available: Some(1),
@@ -484,5 +515,174 @@ fn welcome(keep_alive_s: u16) -> ConnAck {
         session_present: false,
         code: ConnectReturnCode::Success,
         properties: Some(properties),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rumqttc::{ConnectAuth, ConnectProperties, LastWillProperties, SubscribeFilter};
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use tokio::io::DuplexStream;
+
+    /// The other end of a session, packet by packet.
+    struct Client {
+        reader: Reader<DuplexStream>,
+        writer: Writer<DuplexStream>,
+    }
+
+    impl Client {
+        /// Connected and let in.
+        async fn connect(hub: &Arc<Hub>, client: &str, properties: Option<ConnectProperties>) -> Self {
+            Self::connect_with(hub, client, properties, None).await
+        }
+
+        async fn connect_with(
+            hub: &Arc<Hub>,
+            client: &str,
+            properties: Option<ConnectProperties>,
+            will: Option<LastWill>,
+        ) -> Self {
+            let (ours, theirs) = tokio::io::duplex(64 * 1024);
+            tokio::spawn(serve(theirs, Peer::Claimed, Arc::clone(hub)));
+            let (reader, writer) = split(ours);
+            let mut this = Self { reader, writer };
+            let connect = Connect {
+                keep_alive: 10,
+                client_id: client.to_owned(),
+                clean_start: true,
+                properties,
+            };
+            this.say(&Packet::Connect(connect, will, ConnectAuth::None)).await;
+            assert!(matches!(this.hear().await, Packet::ConnAck(_)));
+            this
+        }
+
+        async fn say(&mut self, packet: &Packet) {
+            self.writer.put(packet).unwrap();
+            self.writer.drain().await.unwrap();
+        }
+
+        async fn hear(&mut self) -> Packet {
+            self.reader.packet().await.unwrap()
+        }
+
+        async fn subscribe(&mut self, filter: &str) {
+            let mut subscribe = Subscribe::new(SubscribeFilter::new(filter, QoS::AtLeastOnce), None);
+            subscribe.pkid = 1;
+            self.say(&Packet::Subscribe(subscribe)).await;
+            assert!(matches!(self.hear().await, Packet::SubAck(_)));
+        }
+
+        async fn publish(&mut self, topic: &str, payload: Vec<u8>) -> PubAckReason {
+            let mut publish = Publish::new(topic, QoS::AtLeastOnce, payload, None);
+            publish.pkid = 1;
+            self.say(&Packet::Publish(publish)).await;
+            match self.hear().await {
+                Packet::PubAck(ack) => ack.reason,
+                other => panic!("{other:?} instead of an answer"),
+            }
+        }
+
+        /// Payload of the next publication.
+        async fn next(&mut self) -> Vec<u8> {
+            match self.hear().await {
+                Packet::Publish(publish) => publish.payload.to_vec(),
+                other => panic!("{other:?} instead of a publication"),
+            }
+        }
+    }
+
+    fn hub() -> Arc<Hub> {
+        Arc::new(Hub::new(vec!["warehouse".parse().unwrap()], 10))
+    }
+
+    fn counted(number: &AtomicU64) -> u64 {
+        number.load(Ordering::Relaxed)
+    }
+
+    const SUM: &str = "tw1/a/store-1/sum";
+
+    #[tokio::test]
+    async fn a_reader_gets_no_packet_larger_than_it_said_it_takes() {
+        let hub = hub();
+        let properties = ConnectProperties {
+            max_packet_size: Some(1_000),
+            ..ConnectProperties::new()
+        };
+        let mut archive = Client::connect(&hub, "warehouse", Some(properties)).await;
+        archive.subscribe("tw1/+/+/sum").await;
+        let mut store = Client::connect(&hub, "store-1", None).await;
+        assert_eq!(store.publish(SUM, vec![1; 1_000]).await, PubAckReason::Success);
+        assert_eq!(store.publish(SUM, vec![2; 10]).await, PubAckReason::Success);
+        assert_eq!(archive.next().await, vec![2; 10]);
+        assert_eq!(counted(&hub.counters.publications_too_large), 1);
+    }
+
+    fn will(delay_s: u32) -> LastWill {
+        let mut will = LastWill::new("tw1/a/store-1/state", b"gone".to_vec(), QoS::AtLeastOnce, true, None);
+        will.properties = Some(LastWillProperties {
+            delay_interval: Some(delay_s),
+            payload_format_indicator: None,
+            message_expiry_interval: None,
+            content_type: None,
+            response_topic: None,
+            correlation_data: None,
+            user_properties: vec![],
+        });
+        will
+    }
+
+    #[test]
+    fn a_will_waits_no_longer_than_a_session_may_live() {
+        assert_eq!(read_will(will(2), 60).delay, Duration::from_secs(2));
+        assert_eq!(read_will(will(60), 2).delay, Duration::from_secs(2));
+        let capped = Duration::from_secs(u64::from(SESSION_S_MAX));
+        assert_eq!(read_will(will(u32::MAX), u32::MAX).delay, capped);
+    }
+
+    /// Each time that a store broke off, a task once slept for as long as its will asked, up to 136 years.
+    #[tokio::test]
+    async fn a_store_that_comes_and_goes_leaves_one_waiting_will() {
+        let hub = hub();
+        let tasks = tokio::runtime::Handle::current().metrics();
+        for _ in 0..20 {
+            let properties = ConnectProperties {
+                session_expiry_interval: Some(SESSION_S_MAX),
+                ..ConnectProperties::new()
+            };
+            drop(Client::connect_with(&hub, "store-1", Some(properties), Some(will(SESSION_S_MAX))).await);
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+        }
+        assert!(tasks.num_alive_tasks() <= 2, "{} tasks", tasks.num_alive_tasks());
+    }
+
+    #[tokio::test]
+    async fn filters_beyond_the_limit_of_a_packet_are_refused() {
+        let hub = hub();
+        let mut store = Client::connect(&hub, "store-1", None).await;
+        let filter = SubscribeFilter::new("tw1/a/store-1/cmd", QoS::AtLeastOnce);
+        let mut subscribe = Subscribe::new_many(vec![filter; FILTERS_MAX + 2], None);
+        subscribe.pkid = 1;
+        store.say(&Packet::Subscribe(subscribe)).await;
+        let Packet::SubAck(answer) = store.hear().await else {
+            panic!("no answer")
+        };
+        let (taken, refused) = answer.return_codes.split_at(FILTERS_MAX);
+        assert!(taken.iter().all(|code| matches!(code, SubscribeReasonCode::Success(_))));
+        assert_eq!(refused, [SubscribeReasonCode::QuotaExceeded; 2]);
+    }
+
+    #[tokio::test]
+    async fn a_payload_beyond_the_feeds_limit_is_refused() {
+        let hub = hub();
+        let mut store = Client::connect(&hub, "store-1", None).await;
+        let largest = vec![0; PAYLOAD_BYTES_MAX];
+        assert_eq!(store.publish(SUM, largest).await, PubAckReason::Success);
+        let larger = vec![0; PAYLOAD_BYTES_MAX + 1];
+        assert_eq!(store.publish(SUM, larger).await, PubAckReason::QuotaExceeded);
+        assert_eq!(counted(&hub.counters.publications_refused), 1);
     }
 }

@@ -3,15 +3,13 @@
 //! In: bytes of a peer that may be hostile. Out: whole packets within a size; and the way back.
 //! Both directions can be given up and taken up again at any await, so that one task can wait for either.
 
+use crate::intake::PACKET_BYTES_MAX;
 use bytes::BytesMut;
 use rumqttc::Packet;
 use rumqttc::mqttbytes::{self, check};
 use std::io;
-use tillwatch_feed::codec::PAYLOAD_BYTES_MAX;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 
-/// A topic and properties come on top of the feed's largest payload.
-pub(super) const PACKET_BYTES_MAX: usize = PAYLOAD_BYTES_MAX + 4_096;
 const READ_BYTES: usize = 16 * 1024;
 
 /// Why a stream cannot go on.

@@ -398,6 +398,32 @@ async fn only_the_client_that_its_certificate_names_is_let_in() {
     );
 }
 
+/// Whoever has no certificate holds no place of those who have one.
+#[tokio::test]
+async fn connections_that_never_say_who_they_are_take_no_place_of_a_store() {
+    let authority = Authority::new();
+    let config = EmbeddedBrokerConfig {
+        listen: Some(("127.0.0.1:0".parse().unwrap(), authority.files("broker"))),
+        listen_plain: None,
+        archives: vec![],
+        connections_max: 2,
+    };
+    let broker = Broker::start(&config).await.unwrap();
+    let address = broker.address.unwrap();
+    let mut idle = Vec::new();
+    for _ in 0..10 {
+        idle.push(tokio::net::TcpStream::connect(address).await.unwrap());
+    }
+    let mut options = options("store-1", address);
+    let tls = tls::client(&authority.files("store-1")).unwrap();
+    options.set_transport(Transport::Tls(TlsConfiguration::Rustls(tls)));
+    let mut store = Client::connect(options).await.unwrap();
+    assert_eq!(
+        store.publish("tw1/a/store-1/sum", b"x", false).await,
+        PubAckReason::Success
+    );
+}
+
 fn in_process(broker: Broker) -> IntakeSettings {
     IntakeSettings {
         client_id: "main".into(),
@@ -487,6 +513,27 @@ async fn the_intake_subscribes_tells_a_start_number_and_carries_acknowledgements
     let mut later = Client::connect(options("store-1", address)).await.unwrap();
     later.subscribe(&["tw1/b/store-1/ack/main"]).await;
     assert_eq!(later.next().await, (topic, b"ack".to_vec(), true));
+}
+
+/// A store with a valid certificate once could publish what central's own client refuses to read; central lost its
+/// connection, and every agent of the chain had to send again.
+#[tokio::test]
+async fn a_packet_as_large_as_the_broker_takes_does_not_cut_central_off() {
+    let broker = plain_broker().await;
+    let address = broker.address_plain.unwrap();
+    let (arrivals, mut arrived) = mpsc::channel(16);
+    let (_acks, no_acks) = mpsc::channel(1);
+    tokio::spawn(intake::run(in_process(broker), arrivals, no_acks));
+    assert!(matches!(arrived.recv().await, Some(Arrived::Connected { .. })));
+    let mut store = Client::connect(options("store-1", address)).await.unwrap();
+    let refused = store.publish("tw1/a/store-1/sum", &vec![0; 264_000], false).await;
+    assert_eq!(refused, PubAckReason::QuotaExceeded);
+    store.publish("tw1/a/store-1/sum", b"small", false).await;
+    let next = arrived.recv().await;
+    assert!(
+        matches!(&next, Some(Arrived::Message { payload, .. }) if payload == b"small"),
+        "{next:?}"
+    );
 }
 
 #[test]

@@ -218,6 +218,43 @@ fn findings_states_and_new_starts_pass_through() {
 
 /// Every payload is damaged in every byte; none may stop its store or count wrongly.
 #[test]
+fn what_a_store_says_of_itself_and_its_clock_can_be_read_also_after_a_restart() {
+    let (_folder, path) = folder();
+    let (mut receiver, _) = open(&path);
+    let store = site("store-1");
+    let mut message = born(1);
+    message.clock.wall_ms = START_MS + 5_000;
+    let state = State {
+        online: true,
+        generation: 1,
+        birth_number: 1,
+        agent_version: "0.1.0".into(),
+        clock: message.clock,
+        spool_records: 5,
+        spool_bytes: 500,
+        refused: 0,
+    };
+    receiver.board.tell_time(START_MS);
+    receiver.take(arrives(&store, &message)).unwrap();
+    receiver
+        .take(raw(&store, Leaf::State, codec::encode_state(&state)))
+        .unwrap();
+    receiver.commit().unwrap();
+    let told = &receiver.board.health().sites[0];
+    assert_eq!(
+        (told.online, told.spool_bytes, told.clock_offset_ms),
+        (Some(true), Some(500), Some(5_000))
+    );
+    drop(receiver);
+    let (receiver, _) = open(&path);
+    let told = &receiver.board.health().sites[0];
+    assert_eq!(
+        (told.online, told.spool_bytes, told.clock_offset_ms),
+        (None, Some(500), None)
+    );
+}
+
+#[test]
 fn damaged_payloads_cost_themselves_and_nothing_else() {
     let (_folder, path) = folder();
     let (mut receiver, listener) = open(&path);

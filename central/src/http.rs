@@ -1,0 +1,154 @@
+//! The door of the page and the API: how many may come in, how long they may take, and under which name.
+//!
+//! In: TCP connections, and the answers of [`crate::api`]. Out: HTTP/1.1.
+//! It never holds more connections than [`Limits`] says, so that it takes no file handles of the stores, and it answers no
+//! request for a host that it is not: a foreign website whose name points here reads nothing.
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tracing::{debug, warn};
+
+/// Pause after the system refused to accept, such as for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What the door allows.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Open at a time, each page's stream of events among them; more wait outside.
+    pub connections_max: usize,
+    /// From the opening or the last answer to the end of the next request's head.
+    pub head_max: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 256,
+            head_max: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Serves for ever. `names` are the hosts under which it is reached, besides addresses and `localhost`.
+pub async fn serve(listener: TcpListener, router: Router, names: Vec<String>, limits: Limits) {
+    let names: Arc<[String]> = names.into();
+    let service = TowerToHyperService::new(router.layer(from_fn_with_state(names, only_ours)));
+    let room = Arc::new(Semaphore::new(limits.connections_max));
+    // The semaphore is never closed.
+    while let Ok(place) = Arc::clone(&room).acquire_owned().await {
+        let stream = accept(&listener).await;
+        let mut server = http1::Builder::new();
+        server.timer(TokioTimer::new()).header_read_timeout(limits.head_max);
+        let connection = server.serve_connection(TokioIo::new(stream), service.clone());
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                debug!(%error, "HTTP connection ended");
+            }
+            drop(place);
+        });
+    }
+}
+
+async fn accept(listener: &TcpListener) -> TcpStream {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return stream,
+            Err(error) => {
+                warn!(%error, "connection not accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn only_ours(State(names): State<Arc<[String]>>, request: Request, next: Next) -> Response {
+    if is_ours(request.headers(), &names) {
+        next.run(request).await
+    } else {
+        let text = "this host name is none of the center's\nhint: add it to names in [http] of the settings\n";
+        (StatusCode::MISDIRECTED_REQUEST, text).into_response()
+    }
+}
+
+/// A website can make its own name point to this machine, but not make a browser name an address instead.
+fn is_ours(headers: &HeaderMap, names: &[String]) -> bool {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let Some(host) = host else { return false };
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let address = name.trim_start_matches('[').trim_end_matches(']');
+    let is_name = |wanted: &str| wanted.eq_ignore_ascii_case(name);
+    address.parse::<IpAddr>().is_ok() || is_name("localhost") || names.iter().any(|wanted| is_name(wanted))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    async fn open(limits: Limits) -> std::net::SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().route("/", get(|| async { "sold" }));
+        tokio::spawn(serve(listener, router, vec!["till.example.com".to_owned()], limits));
+        address
+    }
+
+    async fn answer(address: std::net::SocketAddr, host: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        text
+    }
+
+    /// A website could make its own name point to 127.0.0.1 and read what a chain loses in a visitor's browser.
+    #[tokio::test]
+    async fn a_request_for_a_foreign_host_reads_nothing() {
+        let address = open(Limits::default()).await;
+        for (host, is_good) in [
+            ("127.0.0.1:8480", true),
+            ("[::1]:8480", true),
+            ("10.1.2.3", true),
+            ("localhost:8480", true),
+            ("Till.Example.com", true),
+            ("evil.example.com:8480", false),
+            ("127.0.0.1.evil.example.com", false),
+            ("", false),
+        ] {
+            let text = answer(address, host).await;
+            assert_eq!(text.starts_with("HTTP/1.1 200"), is_good, "{host}: {text}");
+            assert_eq!(text.contains("sold"), is_good, "{host}: {text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_asks_nothing_is_closed_and_gives_its_place_to_the_next() {
+        let limits = Limits {
+            connections_max: 1,
+            head_max: Duration::from_millis(50),
+        };
+        let address = open(limits).await;
+        let mut idle = TcpStream::connect(address).await.unwrap();
+        idle.write_all(b"GET / HT").await.unwrap();
+        assert!(answer(address, "localhost").await.contains("sold"));
+        let mut rest = Vec::new();
+        idle.read_to_end(&mut rest).await.unwrap();
+        assert!(!String::from_utf8(rest).unwrap().contains("sold"));
+    }
+}
