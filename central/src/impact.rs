@@ -192,7 +192,8 @@ impl Impact {
 
     fn observe(&mut self, site: Site, observation: &Observation) {
         let (start_ms, series) = (observation.start_ms, &observation.series);
-        self.sales[site].cover(start_ms, u64::from(observation.length_ms));
+        let end_ms = start_ms + u64::from(observation.length_ms);
+        self.sales[site].hear(end_ms);
         match self.purposes.of(&mut self.topology, series) {
             Purpose::Transactions => {
                 self.add_transactions(site, start_ms, observation.length_ms, observation.summary.sum);
@@ -211,19 +212,19 @@ impl Impact {
                     log10_p: score.log10_p,
                 };
                 let alarm = (score.alarm && bad.is(score.effect)).then_some(alarm);
-                let end_ms = start_ms + u64::from(observation.length_ms);
                 self.anomalies.observe(site, service, start_ms, end_ms, alarm);
             }
             Purpose::None => {}
         }
     }
 
-    /// What an interval of several minutes sold is spread evenly over them.
+    /// Only counted transactions make sales known; what an interval of several minutes sold is spread evenly over them.
     fn add_transactions(&mut self, site: Site, start_ms: u64, length_ms: u32, sum: i64) {
         let Ok(transactions) = u32::try_from(sum) else {
             self.counters.odd_counts += 1;
             return;
         };
+        self.sales[site].cover(start_ms, u64::from(length_ms));
         let minutes = u64::from(length_ms).div_ceil(MINUTE_MS).max(1);
         let until = |minute: u64| u64::from(transactions) * minute / minutes;
         for minute in 0..minutes {

@@ -149,6 +149,26 @@ fn stores_that_are_cut_off_cost_nothing_while_they_are_dark_nor_when_their_sales
     }
 }
 
+/// The tills' log moved with an update: latency and queues still came, sales did not, and each minute of a whole region
+/// counted as one without a customer.
+#[test]
+fn a_dead_source_of_sales_is_unknown_and_costs_nothing_though_the_stores_report_all_else() {
+    for seed in 1..=3 {
+        let dead = Event {
+            no_sales: true,
+            ..Event::new(Chain::region("north"), today(11, 0), 100)
+        };
+        let mut events = vec![dead];
+        events.extend(harmless(seed, today(11, 0)));
+        let mut chain = Chain::new(seed, events);
+        chain.run(today(10, 30), today(12, 40), |impact, now_ms| {
+            let incidents = impact.incidents();
+            let priced = incidents.iter().find(|incident| incident.cost.is_some());
+            assert!(priced.is_none(), "seed {seed} at {now_ms}: {priced:#?}");
+        });
+    }
+}
+
 #[test]
 fn what_was_cut_off_in_the_fault_is_priced_from_the_others_and_corrected_when_it_arrives() {
     for seed in 1..=5 {
