@@ -149,7 +149,8 @@ impl Receiver {
             self.cursor.want_birth(&site, schema);
             self.missing.insert((site, schema));
         }
-        let from_ms = self.archive.watermark_ms()?.unwrap_or(0).saturating_sub(REPLAY_MS);
+        self.watermark.set(self.archive.latest()?);
+        let from_ms = self.watermark.now_ms().saturating_sub(REPLAY_MS);
         let from_ms = from_ms - from_ms % SLOT_MS;
         self.reckoner
             .restore(&self.archive.rollups(from_ms)?, &self.archive.incidents()?);
@@ -522,6 +523,8 @@ impl Receiver {
             watermark,
             ..
         } = self;
+        // Time passes again as it did, but not beyond where all sites together say that it is.
+        let mut again = Watermark::up_to(watermark.reached_ms().unwrap_or(0));
         let mut failed = None;
         archive.payloads_since(from_ms, &mut |stored| match news_again(
             dictionaries,
@@ -529,10 +532,13 @@ impl Receiver {
             from_ms,
             stored.payload,
         ) {
-            Ok(Some(news)) => tell(&mut **reckoner, watermark, news),
+            Ok(Some(news)) => tell(&mut **reckoner, &mut again, news),
             Ok(None) => {}
             Err(error) => failed = Some(error),
         })?;
+        if watermark.now_ms() > again.now_ms() {
+            reckoner.on_clock(watermark.now_ms());
+        }
         failed.map_or(Ok(()), Err)
     }
 
@@ -541,7 +547,8 @@ impl Receiver {
         if now_ms < self.purged_ms + PURGE_EVERY_MS {
             return Ok(());
         }
-        let removed = self.archive.purge(now_ms, self.retention, PURGE_ROWS_MAX)?;
+        let old_ms = self.watermark.most_ms();
+        let removed = self.archive.purge(old_ms, self.retention, PURGE_ROWS_MAX)?;
         // As long as there is more to remove, the next commit goes on.
         if removed < usize::try_from(PURGE_ROWS_MAX).unwrap_or(usize::MAX) {
             self.purged_ms = now_ms;

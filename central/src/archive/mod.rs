@@ -149,7 +149,7 @@ impl Batch {
 /// How long what is kept.
 #[derive(Debug, Clone, Copy)]
 pub struct Retention {
-    /// Payloads and lost ranges, by event time behind the watermark.
+    /// Payloads and lost ranges, by event time behind most sites.
     pub payloads_ms: u64,
     /// Quarter-hour sums.
     pub rollups_ms: u64,
@@ -204,6 +204,12 @@ pub trait Archive: Send {
     /// # Errors
     /// See [`Archive::marks`].
     fn payloads_since(&self, from_ms: u64, each: &mut dyn FnMut(Stored)) -> Result<(), ArchiveError>;
+
+    /// How far each site is: the latest end of its payloads.
+    ///
+    /// # Errors
+    /// See [`Archive::marks`].
+    fn latest(&self) -> Result<Vec<(SiteId, u64)>, ArchiveError>;
 
     /// # Errors
     /// See [`Archive::marks`].

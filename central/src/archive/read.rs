@@ -98,6 +98,12 @@ impl Archive for Sqlite {
         Ok(())
     }
 
+    fn latest(&self) -> Result<Vec<(SiteId, u64)>, ArchiveError> {
+        let sql = "SELECT name, (SELECT max(end_ms) FROM payloads WHERE payloads.site = sites.id) AS latest FROM sites
+             WHERE latest IS NOT NULL ORDER BY name";
+        self.list(sql, [], |row| Ok((name(row, 0)?, from_value(row.get(1)?))))
+    }
+
     fn watermark_ms(&self) -> Result<Option<u64>, ArchiveError> {
         let found = self.list("SELECT value FROM meta WHERE key = 'watermark_ms'", [], |row| {
             Ok(from_value(row.get(0)?))

@@ -1,6 +1,6 @@
 //! Writing: one connection, one transaction for a batch.
 
-use super::schema::{LAYOUT, PRAGMAS, TABLES, bits, failed, ranges_text, series_text, value};
+use super::schema::{INDEXES, LAYOUT, PRAGMAS, TABLES, bits, failed, ranges_text, series_text, value};
 use super::{
     ArchiveError, Batch, GENERATIONS_PER_SITE_MAX, Payload, Retention, SeriesCache, UNDECODED_PER_SITE_MAX, Undecoded,
 };
@@ -34,6 +34,7 @@ impl Sqlite {
         let archive = Self::prepared(opened, path)?;
         archive.connection.execute_batch(PRAGMAS).map_err(failed)?;
         archive.make_tables(path)?;
+        archive.connection.execute_batch(INDEXES).map_err(failed)?;
         archive.check_identity(path, id)?;
         Ok(archive)
     }

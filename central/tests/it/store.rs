@@ -129,6 +129,16 @@ pub(crate) fn block(seqs: std::ops::RangeInclusive<u64>) -> Block {
     }
 }
 
+/// The same at a store whose clock is ahead.
+pub(crate) fn blocks_ahead(generation: u64, seqs: std::ops::RangeInclusive<u64>, ahead_ms: u64) -> Message {
+    let mut block = block(seqs.clone());
+    block
+        .intervals
+        .iter_mut()
+        .for_each(|interval| interval.start_ms += ahead_ms);
+    message(generation, seqs, Body::Block(block))
+}
+
 pub(crate) fn message(generation: u64, seqs: std::ops::RangeInclusive<u64>, body: Body) -> Message {
     let clock = ClockReading {
         wall_ms: START_MS + seqs.end() * MINUTE_MS,
