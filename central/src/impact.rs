@@ -169,7 +169,7 @@ impl Impact {
     /// Incidents as last told, so that they keep their ids over a restart.
     pub fn resume(&mut self, incidents: &[Incident]) {
         for incident in incidents {
-            tell::resume(&self.topology, &mut self.book, incident);
+            tell::resume(&mut self.topology, &mut self.book, incident);
         }
         self.tell();
     }

@@ -126,6 +126,11 @@ impl Tracked {
         cost.estimate_minor as f64 / age_ms as f64 * age_ms.max(REMAINING_MIN_MS) as f64
     }
 
+    /// In a replay incidents are known that the group cannot belong to yet.
+    fn has_begun(&self, group: &Group) -> bool {
+        self.start_ms <= group.until_ms
+    }
+
     fn close_after_ms(&self) -> u64 {
         let mut gaps = self.gaps_ms.clone();
         gaps.sort_unstable();
@@ -209,9 +214,10 @@ impl Book {
     /// The incident that a group continues: the one that shares the most anomalies, or has the same cause.
     fn find(&self, group: &Group, topology: &Topology, taken: &BTreeSet<String>, now_ms: u64) -> Option<usize> {
         let recent = |tracked: &Tracked| {
-            tracked
+            let lately = tracked
                 .closed_ms
-                .is_none_or(|closed| closed + REOPEN_WITHIN_MS >= now_ms)
+                .is_none_or(|closed| closed + REOPEN_WITHIN_MS >= now_ms);
+            lately && tracked.has_begun(group)
         };
         let affinity = |tracked: &Tracked| {
             let shared = group.nodes.iter().filter(|node| tracked.nodes.contains(node)).count();
@@ -236,7 +242,8 @@ impl Book {
         let nodes: BTreeSet<(Site, Service)> = group.nodes.iter().copied().collect();
         let absorbed = |tracked: &Tracked| {
             let shared = tracked.nodes.intersection(&nodes).count();
-            tracked.id != kept && tracked.is_open() && shared > 0 && 2 * shared >= tracked.nodes.len()
+            let lasts = tracked.is_open() && tracked.has_begun(group);
+            tracked.id != kept && lasts && shared > 0 && 2 * shared >= tracked.nodes.len()
         };
         let start_ms = self.tracked.iter().filter(|t| absorbed(t)).map(|t| t.start_ms).min();
         self.tracked

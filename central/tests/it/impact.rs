@@ -479,6 +479,50 @@ fn incidents_keep_their_ids_over_a_restart() {
     assert!(off_by(&after[0], chain.lost[0].1).abs() <= 0.25, "{:#?}", after[0]);
 }
 
+/// One store of the region cried first, so that the incident began as one of a single store; after a restart it was told
+/// a second time, with its price.
+#[test]
+fn an_incident_that_began_at_one_store_is_told_and_priced_once_after_a_restart() {
+    let early = Event {
+        slow: vec!["loyalty", "checkout"],
+        ..Event::new(vec![3], today(11, 22), 53)
+    };
+    let costs = |incidents: &[Incident]| {
+        let costs = incidents.iter().filter_map(|incident| incident.cost.clone());
+        costs.map(|cost| cost.estimate_minor).collect::<Vec<_>>()
+    };
+    for seed in [7, 8] {
+        let mut chain = Chain::new(seed, vec![early.clone(), story()]);
+        chain.run(today(10, 30), today(12, 0), |_, _| {});
+        let before = chain.impact.incidents();
+        assert_eq!(costs(&before).len(), 1, "seed {seed}: {before:#?}");
+        chain.run(today(12, 0), today(12, 40), |_, _| {});
+        let through = costs(&chain.impact.incidents());
+        let mut chain = Chain::new(seed, vec![early.clone(), story()]);
+        chain.impact.resume(&before);
+        chain.run(today(10, 30), today(12, 40), |_, _| {});
+        let after = chain.impact.incidents();
+        assert_eq!(costs(&after), through, "seed {seed}: {after:#?}");
+        assert_eq!(after[0].id, before[0].id, "seed {seed}");
+    }
+}
+
+#[test]
+fn an_incident_of_a_metric_that_the_model_does_not_place_is_still_one_after_a_restart() {
+    let printer = Event {
+        slow: vec!["printer"],
+        ..Event::new(vec![35], today(10, 50), 100)
+    };
+    let mut chain = Chain::new(1, vec![printer]);
+    chain.run(today(10, 30), today(11, 30), |_, _| {});
+    let before = chain.impact.incidents();
+    let mut chain = Chain::new(1, Vec::new());
+    chain.impact.resume(&before);
+    let causes = |incidents: &[Incident]| incidents.iter().map(|i| i.cause.clone()).collect::<Vec<_>>();
+    assert_eq!(before[0].cause.service.as_deref(), Some("printer.errors"));
+    assert_eq!(causes(&chain.impact.incidents()), causes(&before));
+}
+
 #[test]
 fn a_closed_incident_keeps_its_price_over_a_restart_that_replays_nothing_of_it() {
     let mut chain = Chain::new(7, vec![story()]);
