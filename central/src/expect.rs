@@ -140,13 +140,15 @@ impl SiteSales {
             .is_some()
     }
 
-    /// Transactions of a quarter of the past as the archive kept it; it counts as reported throughout.
-    pub fn restore(&mut self, slot_ms: u64, transactions: u32) {
+    /// Transactions of a quarter of the past as the archive kept it, and how much of it was reported; by which minutes is
+    /// not known any more. Of several series the one that was reported longest counts.
+    pub fn restore(&mut self, slot_ms: u64, transactions: u32, covered_ms: u64) {
         self.sells = true;
         let local = self.local_ms(slot_ms) / QUARTER_MS;
         if let Some(quarter) = self.quarter_mut(local) {
             quarter.transactions = quarter.transactions.saturating_add(transactions);
-            quarter.covered = (1 << 15) - 1;
+            let minutes = covered_ms.min(QUARTER_MS).div_ceil(MINUTE_MS);
+            quarter.covered |= (1 << minutes) - 1;
         }
     }
 
@@ -410,6 +412,17 @@ mod tests {
         let first = MONDAY / MINUTE_MS;
         assert_eq!((sales.minute(first), sales.minute(first + 1)), (Some(0), None));
         assert_eq!(sales.heard_ms(), MONDAY + 5 * MINUTE_MS);
+    }
+
+    /// Five minutes of a quarter became fifteen at a restart, so that the quarter looked like one with few customers.
+    #[test]
+    fn a_quarter_that_was_reported_in_part_is_so_after_a_restart() {
+        let mut sales = SiteSales::new(TimeZone::UTC);
+        sales.restore(MONDAY, 4, 3 * MINUTE_MS);
+        sales.restore(MONDAY, 2, 5 * MINUTE_MS);
+        assert_eq!(sales.quarter(MONDAY), Some((6, 0, 5.0 / 15.0)));
+        sales.restore(MONDAY + QUARTER_MS, 6, 4 * QUARTER_MS);
+        assert_eq!(sales.quarter(MONDAY + QUARTER_MS), Some((6, 0, 1.0)));
     }
 
     #[test]

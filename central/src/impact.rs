@@ -154,7 +154,7 @@ impl Impact {
             let sales = &mut self.sales[site];
             match mapping::sales_purpose(&rollup.series.role) {
                 Some(Purpose::Transactions) => match u32::try_from(rollup.sum) {
-                    Ok(transactions) => sales.restore(rollup.slot_ms, transactions),
+                    Ok(transactions) => sales.restore(rollup.slot_ms, transactions, rollup.covered_ms),
                     Err(_) => self.counters.odd_counts += 1,
                 },
                 Some(Purpose::Amount) => {
