@@ -105,8 +105,11 @@ impl Engine {
 }
 
 impl Reckoner for Engine {
-    fn restore(&mut self, rollups: &[Rollup], incidents: &[IncidentRow]) {
-        self.impact.restore(rollups);
+    fn restore(&mut self, rollup: &Rollup) {
+        self.impact.restore(std::slice::from_ref(rollup));
+    }
+
+    fn resume(&mut self, incidents: &[IncidentRow]) {
         let mut known = Vec::new();
         for IncidentRow { id, json } in incidents {
             match serde_json::from_str(json) {

@@ -17,6 +17,7 @@ pub use news::Reckoner;
 use crate::archive::{Archive, ArchiveError, Batch, Lost, Payload, Retention, SiteState, Tally, Undecoded};
 use crate::cursor::{Arrival, Brings, Cursor, CursorLimits, Numbers};
 use crate::decode::{self, Dictionaries, Dictionary};
+use crate::expect::QUARTERS_KEPT;
 use crate::rollup::{Rollups, SLOT_MS};
 use crate::watermark::Watermark;
 use news::{News, dictionary, news_again, read, tell};
@@ -38,6 +39,9 @@ pub const LATE_PAYLOADS_MAX: u32 = 256;
 pub const ACKS_PER_TURN_MAX: usize = 512;
 /// Event time that is read again at a start.
 pub const REPLAY_MS: u64 = 26 * 60 * 60 * 1_000;
+/// How far the sums go back that a start reads, and of what; more is kept for people, but nothing is reckoned from it.
+pub const PAST_MS: u64 = QUARTERS_KEPT * SLOT_MS;
+pub const PAST_ROLES: [&str; 2] = ["sales.count", "sales.amount"];
 /// Rows removed at a time when they are older than the retention.
 pub const PURGE_ROWS_MAX: u32 = 4_096;
 /// Event time between two removals.
@@ -152,8 +156,10 @@ impl Receiver {
         self.watermark.set(self.archive.latest()?);
         let from_ms = self.watermark.now_ms().saturating_sub(REPLAY_MS);
         let from_ms = from_ms - from_ms % SLOT_MS;
-        self.reckoner
-            .restore(&self.archive.rollups(from_ms)?, &self.archive.incidents()?);
+        let past_ms = from_ms.saturating_sub(PAST_MS)..from_ms;
+        let (archive, reckoner) = (&self.archive, &mut self.reckoner);
+        archive.rollups(PAST_ROLES, past_ms, &mut |rollup| reckoner.restore(&rollup))?;
+        reckoner.resume(&archive.incidents()?);
         self.replay(from_ms)?;
         info!(
             sites = self.cursor.sites(),

@@ -9,6 +9,7 @@ mod write;
 
 use crate::cursor::Mark;
 use crate::rollup::Rollup;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use tillwatch_feed::topic::SiteId;
@@ -193,11 +194,16 @@ pub trait Archive: Send {
     /// See [`Archive::marks`].
     fn waiting(&self, site: &SiteId, schema: u64, max: u32) -> Result<Vec<Stored>, ArchiveError>;
 
-    /// Quarter-hour sums of slots that start before `before_ms`.
+    /// Quarter-hour sums of series with one of two roles, of slots that start within a time, one after the other.
     ///
     /// # Errors
     /// See [`Archive::marks`].
-    fn rollups(&self, before_ms: u64) -> Result<Vec<Rollup>, ArchiveError>;
+    fn rollups(
+        &self,
+        roles: [&str; 2],
+        within_ms: Range<u64>,
+        each: &mut dyn FnMut(Rollup),
+    ) -> Result<(), ArchiveError>;
 
     /// Payloads that reach beyond `from_ms` and wait for nothing, in the order in which they came.
     ///

@@ -15,8 +15,10 @@ use tillwatch_feed::topic::SiteId;
 
 /// Whoever makes incidents of observations; what it is told is durable.
 pub trait Reckoner: Send {
-    /// Quarter-hour sums of everything before the time from which observations are replayed, and the incidents last told.
-    fn restore(&mut self, rollups: &[Rollup], incidents: &[IncidentRow]);
+    /// One quarter-hour sum of before the time from which observations are replayed; all come before anything else.
+    fn restore(&mut self, rollup: &Rollup);
+    /// The incidents last told, before the replay.
+    fn resume(&mut self, incidents: &[IncidentRow]);
     fn on_observations(&mut self, observations: &[Observation]);
     fn on_finding(&mut self, site: &SiteId, finding: &Finding);
     /// Central's time moved on.

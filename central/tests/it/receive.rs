@@ -2,7 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
 use crate::store::{
-    MINUTE_MS, START_MS, arrives, birth, block, blocks, blocks_ahead, born, gap, message, open, raw, site, sold_through,
+    MINUTE_MS, START_MS, arrives, birth, block, blocks, blocks_ahead, born, gap, message, open, raw, rollups, site,
+    sold_through,
 };
 use std::sync::atomic::Ordering;
 use tillwatch_central::archive::{self, Archive};
@@ -81,7 +82,7 @@ fn a_kill_at_any_point_loses_nothing_and_counts_nothing_twice() {
                 "killed after {killed_after}, commits every {commits_every}"
             );
             drop(receiver);
-            let sums = archive::open_to_read(&path).unwrap().rollups(u64::MAX).unwrap();
+            let sums = rollups(&archive::open_to_read(&path).unwrap(), 0..u64::MAX);
             assert_eq!(sums.iter().map(|rollup| rollup.sum).sum::<i64>(), (2..=12).sum::<i64>());
             assert_eq!(sums.iter().map(|rollup| rollup.covered_ms).sum::<u64>(), 11 * MINUTE_MS);
         }
