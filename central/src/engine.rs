@@ -4,7 +4,7 @@
 //! [`View`](crate::view::View) for everybody.
 //! It never reads the archive and never reckons anything itself.
 
-use crate::archive::IncidentRow;
+use crate::archive::{IncidentChanges, IncidentRow};
 use crate::decode::Observation;
 use crate::impact::Impact;
 use crate::incident::{Incident, Status};
@@ -143,20 +143,20 @@ impl Reckoner for Engine {
         self.is_changed = true;
     }
 
-    fn changed_incidents(&mut self) -> Vec<IncidentRow> {
+    fn changed_incidents(&mut self) -> IncidentChanges {
         if !std::mem::take(&mut self.is_changed) {
-            return Vec::new();
+            return IncidentChanges::default();
         }
         let incidents = self.impact.incidents();
         self.publish(&incidents);
-        let mut changed = Vec::new();
+        let (mut told, absorbed) = (Vec::new(), self.impact.absorbed());
         let mut handed_out = HashMap::with_capacity(incidents.len());
         for incident in incidents {
             let Ok(json) = serde_json::to_string(&incident) else {
                 continue;
             }; // strings and numbers always are
             if self.handed_out.get(&incident.id) != Some(&json) {
-                changed.push(IncidentRow {
+                told.push(IncidentRow {
                     id: incident.id.clone(),
                     json: json.clone(),
                 });
@@ -164,6 +164,6 @@ impl Reckoner for Engine {
             handed_out.insert(incident.id, json);
         }
         self.handed_out = handed_out;
-        changed
+        IncidentChanges { told, absorbed }
     }
 }

@@ -368,6 +368,14 @@ impl Impact {
         self.incidents.clone()
     }
 
+    /// Incidents told before that turned out to be part of another one, each once.
+    pub fn absorbed(&mut self) -> Vec<String> {
+        let mut absorbed = std::mem::take(&mut self.book.absorbed);
+        // What was told again since, under the id that follows from its place and start, is there.
+        absorbed.retain(|id| self.incidents.iter().all(|incident| incident.id != *id));
+        absorbed.into_iter().collect()
+    }
+
     /// The picture of an incident, or `None` when there is none of that id.
     pub fn chart(&self, incident: &str) -> Option<Chart> {
         let tracked = self.book.tracked.iter().find(|tracked| tracked.id == incident)?;

@@ -456,7 +456,7 @@ impl Receiver {
     fn write(&mut self) -> Result<(), ArchiveError> {
         self.batch.marks = self.cursor.changed();
         self.batch.rollups.extend(self.rollups.take());
-        self.batch.incidents.extend(self.reckoner.changed_incidents());
+        self.batch.incidents.add(self.reckoner.changed_incidents());
         if !self.batch.is_empty() {
             self.batch.watermark_ms = Some(self.watermark.now_ms()).filter(|now_ms| *now_ms > 0);
             self.archive.commit(&self.batch)?;

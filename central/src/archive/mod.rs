@@ -116,6 +116,23 @@ pub struct IncidentRow {
     pub json: String,
 }
 
+/// What became of the incidents since the last time.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IncidentChanges {
+    pub told: Vec<IncidentRow>,
+    /// Ids of those that became part of another one: nothing of their own is left.
+    pub absorbed: Vec<String>,
+}
+
+impl IncidentChanges {
+    /// Adds what came later, when what came before is not written yet.
+    pub fn add(&mut self, later: IncidentChanges) {
+        self.told.retain(|row| !later.absorbed.contains(&row.id));
+        self.told.extend(later.told);
+        self.absorbed.extend(later.absorbed);
+    }
+}
+
 /// Everything that one transaction writes.
 #[derive(Debug, Default)]
 pub struct Batch {
@@ -129,7 +146,7 @@ pub struct Batch {
     pub marks: Vec<Mark>,
     pub rollups: Vec<Rollup>,
     pub states: Vec<SiteState>,
-    pub incidents: Vec<IncidentRow>,
+    pub incidents: IncidentChanges,
     /// Central's event time after this batch.
     pub watermark_ms: Option<u64>,
 }
@@ -143,7 +160,7 @@ impl Batch {
             && self.lost.is_empty()
             && self.marks.is_empty()
             && self.states.is_empty()
-            && self.incidents.is_empty()
+            && self.incidents == IncidentChanges::default()
     }
 }
 

@@ -215,7 +215,10 @@ fn write_batch(connection: &mut Connection, ids: &mut Ids, batch: &Batch) -> rus
         let site = writer.site(&state.site)?;
         writer.run("UPDATE sites SET state = ? WHERE id = ?", params![state.bytes, site])?;
     }
-    for incident in &batch.incidents {
+    for id in &batch.incidents.absorbed {
+        writer.run("DELETE FROM incidents WHERE id = ?", params![id])?;
+    }
+    for incident in &batch.incidents.told {
         writer.run(
             "INSERT INTO incidents (id, json) VALUES (?, ?) ON CONFLICT DO UPDATE SET json = excluded.json",
             params![incident.id, incident.json],

@@ -66,6 +66,8 @@ pub struct Book {
     pub tracked: Vec<Tracked>,
     /// Where and when sales were lost: extent, from, to.
     pub spoiled: VecDeque<(Extent, u64, u64)>,
+    /// Ids of incidents that became part of another one; whoever keeps incidents takes them out.
+    pub absorbed: BTreeSet<String>,
     /// Closed incidents forgotten early because of [`INCIDENTS_MAX`].
     pub forgotten: u64,
 }
@@ -246,8 +248,12 @@ impl Book {
             tracked.id != kept && lasts && shared > 0 && 2 * shared >= tracked.nodes.len()
         };
         let start_ms = self.tracked.iter().filter(|t| absorbed(t)).map(|t| t.start_ms).min();
-        self.tracked
-            .retain(|tracked| !absorbed(tracked) || taken.contains(&tracked.id));
+        let (gone, tracked) = std::mem::take(&mut self.tracked)
+            .into_iter()
+            .partition(|tracked| absorbed(tracked) && !taken.contains(&tracked.id));
+        self.tracked = tracked;
+        self.absorbed
+            .extend(gone.into_iter().map(|tracked: Tracked| tracked.id));
         if let (Some(start_ms), Some(tracked)) = (start_ms, self.tracked.iter_mut().find(|t| t.id == kept)) {
             // A single early bird does not move the start of a wide incident.
             tracked.start_ms = tracked.start_ms.min(start_ms.max(group.start_ms));

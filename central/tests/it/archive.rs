@@ -4,7 +4,8 @@
 use crate::store::{START_MS, arrives, birth, blocks, born, open, rollups, site};
 use std::sync::Arc;
 use tillwatch_central::archive::{
-    self, Archive, ArchiveError, Batch, Lost, Payload, Retention, SiteState, Tally, UNDECODED_PER_SITE_MAX, Undecoded,
+    self, Archive, ArchiveError, Batch, IncidentChanges, IncidentRow, Lost, Payload, Retention, SiteState, Tally,
+    UNDECODED_PER_SITE_MAX, Undecoded,
 };
 use tillwatch_central::cursor::Mark;
 use tillwatch_central::decode::SeriesInfo;
@@ -149,6 +150,39 @@ fn a_start_reads_only_the_sums_that_something_is_reckoned_from() {
         .unwrap();
     let found = rollups(&archive, 3 * SLOT_MS..6 * SLOT_MS);
     assert_eq!(found.iter().map(|rollup| rollup.sum).collect::<Vec<_>>(), [1, 1, 1, 10]);
+}
+
+/// What became part of another incident stayed open for ever, and came back with each restart.
+#[test]
+fn an_incident_that_became_part_of_another_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut archive = archive::open(&folder.path().join("a.sqlite"), &id()).unwrap();
+    let row = |id: &str| IncidentRow {
+        id: id.into(),
+        json: "{}".into(),
+    };
+    let told = |ids: &[&str], absorbed: &[&str]| IncidentChanges {
+        told: ids.iter().map(|id| row(id)).collect(),
+        absorbed: absorbed.iter().map(|&id| id.to_owned()).collect(),
+    };
+    let mut commit = |incidents| {
+        let batch = Batch {
+            incidents,
+            ..Batch::default()
+        };
+        archive.commit(&batch).unwrap();
+        archive
+            .incidents()
+            .unwrap()
+            .into_iter()
+            .map(|row| row.id)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(commit(told(&["a", "b"], &[])), ["a", "b"]);
+    assert_eq!(commit(told(&["a"], &["b"])), ["a"]);
+    let mut twice = told(&["c", "d"], &[]);
+    twice.add(told(&[], &["d"]));
+    assert_eq!(commit(twice), ["a", "c"]);
 }
 
 #[test]

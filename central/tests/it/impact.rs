@@ -508,6 +508,30 @@ fn an_incident_that_began_at_one_store_is_told_and_priced_once_after_a_restart()
 }
 
 #[test]
+fn an_incident_that_became_part_of_another_is_named_once() {
+    // Two stores have troubles of their own before the region has.
+    let early = |store, minute| Event {
+        slow: vec!["loyalty", "checkout"],
+        ..Event::new(vec![store], today(11, minute), 60)
+    };
+    let mut chain = Chain::new(7, vec![early(3, 20), early(9, 24), story()]);
+    let mut told = std::collections::BTreeSet::new();
+    chain.run(today(10, 30), today(12, 40), |impact, _| {
+        told.extend(impact.incidents().into_iter().map(|incident| incident.id));
+    });
+    let kept: std::collections::BTreeSet<_> = chain.impact.incidents().into_iter().map(|i| i.id).collect();
+    let absorbed: std::collections::BTreeSet<_> = chain.impact.absorbed().into_iter().collect();
+    assert!(!absorbed.is_empty(), "{told:?}");
+    assert_eq!(
+        told.difference(&kept)
+            .cloned()
+            .collect::<std::collections::BTreeSet<_>>(),
+        absorbed
+    );
+    assert!(chain.impact.absorbed().is_empty());
+}
+
+#[test]
 fn an_incident_of_a_metric_that_the_model_does_not_place_is_still_one_after_a_restart() {
     let printer = Event {
         slow: vec!["printer"],

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use tillwatch_central::archive::{self, Archive, IncidentRow, Retention};
+use tillwatch_central::archive::{self, Archive, IncidentChanges, IncidentRow, Retention};
 use tillwatch_central::decode::Observation;
 use tillwatch_central::receive::{Arrived, PAST_ROLES, Receiver, Reckoner};
 use tillwatch_central::rollup::Rollup;
@@ -54,8 +54,8 @@ impl Reckoner for Listener {
         self.0.lock().unwrap().clock_ms.push(watermark_ms);
     }
 
-    fn changed_incidents(&mut self) -> Vec<IncidentRow> {
-        Vec::new()
+    fn changed_incidents(&mut self) -> IncidentChanges {
+        IncidentChanges::default()
     }
 }
 
