@@ -85,6 +85,8 @@ pub struct ImpactCounters {
     pub too_old: u64,
     /// Negative or absurd counts of transactions.
     pub odd_counts: u64,
+    /// Sums of sales in other units than transactions or the currency's minor unit.
+    pub odd_decimals: u64,
     /// Metrics without room: as services, or in charts.
     pub metrics_refused: u64,
     /// Closed incidents forgotten early.
@@ -152,7 +154,8 @@ impl Impact {
                 continue;
             };
             let sales = &mut self.sales[site];
-            match mapping::sales_purpose(&rollup.series.role) {
+            match mapping::sales_purpose(&rollup.series) {
+                Some(Purpose::Misfit) => self.counters.odd_decimals += 1,
                 Some(Purpose::Transactions) => match u32::try_from(rollup.sum) {
                     Ok(transactions) => sales.restore(rollup.slot_ms, transactions, rollup.covered_ms),
                     Err(_) => self.counters.odd_counts += 1,
@@ -214,6 +217,7 @@ impl Impact {
                 let alarm = (score.alarm && bad.is(score.effect)).then_some(alarm);
                 self.anomalies.observe(site, service, start_ms, end_ms, alarm);
             }
+            Purpose::Misfit => self.counters.odd_decimals += 1,
             Purpose::None => {}
         }
     }

@@ -11,7 +11,8 @@ use crate::cost::Answer;
 use crate::expect::columns::Columns;
 use crate::topology::{Candidate, Extent, Service, Site, Topology};
 use jiff::Timestamp;
-use std::collections::{BTreeSet, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 const MINUTE_MS: u64 = 60_000;
 
@@ -108,6 +109,10 @@ impl Tracked {
             None => matches!(self.extent, Extent::Region(_)),
             Some(answer) => answer.estimate.is_some_and(|estimate| estimate.distinctness >= errors),
         }
+    }
+
+    fn currency(&self) -> Option<&str> {
+        Some(self.answer.as_ref()?.cost.as_ref()?.currency.as_str())
     }
 
     pub fn lower_minor(&self) -> i64 {
@@ -233,7 +238,7 @@ impl Book {
         };
         let candidates = self.tracked.iter().enumerate().filter(|(_, tracked)| recent(tracked));
         let best = candidates
-            .map(|(index, tracked)| (affinity(tracked), std::cmp::Reverse(index)))
+            .map(|(index, tracked)| (affinity(tracked), Reverse(index)))
             .max()?;
         (best.0 > 0).then_some(best.1.0)
     }
@@ -285,15 +290,34 @@ impl Book {
         }
     }
 
-    /// Most important first: what costs most from now on, then what has surely cost most, then what reaches farthest.
+    /// How many incidents are priced in each currency.
+    fn currencies(&self) -> BTreeMap<&str, usize> {
+        let mut counts = BTreeMap::new();
+        for currency in self.tracked.iter().filter_map(Tracked::currency) {
+            *counts.entry(currency).or_insert(0) += 1;
+        }
+        counts
+    }
+
+    /// Most important first: what is priced, each currency apart, the most frequent one first, since no rate is known that
+    /// would compare them; there what costs most from now on, then what has surely cost most, then what reaches farthest.
     pub fn ranked(&self, now_ms: u64) -> Vec<&Tracked> {
+        let currencies = self.currencies();
+        let place = |tracked: &Tracked| {
+            let currency = tracked.currency()?;
+            Some((Reverse(*currencies.get(currency)?), currency.to_owned()))
+        };
         let mut ranked: Vec<&Tracked> = self.tracked.iter().collect();
         ranked.sort_by(|a, b| {
             let costed = b.is_costed().cmp(&a.is_costed());
             let looming = b.looming_minor(now_ms).total_cmp(&a.looming_minor(now_ms));
             let rest =
                 (b.lower_minor(), b.is_open(), b.sites.len()).cmp(&(a.lower_minor(), a.is_open(), a.sites.len()));
-            costed.then(looming).then(rest).then_with(|| a.id.cmp(&b.id))
+            costed
+                .then(place(a).cmp(&place(b)))
+                .then(looming)
+                .then(rest)
+                .then_with(|| a.id.cmp(&b.id))
         });
         ranked
     }
@@ -328,4 +352,53 @@ fn short_hash(text: &str) -> u16 {
     });
     let [a, b, c, d] = hash.to_le_bytes();
     u16::from_le_bytes([a ^ c, b ^ d])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::incident::{CONFIDENCE, Cost};
+
+    fn priced(id: &str, minor: i64, currency: &str) -> Tracked {
+        let cost = Cost {
+            estimate_minor: minor,
+            lower_minor: minor,
+            upper_minor: minor,
+            currency: currency.to_owned(),
+            confidence: CONFIDENCE,
+        };
+        let answer = Answer {
+            state: PriceState::Costed,
+            cost: Some(cost),
+            lost_transactions: Some(1),
+            estimate: None,
+            unaffected_sites_used: 9,
+            dark_sites: 0,
+            notes: Vec::new(),
+        };
+        Tracked {
+            answer: Some(answer),
+            ..Tracked::new(id.to_owned(), None, Extent::Chain, 0)
+        }
+    }
+
+    /// A small loss in yen, which have no smaller unit, stood above a large one in euros.
+    #[test]
+    fn currencies_are_ranked_apart_the_most_frequent_one_first() {
+        let book = Book {
+            tracked: vec![
+                Tracked::new("free".into(), None, Extent::Chain, 0),
+                priced("small", 1_000, "EUR"),
+                priced("yen", 50_000, "JPY"),
+                priced("large", 20_000, "EUR"),
+            ],
+            ..Book::default()
+        };
+        let ids: Vec<_> = book
+            .ranked(MINUTE_MS)
+            .iter()
+            .map(|tracked| tracked.id.as_str())
+            .collect();
+        assert_eq!(ids, ["large", "small", "yen", "free"]);
+    }
 }

@@ -417,12 +417,17 @@ fn series() -> BTreeMap<&'static str, Arc<SeriesInfo>> {
             .collect();
         let (metric, role, currency) = (metric.to_owned(), role.to_owned(), currency.map(str::to_owned));
         let (unit, plugin) = ("s".to_owned(), "test".to_owned());
+        let decimals = match role.as_str() {
+            "sales.count" => 0,
+            "sales.amount" => 2,
+            _ => 3,
+        };
         Arc::new(SeriesInfo {
             metric,
             unit,
             kind,
             role,
-            decimals: 3,
+            decimals,
             currency,
             plugin,
             labels,

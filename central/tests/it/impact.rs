@@ -1,6 +1,7 @@
 //! Chains with a known truth go in; incidents must come out with the right cause, price and rank.
 
 use crate::chain::{Chain, Event, MINUTE_MS, harmless, today};
+use tillwatch_central::decode::SeriesInfo;
 use tillwatch_central::impact::{Impact, ImpactSettings};
 use tillwatch_central::incident::{Incident, PriceState, Reach, Status};
 use tillwatch_central::model::Model;
@@ -582,6 +583,21 @@ fn what_comes_from_elsewhere_or_from_the_future_is_counted_and_left_out() {
         (counters.unknown_sites, counters.from_the_future),
         (2 * 59 * per_store, per_store)
     );
+}
+
+#[test]
+fn sales_in_other_units_than_transactions_and_minor_units_are_counted_and_left_out() {
+    let mut chain = Chain::new(1, Vec::new());
+    let mut fresh = chain.fresh(today(10, 30));
+    fresh.retain(|observation| observation.series.role.starts_with("sales."));
+    for observation in &mut fresh {
+        observation.series = std::sync::Arc::new(SeriesInfo {
+            decimals: observation.series.decimals + 1,
+            ..(*observation.series).clone()
+        });
+    }
+    chain.impact.on_observations(&fresh);
+    assert_eq!(chain.impact.counters().odd_decimals, 120);
 }
 
 #[test]
