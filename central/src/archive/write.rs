@@ -311,7 +311,9 @@ impl Writer<'_> {
         } = undecoded;
         let site = self.site(site)?;
         self.run(
-            "INSERT INTO undecoded (site, leaf, reason, bytes) VALUES (?, ?, ?, ?)",
+            // Its records are not acknowledged, so that it may come again for days.
+            "INSERT INTO undecoded (site, leaf, reason, bytes) SELECT ?1, ?2, ?3, ?4
+             WHERE NOT EXISTS (SELECT 1 FROM undecoded WHERE site = ?1 AND leaf = ?2 AND bytes = ?4)",
             params![site, leaf, reason, bytes],
         )?;
         self.run(

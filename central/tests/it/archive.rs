@@ -315,6 +315,13 @@ fn undecodable_payloads_of_a_site_are_bounded() {
             ..Batch::default()
         })
         .unwrap();
+    // What comes again displaces nothing.
+    archive
+        .commit(&Batch {
+            undecoded: vec![undecoded(9); 3],
+            ..Batch::default()
+        })
+        .unwrap();
     let kept = archive.undecoded().unwrap();
     assert_eq!(kept.len(), usize::try_from(UNDECODED_PER_SITE_MAX).unwrap());
     assert_eq!(kept[0], undecoded(3));
