@@ -277,12 +277,12 @@ fn events(status: &Status) -> [(&'static str, u64); 22] {
         ("payloads_refused", counters.refused),
         ("records_too_large", counters.records_too_large),
         ("records_unreadable", counters.records_unreadable),
+        ("records_given_up", counters.records_given_up),
         ("births_unreadable", counters.births_unreadable),
         ("spool_rewound", counters.spool_rewound),
         ("acks_unknown", counters.acks_unknown),
         ("archive_restarts", counters.archive_restarts),
         ("spool_reopened", counters.spool_reopened),
-        ("checkpoints_unusable", counters.checkpoints_unusable),
         ("snapshots_failed", counters.snapshots_failed),
     ]
 }

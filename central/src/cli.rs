@@ -5,6 +5,7 @@
 
 use crate::archive::{self, Archive};
 use crate::config::Config;
+use crate::incident::book::CLOSED_KEPT_MS;
 use crate::model::Model;
 use crate::{json, run, tls};
 use anyhow::{Context, bail};
@@ -30,7 +31,7 @@ enum Command {
     Check(Settings),
     /// Show a payload of the feed as JSON.
     Decode(Decode),
-    /// List the incidents in the archive.
+    /// List the open and recent incidents in the archive.
     Incidents(Incidents),
     /// Show what each site sent and lost, by day.
     Reconcile(Reconcile),
@@ -68,6 +69,9 @@ struct Incidents {
     /// One JSON list.
     #[arg(long)]
     json: bool,
+    /// Those of long ago, too.
+    #[arg(long)]
+    all: bool,
 }
 
 #[derive(Debug, Args)]
@@ -142,9 +146,11 @@ fn read_input(path: &Path) -> anyhow::Result<Vec<u8>> {
 
 fn list_incidents(incidents: &Incidents) -> anyhow::Result<()> {
     let (config, _) = read_settings(&incidents.settings.config)?;
-    let rows = archive::open_to_read(&config.storage.path)?.incidents()?;
+    let archive = archive::open_to_read(&config.storage.path)?;
+    let (rows, now_ms) = (archive.incidents()?, archive.watermark_ms()?.unwrap_or(0));
     let parsed: Result<Vec<serde_json::Value>, _> = rows.iter().map(|row| serde_json::from_str(&row.json)).collect();
     let mut parsed = parsed.context("an incident in the archive is no JSON")?;
+    parsed.retain(|incident| incidents.all || is_recent(incident, now_ms));
     parsed.sort_by_key(|incident| incident["rank"].as_u64().unwrap_or(u64::MAX));
     if incidents.json {
         return print(&serde_json::to_string_pretty(&parsed)?);
@@ -152,6 +158,12 @@ fn list_incidents(incidents: &Incidents) -> anyhow::Result<()> {
     parsed
         .iter()
         .try_for_each(|incident| print(&json::incident_line(incident)))
+}
+
+/// Is it what the page shows, too? One that is open is told anew all the time.
+fn is_recent(incident: &serde_json::Value, now_ms: u64) -> bool {
+    let last_ms = incident["end_ms"].as_u64().or(incident["updated_ms"].as_u64());
+    last_ms.is_none_or(|last_ms| last_ms + CLOSED_KEPT_MS >= now_ms)
 }
 
 fn list_tallies(reconcile: &Reconcile) -> anyhow::Result<()> {
@@ -184,5 +196,24 @@ fn print(line: &str) -> anyhow::Result<()> {
     match writeln!(std::io::stdout().lock(), "{line}") {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         written => written.context("writing the output"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_incident_of_last_week_is_not_recent_nor_is_one_that_nobody_tells_any_more() {
+        let now_ms = 10 * CLOSED_KEPT_MS;
+        let ended = |end_ms: u64| json!({"end_ms": end_ms, "updated_ms": now_ms});
+        assert!(is_recent(&ended(now_ms - CLOSED_KEPT_MS), now_ms));
+        assert!(!is_recent(&ended(now_ms - CLOSED_KEPT_MS - 1), now_ms));
+        assert!(is_recent(&json!({"end_ms": null, "updated_ms": now_ms - 1}), now_ms));
+        assert!(!is_recent(
+            &json!({"end_ms": null, "updated_ms": now_ms - 2 * CLOSED_KEPT_MS}),
+            now_ms
+        ));
     }
 }

@@ -212,13 +212,19 @@ impl Cursor {
             .or_insert_with(|| Site::new(shard.clone()));
         site.shard = shard.clone();
         let entry = site.generations.entry(generation).or_default();
+        let oldest = oldest_seq_held.min(seq_first);
+        if entry.needs_ranges(oldest, seq_first, seq_last) > self.limits.ranges_max {
+            return Err(Refusal::Ranges {
+                max: self.limits.ranges_max,
+            });
+        }
         // The agent's own word first: it closes holes, so that the message itself needs fewer ranges.
-        let lost = entry.settle_below(oldest_seq_held.min(seq_first));
-        let outcome = entry.settle(seq_first, seq_last, brings, self.limits.ranges_max);
+        let lost = entry.settle_below(oldest);
+        let fresh = entry.settle(seq_first, seq_last, brings);
         self.heard += 1;
         entry.heard = self.heard;
         self.touched.insert((site_id.clone(), generation));
-        Ok(Arrival { fresh: outcome?, lost })
+        Ok(Arrival { fresh, lost })
     }
 
     /// Asks the site for a birth; false when as many as allowed are asked for already.
@@ -363,13 +369,20 @@ impl Generation {
         lost
     }
 
-    fn settle(&mut self, first: u64, last: u64, brings: Brings, ranges_max: usize) -> Result<Vec<(u64, u64)>, Refusal> {
-        let fresh = self.settled.missing_in(first, last);
-        let is_island =
-            self.settled.missing_in(first - 1, last.saturating_add(1)) == [(first - 1, last.saturating_add(1))];
-        if is_island && self.settled.iter().len() >= ranges_max {
-            return Err(Refusal::Ranges { max: ranges_max });
+    /// Ranges after everything below `oldest` and a message are settled; what only grows a range needs no further one.
+    fn needs_ranges(&self, oldest: u64, first: u64, last: u64) -> usize {
+        let around = (first - 1, last.saturating_add(1));
+        let adjoins_lost = oldest > 1 && oldest == first;
+        let is_island = !adjoins_lost && self.settled.missing_in(around.0, around.1) == [around];
+        if !is_island {
+            return 0;
         }
+        let beyond = self.settled.iter().filter(|(first, _)| oldest <= 1 || *first > oldest);
+        beyond.count() + usize::from(oldest > 1) + 1
+    }
+
+    fn settle(&mut self, first: u64, last: u64, brings: Brings) -> Vec<(u64, u64)> {
+        let fresh = self.settled.missing_in(first, last);
         self.settled.insert(first, last);
         let count = fresh
             .iter()
@@ -379,7 +392,7 @@ impl Generation {
             Brings::Gap => &mut self.accounted,
         };
         *total = total.saturating_add(count);
-        Ok(fresh)
+        fresh
     }
 
     /// The lowest ranges let `through_seq` advance, the highest cover what is live: both ends are said.

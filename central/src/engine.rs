@@ -4,7 +4,7 @@
 //! [`View`](crate::view::View) for everybody.
 //! It never reads the archive and never reckons anything itself.
 
-use crate::archive::IncidentRow;
+use crate::archive::{IncidentChanges, IncidentRow};
 use crate::decode::Observation;
 use crate::impact::Impact;
 use crate::incident::{Incident, Status};
@@ -106,8 +106,11 @@ impl Engine {
 }
 
 impl Reckoner for Engine {
-    fn restore(&mut self, rollups: &[Rollup], incidents: &[IncidentRow]) {
-        self.impact.restore(rollups);
+    fn restore(&mut self, rollup: &Rollup) {
+        self.impact.restore(std::slice::from_ref(rollup));
+    }
+
+    fn resume(&mut self, incidents: &[IncidentRow]) {
         let mut known = Vec::new();
         for IncidentRow { id, json } in incidents {
             match serde_json::from_str(json) {
@@ -141,20 +144,20 @@ impl Reckoner for Engine {
         self.is_changed = true;
     }
 
-    fn changed_incidents(&mut self) -> Vec<IncidentRow> {
+    fn changed_incidents(&mut self) -> IncidentChanges {
         if !std::mem::take(&mut self.is_changed) {
-            return Vec::new();
+            return IncidentChanges::default();
         }
         let incidents = self.impact.incidents();
         self.publish(&incidents);
-        let mut changed = Vec::new();
+        let (mut told, absorbed) = (Vec::new(), self.impact.absorbed());
         let mut handed_out = HashMap::with_capacity(incidents.len());
         for incident in incidents {
             let Ok(json) = serde_json::to_string(&incident) else {
                 continue;
             }; // strings and numbers always are
             if self.handed_out.get(&incident.id) != Some(&json) {
-                changed.push(IncidentRow {
+                told.push(IncidentRow {
                     id: incident.id.clone(),
                     json: json.clone(),
                 });
@@ -162,6 +165,6 @@ impl Reckoner for Engine {
             handed_out.insert(incident.id, json);
         }
         self.handed_out = handed_out;
-        changed
+        IncidentChanges { told, absorbed }
     }
 }

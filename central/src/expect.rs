@@ -2,7 +2,7 @@
 //!
 //! In: transactions, amounts and what was reported, by event time and in any order; all of it adds.
 //! Out: per minute and per quarter of an hour what was sold, what was to be expected, and whether the site reported.
-//! A silent site is unknown, never zero. It never looks at other sites (see `cost`) and never asks for the time.
+//! A site whose sales are not reported is unknown, never zero, whatever else it reports. It never looks at other sites (see `cost`) and never asks for the time.
 
 pub mod columns;
 
@@ -52,8 +52,10 @@ pub struct SiteSales {
     newest_minute: u64,
     /// Baselines of the last hours by local quarter, reckoned once; empty when history has changed.
     near: Vec<(u64, Option<f64>)>,
-    /// Until when the site has reported, UTC.
+    /// Until when the site has reported anything, UTC.
     heard_ms: u64,
+    /// Until when its sales were reported, UTC.
+    covered_ms: u64,
     /// Reports sales at all.
     sells: bool,
     currency: Option<String>,
@@ -83,12 +85,18 @@ impl SiteSales {
             newest_minute: 0,
             near: Vec::new(),
             heard_ms: 0,
+            covered_ms: 0,
             sells: false,
             currency: None,
         }
     }
 
-    /// The site has reported this interval, whatever it sold.
+    /// The site has reported something until then; that says nothing of its sales.
+    pub fn hear(&mut self, end_ms: u64) {
+        self.heard_ms = self.heard_ms.max(end_ms);
+    }
+
+    /// The site has reported its sales of this interval, whatever they were.
     pub fn cover(&mut self, start_ms: u64, length_ms: u64) {
         let end_ms = start_ms + length_ms.max(1);
         for minute in start_ms / MINUTE_MS..end_ms.div_ceil(MINUTE_MS) {
@@ -100,7 +108,8 @@ impl SiteSales {
                 *count = 0;
             }
         }
-        self.heard_ms = self.heard_ms.max(end_ms);
+        self.covered_ms = self.covered_ms.max(end_ms);
+        self.hear(end_ms);
     }
 
     /// Adds transactions to the interval that began then; false when it is too long ago.
@@ -131,13 +140,15 @@ impl SiteSales {
             .is_some()
     }
 
-    /// Transactions of a quarter of the past as the archive kept it; it counts as reported throughout.
-    pub fn restore(&mut self, slot_ms: u64, transactions: u32) {
+    /// Transactions of a quarter of the past as the archive kept it, and how much of it was reported; by which minutes is
+    /// not known any more. Of several series the one that was reported longest counts.
+    pub fn restore(&mut self, slot_ms: u64, transactions: u32, covered_ms: u64) {
         self.sells = true;
         let local = self.local_ms(slot_ms) / QUARTER_MS;
         if let Some(quarter) = self.quarter_mut(local) {
             quarter.transactions = quarter.transactions.saturating_add(transactions);
-            quarter.covered = (1 << 15) - 1;
+            let minutes = covered_ms.min(QUARTER_MS).div_ceil(MINUTE_MS);
+            quarter.covered |= (1 << minutes) - 1;
         }
     }
 
@@ -156,7 +167,7 @@ impl SiteSales {
     /// Transactions of a UTC minute; `None` when the site did not report all of it.
     pub fn minute(&self, minute: u64) -> Option<u32> {
         let kept = minute <= self.newest_minute && minute + MINUTES_KEPT > self.newest_minute;
-        if !kept || self.minutes.is_empty() || (minute + 1) * MINUTE_MS > self.heard_ms {
+        if !kept || self.minutes.is_empty() || (minute + 1) * MINUTE_MS > self.covered_ms {
             return None;
         }
         let count = self.minutes[index(minute, MINUTES_KEPT)];
@@ -390,6 +401,28 @@ mod tests {
         assert_eq!(sales.minute(first + 1), Some(5));
         let (transactions, _, share) = sales.quarter(MONDAY).unwrap();
         assert_eq!((transactions, share), (5, 3.0 / 15.0));
+    }
+
+    /// The till's log could not be read any more, and what the host still said turned unknown sales into none.
+    #[test]
+    fn hearing_of_a_site_does_not_make_its_sales_known() {
+        let mut sales = SiteSales::new(TimeZone::UTC);
+        sales.cover(MONDAY, MINUTE_MS);
+        sales.hear(MONDAY + 5 * MINUTE_MS);
+        let first = MONDAY / MINUTE_MS;
+        assert_eq!((sales.minute(first), sales.minute(first + 1)), (Some(0), None));
+        assert_eq!(sales.heard_ms(), MONDAY + 5 * MINUTE_MS);
+    }
+
+    /// Five minutes of a quarter became fifteen at a restart, so that the quarter looked like one with few customers.
+    #[test]
+    fn a_quarter_that_was_reported_in_part_is_so_after_a_restart() {
+        let mut sales = SiteSales::new(TimeZone::UTC);
+        sales.restore(MONDAY, 4, 3 * MINUTE_MS);
+        sales.restore(MONDAY, 2, 5 * MINUTE_MS);
+        assert_eq!(sales.quarter(MONDAY), Some((6, 0, 5.0 / 15.0)));
+        sales.restore(MONDAY + QUARTER_MS, 6, 4 * QUARTER_MS);
+        assert_eq!(sales.quarter(MONDAY + QUARTER_MS), Some((6, 0, 1.0)));
     }
 
     #[test]

@@ -85,6 +85,8 @@ pub struct ImpactCounters {
     pub too_old: u64,
     /// Negative or absurd counts of transactions.
     pub odd_counts: u64,
+    /// Sums of sales in other units than transactions or the currency's minor unit.
+    pub odd_decimals: u64,
     /// Metrics without room: as services, or in charts.
     pub metrics_refused: u64,
     /// Closed incidents forgotten early.
@@ -168,9 +170,10 @@ impl Impact {
                 continue;
             };
             let sales = &mut self.sales[site];
-            match mapping::sales_purpose(&rollup.series.role) {
+            match mapping::sales_purpose(&rollup.series) {
+                Some(Purpose::Misfit) => self.counters.odd_decimals += 1,
                 Some(Purpose::Transactions) => match u32::try_from(rollup.sum) {
-                    Ok(transactions) => sales.restore(rollup.slot_ms, transactions),
+                    Ok(transactions) => sales.restore(rollup.slot_ms, transactions, rollup.covered_ms),
                     Err(_) => self.counters.odd_counts += 1,
                 },
                 Some(Purpose::Amount) => {
@@ -185,7 +188,7 @@ impl Impact {
     /// Incidents as last told, so that they keep their ids over a restart.
     pub fn resume(&mut self, incidents: &[Incident]) {
         for incident in incidents {
-            tell::resume(&self.topology, &mut self.book, incident);
+            tell::resume(&mut self.topology, &mut self.book, incident);
         }
         self.tell();
     }
@@ -208,7 +211,8 @@ impl Impact {
 
     fn observe(&mut self, site: Site, observation: &Observation) {
         let (start_ms, series) = (observation.start_ms, &observation.series);
-        self.sales[site].cover(start_ms, u64::from(observation.length_ms));
+        let end_ms = start_ms + u64::from(observation.length_ms);
+        self.sales[site].hear(end_ms);
         match self.purposes.of(&mut self.topology, series) {
             Purpose::Transactions => {
                 self.add_transactions(site, start_ms, observation.length_ms, observation.summary.sum);
@@ -227,19 +231,20 @@ impl Impact {
                     log10_p: score.log10_p,
                 };
                 let alarm = (score.alarm && bad.is(score.effect)).then_some(alarm);
-                let end_ms = start_ms + u64::from(observation.length_ms);
                 self.anomalies.observe(site, service, start_ms, end_ms, alarm);
             }
+            Purpose::Misfit => self.counters.odd_decimals += 1,
             Purpose::None => {}
         }
     }
 
-    /// What an interval of several minutes sold is spread evenly over them.
+    /// Only counted transactions make sales known; what an interval of several minutes sold is spread evenly over them.
     fn add_transactions(&mut self, site: Site, start_ms: u64, length_ms: u32, sum: i64) {
         let Ok(transactions) = u32::try_from(sum) else {
             self.counters.odd_counts += 1;
             return;
         };
+        self.sales[site].cover(start_ms, u64::from(length_ms));
         let minutes = u64::from(length_ms).div_ceil(MINUTE_MS).max(1);
         let until = |minute: u64| u64::from(transactions) * minute / minutes;
         for minute in 0..minutes {
@@ -381,6 +386,14 @@ impl Impact {
     /// Open and recent incidents, what to look at first first.
     pub fn incidents(&self) -> Vec<Incident> {
         self.incidents.clone()
+    }
+
+    /// Incidents told before that turned out to be part of another one, each once.
+    pub fn absorbed(&mut self) -> Vec<String> {
+        let mut absorbed = std::mem::take(&mut self.book.absorbed);
+        // What was told again since, under the id that follows from its place and start, is there.
+        absorbed.retain(|id| self.incidents.iter().all(|incident| incident.id != *id));
+        absorbed.into_iter().collect()
     }
 
     /// The picture of an incident, or `None` when there is none of that id.

@@ -7,6 +7,7 @@ pub mod broker;
 pub mod intake;
 pub mod cursor;
 pub mod decode;
+pub mod currency;
 pub mod rollup;
 pub mod watermark;
 pub mod archive;

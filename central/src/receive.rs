@@ -17,6 +17,7 @@ pub use news::Reckoner;
 use crate::archive::{Archive, ArchiveError, Batch, Lost, Payload, Retention, SiteState, Tally, Undecoded};
 use crate::cursor::{Arrival, Brings, Cursor, CursorLimits, Numbers};
 use crate::decode::{self, Dictionaries, Dictionary};
+use crate::expect::QUARTERS_KEPT;
 use crate::health::{Board, Counts};
 use crate::rollup::{Rollups, SLOT_MS};
 use crate::watermark::Watermark;
@@ -39,6 +40,9 @@ pub const LATE_PAYLOADS_MAX: u32 = 256;
 pub const ACKS_PER_TURN_MAX: usize = 512;
 /// Event time that is read again at a start.
 pub const REPLAY_MS: u64 = 26 * 60 * 60 * 1_000;
+/// How far the sums go back that a start reads, and of what; more is kept for people, but nothing is reckoned from it.
+pub const PAST_MS: u64 = QUARTERS_KEPT * SLOT_MS;
+pub const PAST_ROLES: [&str; 2] = ["sales.count", "sales.amount"];
 /// Rows removed at a time when they are older than the retention.
 pub const PURGE_ROWS_MAX: u32 = 4_096;
 /// Event time between two removals.
@@ -175,10 +179,13 @@ impl Receiver {
                 self.board.state_restored(&site, state);
             }
         }
-        let from_ms = self.archive.watermark_ms()?.unwrap_or(0).saturating_sub(REPLAY_MS);
+        self.watermark.set(self.archive.latest()?);
+        let from_ms = self.watermark.now_ms().saturating_sub(REPLAY_MS);
         let from_ms = from_ms - from_ms % SLOT_MS;
-        self.reckoner
-            .restore(&self.archive.rollups(from_ms)?, &self.archive.incidents()?);
+        let past_ms = from_ms.saturating_sub(PAST_MS)..from_ms;
+        let (archive, reckoner) = (&self.archive, &mut self.reckoner);
+        archive.rollups(PAST_ROLES, past_ms, &mut |rollup| reckoner.restore(&rollup))?;
+        reckoner.resume(&archive.incidents()?);
         self.replay(from_ms)?;
         info!(
             sites = self.cursor.sites(),
@@ -477,7 +484,7 @@ impl Receiver {
     fn write(&mut self) -> Result<(), ArchiveError> {
         self.batch.marks = self.cursor.changed();
         self.batch.rollups.extend(self.rollups.take());
-        self.batch.incidents.extend(self.reckoner.changed_incidents());
+        self.batch.incidents.add(self.reckoner.changed_incidents());
         if !self.batch.is_empty() {
             self.batch.watermark_ms = Some(self.watermark.now_ms()).filter(|now_ms| *now_ms > 0);
             self.archive.commit(&self.batch)?;
@@ -550,6 +557,8 @@ impl Receiver {
             watermark,
             ..
         } = self;
+        // Time passes again as it did, but not beyond where all sites together say that it is.
+        let mut again = Watermark::up_to(watermark.reached_ms().unwrap_or(0));
         let mut failed = None;
         archive.payloads_since(from_ms, &mut |stored| match news_again(
             dictionaries,
@@ -557,10 +566,13 @@ impl Receiver {
             from_ms,
             stored.payload,
         ) {
-            Ok(Some(news)) => tell(&mut **reckoner, watermark, news),
+            Ok(Some(news)) => tell(&mut **reckoner, &mut again, news),
             Ok(None) => {}
             Err(error) => failed = Some(error),
         })?;
+        if watermark.now_ms() > again.now_ms() {
+            reckoner.on_clock(watermark.now_ms());
+        }
         failed.map_or(Ok(()), Err)
     }
 
@@ -569,7 +581,8 @@ impl Receiver {
         if now_ms < self.purged_ms + PURGE_EVERY_MS {
             return Ok(());
         }
-        let removed = self.archive.purge(now_ms, self.retention, PURGE_ROWS_MAX)?;
+        let old_ms = self.watermark.most_ms();
+        let removed = self.archive.purge(old_ms, self.retention, PURGE_ROWS_MAX)?;
         // As long as there is more to remove, the next commit goes on.
         if removed < usize::try_from(PURGE_ROWS_MAX).unwrap_or(usize::MAX) {
             self.purged_ms = now_ms;

@@ -165,6 +165,18 @@ impl Topology {
         } else {
             format!("{metric} {}", values.join(" "))
         };
+        self.unplaced(name)
+    }
+
+    /// The service of an id as [`Topology::service_id`] tells it; of a metric that the model does not place, made anew.
+    pub fn service(&mut self, id: &str) -> Option<Service> {
+        if id == self.service_id(self.reporting) {
+            return Some(self.reporting);
+        }
+        self.model.service(id).or_else(|| self.unplaced(id.to_owned()))
+    }
+
+    fn unplaced(&mut self, name: String) -> Option<Service> {
         if let Some(&service) = self.unplaced.get(&name) {
             return Some(service);
         }

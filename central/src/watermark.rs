@@ -6,6 +6,8 @@
 //! Sites run ahead, fall silent and have wrong clocks. So central's time is that which a small share of the sites has
 //! reached, less the lateness that is waited for: neither one fast clock nor any number of silent sites moves or stops it.
 //! What comes later than that still adds to its own interval; it only no longer delays anybody.
+//! While fewer than three sites have ever been heard, the foremost is believed; a restart looks at all sites of the
+//! archive at once, so that it mends what one fast clock did before there were others.
 
 use std::collections::{BTreeMap, HashMap};
 use tillwatch_feed::topic::SiteId;
@@ -18,17 +20,59 @@ pub const AHEAD_ONE_IN: usize = 20;
 pub const STEP_MS: u64 = 10_000;
 
 /// How far every site is.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Watermark {
     sites: HashMap<SiteId, u64>,
     /// How many sites are at each time.
     counts: BTreeMap<u64, usize>,
     now_ms: u64,
+    /// What ends later is not believed.
+    limit_ms: u64,
+}
+
+impl Default for Watermark {
+    fn default() -> Self {
+        Self::up_to(u64::MAX)
+    }
 }
 
 impl Watermark {
+    /// For a replay: what ends after `limit_ms` says nothing.
+    pub fn up_to(limit_ms: u64) -> Self {
+        let (sites, counts) = Default::default();
+        Self {
+            sites,
+            counts,
+            now_ms: 0,
+            limit_ms,
+        }
+    }
+
     /// The site sent something that ended at `end_ms`; central's new time, if this moved it by a step or more.
     pub fn heard(&mut self, site: &SiteId, end_ms: u64) -> Option<u64> {
+        if end_ms > self.limit_ms {
+            return None;
+        }
+        let reached = self.reaches(site, end_ms)?.saturating_sub(LATENESS_MS);
+        let step = reached - reached % STEP_MS;
+        (step > self.now_ms).then(|| {
+            self.now_ms = step;
+            step
+        })
+    }
+
+    /// How far all sites are, told at once and in any order: a single one that is heard first is not believed.
+    pub fn set(&mut self, sites: impl IntoIterator<Item = (SiteId, u64)>) {
+        let reached = sites
+            .into_iter()
+            .filter_map(|(site, end_ms)| self.reaches(&site, end_ms))
+            .last();
+        let reached = reached.unwrap_or(0).saturating_sub(LATENESS_MS);
+        self.now_ms = self.now_ms.max(reached - reached % STEP_MS);
+    }
+
+    /// Moves one site, without moving central's time; how far the sites are then, if it was news.
+    fn reaches(&mut self, site: &SiteId, end_ms: u64) -> Option<u64> {
         match self.sites.get_mut(site) {
             Some(before) if *before >= end_ms => return None,
             Some(before) => {
@@ -40,12 +84,7 @@ impl Watermark {
             }
         }
         *self.counts.entry(end_ms).or_default() += 1;
-        let reached = self.reached()?.saturating_sub(LATENESS_MS);
-        let step = reached - reached % STEP_MS;
-        (step > self.now_ms).then(|| {
-            self.now_ms = step;
-            step
-        })
+        self.reached_ms()
     }
 
     /// Central's time, UTC milliseconds; 0 when nothing has been heard.
@@ -68,9 +107,19 @@ impl Watermark {
     }
 
     /// The time that all but the foremost sites' share has reached; with three sites or more, one is never enough.
-    fn reached(&self) -> Option<u64> {
+    pub fn reached_ms(&self) -> Option<u64> {
         let sites = self.sites.len();
         let ahead = if sites < 3 { 0 } else { sites.div_ceil(AHEAD_ONE_IN) };
+        self.behind(ahead)
+    }
+
+    /// The time that half of the sites have reached: nothing is removed that is not old to most of them.
+    pub fn most_ms(&self) -> u64 {
+        self.behind(self.sites.len() / 2).unwrap_or(0).min(self.now_ms)
+    }
+
+    /// The time of the foremost site but so many.
+    fn behind(&self, ahead: usize) -> Option<u64> {
         let mut passed = 0;
         self.counts.iter().rev().find_map(|(at_ms, count)| {
             passed += count;
@@ -120,6 +169,23 @@ mod tests {
             }
         }
         assert_eq!(watermark.now_ms(), T + 30 * 60_000 - LATENESS_MS);
+    }
+
+    #[test]
+    fn sites_that_are_set_at_once_are_judged_together_and_most_of_them_must_agree_on_what_is_old() {
+        let mut watermark = Watermark::default();
+        watermark.set([(site(1), 2 * T), (site(2), T), (site(3), T), (site(4), T)]);
+        assert_eq!(
+            (watermark.now_ms(), watermark.most_ms()),
+            (T - LATENESS_MS, T - LATENESS_MS)
+        );
+        let mut two = Watermark::default();
+        two.heard(&site(1), 2 * T);
+        two.heard(&site(2), T);
+        assert_eq!((two.now_ms(), two.most_ms()), (2 * T - LATENESS_MS, T));
+        let mut replay = Watermark::up_to(T);
+        assert_eq!((replay.heard(&site(1), T + 1), replay.site_ms(&site(1))), (None, None));
+        assert_eq!(replay.heard(&site(2), T), Some(T - LATENESS_MS));
     }
 
     #[test]

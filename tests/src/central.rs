@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tillwatch_central::archive::{self, Archive as _};
+use tillwatch_central::receive::PAST_ROLES;
 
 use crate::pki::Identity;
 use crate::process::{Process, free_port, program, wait_for_port};
@@ -131,13 +132,14 @@ impl Central {
     pub fn received(&self) -> Result<Sold> {
         let archive = archive::open_to_read(&self.archive_path())?;
         let mut received = Sold::default();
-        for rollup in archive.rollups(u64::MAX / 2)? {
-            match rollup.series.role.as_str() {
+        archive.rollups(
+            PAST_ROLES,
+            0..u64::MAX / 2,
+            &mut |rollup| match rollup.series.role.as_str() {
                 "sales.count" => received.transactions += rollup.sum,
-                "sales.amount" => received.amount_minor += rollup.sum,
-                _ => {}
-            }
-        }
+                _ => received.amount_minor += rollup.sum,
+            },
+        )?;
         Ok(received)
     }
 

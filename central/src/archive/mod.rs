@@ -9,6 +9,7 @@ mod write;
 
 use crate::cursor::Mark;
 use crate::rollup::Rollup;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use tillwatch_feed::topic::SiteId;
@@ -115,6 +116,23 @@ pub struct IncidentRow {
     pub json: String,
 }
 
+/// What became of the incidents since the last time.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IncidentChanges {
+    pub told: Vec<IncidentRow>,
+    /// Ids of those that became part of another one: nothing of their own is left.
+    pub absorbed: Vec<String>,
+}
+
+impl IncidentChanges {
+    /// Adds what came later, when what came before is not written yet.
+    pub fn add(&mut self, later: IncidentChanges) {
+        self.told.retain(|row| !later.absorbed.contains(&row.id));
+        self.told.extend(later.told);
+        self.absorbed.extend(later.absorbed);
+    }
+}
+
 /// Everything that one transaction writes.
 #[derive(Debug, Default)]
 pub struct Batch {
@@ -128,7 +146,7 @@ pub struct Batch {
     pub marks: Vec<Mark>,
     pub rollups: Vec<Rollup>,
     pub states: Vec<SiteState>,
-    pub incidents: Vec<IncidentRow>,
+    pub incidents: IncidentChanges,
     /// Central's event time after this batch.
     pub watermark_ms: Option<u64>,
 }
@@ -142,14 +160,14 @@ impl Batch {
             && self.lost.is_empty()
             && self.marks.is_empty()
             && self.states.is_empty()
-            && self.incidents.is_empty()
+            && self.incidents == IncidentChanges::default()
     }
 }
 
 /// How long what is kept.
 #[derive(Debug, Clone, Copy)]
 pub struct Retention {
-    /// Payloads and lost ranges, by event time behind the watermark.
+    /// Payloads and lost ranges, by event time behind most sites.
     pub payloads_ms: u64,
     /// Quarter-hour sums.
     pub rollups_ms: u64,
@@ -193,17 +211,28 @@ pub trait Archive: Send {
     /// See [`Archive::marks`].
     fn waiting(&self, site: &SiteId, schema: u64, max: u32) -> Result<Vec<Stored>, ArchiveError>;
 
-    /// Quarter-hour sums of slots that start before `before_ms`.
+    /// Quarter-hour sums of series with one of two roles, of slots that start within a time, one after the other.
     ///
     /// # Errors
     /// See [`Archive::marks`].
-    fn rollups(&self, before_ms: u64) -> Result<Vec<Rollup>, ArchiveError>;
+    fn rollups(
+        &self,
+        roles: [&str; 2],
+        within_ms: Range<u64>,
+        each: &mut dyn FnMut(Rollup),
+    ) -> Result<(), ArchiveError>;
 
     /// Payloads that reach beyond `from_ms` and wait for nothing, in the order in which they came.
     ///
     /// # Errors
     /// See [`Archive::marks`].
     fn payloads_since(&self, from_ms: u64, each: &mut dyn FnMut(Stored)) -> Result<(), ArchiveError>;
+
+    /// How far each site is: the latest end of its payloads.
+    ///
+    /// # Errors
+    /// See [`Archive::marks`].
+    fn latest(&self) -> Result<Vec<(SiteId, u64)>, ArchiveError>;
 
     /// # Errors
     /// See [`Archive::marks`].

@@ -8,7 +8,7 @@ use super::{
 use crate::cursor::Mark;
 use crate::rollup::{Rollup, SLOT_MS};
 use rusqlite::{Params, Row, params};
-use std::collections::HashMap;
+use std::ops::Range;
 use std::str::FromStr;
 use std::sync::Arc;
 use tillwatch_feed::topic::SiteId;
@@ -62,40 +62,49 @@ impl Archive for Sqlite {
         self.list(&sql, params![site, super::schema::bits(schema), max], stored_of)
     }
 
-    fn rollups(&self, before_ms: u64) -> Result<Vec<Rollup>, ArchiveError> {
+    fn rollups(
+        &self,
+        roles: [&str; 2],
+        within_ms: Range<u64>,
+        each: &mut dyn FnMut(Rollup),
+    ) -> Result<(), ArchiveError> {
         let series = self.list("SELECT id, info FROM series", [], |row| {
             let (id, info): (i64, String) = (row.get(0)?, row.get(1)?);
             Ok((id, Arc::new(series_of(&info, id)?)))
         })?;
-        let series: HashMap<_, _> = series.into_iter().collect();
-        let sql = "SELECT name, series, slot, covered_ms, count, sum FROM rollups JOIN sites ON sites.id = site
-             WHERE slot < ? ORDER BY site, series, slot";
-        self.list(sql, params![super::schema::value(before_ms.div_ceil(SLOT_MS))], |row| {
-            let id: i64 = row.get(1)?;
-            let missing = || ArchiveError::Row {
-                table: "rollups",
-                row: id,
-                what: "unknown series".to_owned(),
-            };
-            Ok(Rollup {
-                site: name(row, 0)?,
-                series: Arc::clone(series.get(&id).ok_or_else(missing)?),
-                slot_ms: from_value(row.get(2)?).saturating_mul(SLOT_MS),
-                covered_ms: from_value(row.get(3)?),
-                count: from_value(row.get(4)?),
-                sum: row.get(5)?,
-            })
-        })
+        let slot = |ms: u64| super::schema::value(ms.div_ceil(SLOT_MS));
+        for (id, info) in series.iter().filter(|(_, info)| roles.contains(&info.role.as_str())) {
+            // Site by site, so that the key leads to the slots: the table holds more than a year.
+            let sql = "SELECT name, slot, covered_ms, count, sum FROM sites CROSS JOIN rollups ON site = sites.id
+                 WHERE series = ? AND slot >= ? AND slot < ? ORDER BY sites.id, slot";
+            let values = params![id, slot(within_ms.start), slot(within_ms.end)];
+            self.each(sql, values, |row| {
+                each(Rollup {
+                    site: name(row, 0)?,
+                    series: Arc::clone(info),
+                    slot_ms: from_value(row.get(1)?).saturating_mul(SLOT_MS),
+                    covered_ms: from_value(row.get(2)?),
+                    count: from_value(row.get(3)?),
+                    sum: row.get(4)?,
+                });
+                Ok(())
+            })?;
+        }
+        Ok(())
     }
 
     fn payloads_since(&self, from_ms: u64, each: &mut dyn FnMut(Stored)) -> Result<(), ArchiveError> {
         let sql = format!("SELECT {PAYLOAD_COLUMNS} WHERE end_ms >= ? AND waits_for IS NULL ORDER BY payloads.id");
-        let mut query = self.connection.prepare(&sql).map_err(failed)?;
-        let mut rows = query.query(params![super::schema::value(from_ms)]).map_err(failed)?;
-        while let Some(row) = rows.next().map_err(failed)? {
-            each(stored_of(row).map_err(Unreadable::into_error)?);
-        }
-        Ok(())
+        self.each(&sql, params![super::schema::value(from_ms)], |row| {
+            each(stored_of(row)?);
+            Ok(())
+        })
+    }
+
+    fn latest(&self) -> Result<Vec<(SiteId, u64)>, ArchiveError> {
+        let sql = "SELECT name, (SELECT max(end_ms) FROM payloads WHERE payloads.site = sites.id) AS latest FROM sites
+             WHERE latest IS NOT NULL ORDER BY name";
+        self.list(sql, [], |row| Ok((name(row, 0)?, from_value(row.get(1)?))))
     }
 
     fn watermark_ms(&self) -> Result<Option<u64>, ArchiveError> {
@@ -185,13 +194,26 @@ impl Sqlite {
         values: impl Params,
         of: impl Fn(&Row<'_>) -> Result<T, Unreadable>,
     ) -> Result<Vec<T>, ArchiveError> {
+        let mut found = Vec::new();
+        self.each(sql, values, |row| {
+            found.push(of(row)?);
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    fn each(
+        &self,
+        sql: &str,
+        values: impl Params,
+        mut take: impl FnMut(&Row<'_>) -> Result<(), Unreadable>,
+    ) -> Result<(), ArchiveError> {
         let mut query = self.connection.prepare_cached(sql).map_err(failed)?;
         let mut rows = query.query(values).map_err(failed)?;
-        let mut found = Vec::new();
         while let Some(row) = rows.next().map_err(failed)? {
-            found.push(of(row).map_err(Unreadable::into_error)?);
+            take(row).map_err(Unreadable::into_error)?;
         }
-        Ok(found)
+        Ok(())
     }
 }
 

@@ -12,6 +12,11 @@ use tillwatch_feed::ranges::RangeSet;
 /// Version of the tables, kept in `user_version`.
 pub(super) const LAYOUT: i64 = 1;
 
+/// Added to archives of the same layout that lack it: how far each site is, without reading its payloads.
+pub(super) const INDEXES: &str = "
+CREATE INDEX IF NOT EXISTS payloads_by_site ON payloads (site, end_ms);
+";
+
 pub(super) const TABLES: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE sites (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, state BLOB);

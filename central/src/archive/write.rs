@@ -1,6 +1,6 @@
 //! Writing: one connection, one transaction for a batch.
 
-use super::schema::{LAYOUT, PRAGMAS, TABLES, bits, failed, ranges_text, series_text, value};
+use super::schema::{INDEXES, LAYOUT, PRAGMAS, TABLES, bits, failed, ranges_text, series_text, value};
 use super::{
     ArchiveError, Batch, GENERATIONS_PER_SITE_MAX, Payload, Retention, SeriesCache, UNDECODED_PER_SITE_MAX, Undecoded,
 };
@@ -34,6 +34,7 @@ impl Sqlite {
         let archive = Self::prepared(opened, path)?;
         archive.connection.execute_batch(PRAGMAS).map_err(failed)?;
         archive.make_tables(path)?;
+        archive.connection.execute_batch(INDEXES).map_err(failed)?;
         archive.check_identity(path, id)?;
         Ok(archive)
     }
@@ -214,7 +215,10 @@ fn write_batch(connection: &mut Connection, ids: &mut Ids, batch: &Batch) -> rus
         let site = writer.site(&state.site)?;
         writer.run("UPDATE sites SET state = ? WHERE id = ?", params![state.bytes, site])?;
     }
-    for incident in &batch.incidents {
+    for id in &batch.incidents.absorbed {
+        writer.run("DELETE FROM incidents WHERE id = ?", params![id])?;
+    }
+    for incident in &batch.incidents.told {
         writer.run(
             "INSERT INTO incidents (id, json) VALUES (?, ?) ON CONFLICT DO UPDATE SET json = excluded.json",
             params![incident.id, incident.json],
@@ -307,7 +311,9 @@ impl Writer<'_> {
         } = undecoded;
         let site = self.site(site)?;
         self.run(
-            "INSERT INTO undecoded (site, leaf, reason, bytes) VALUES (?, ?, ?, ?)",
+            // Its records are not acknowledged, so that it may come again for days.
+            "INSERT INTO undecoded (site, leaf, reason, bytes) SELECT ?1, ?2, ?3, ?4
+             WHERE NOT EXISTS (SELECT 1 FROM undecoded WHERE site = ?1 AND leaf = ?2 AND bytes = ?4)",
             params![site, leaf, reason, bytes],
         )?;
         self.run(

@@ -1,5 +1,7 @@
 //! Text for HTML: escaped, and numbers as people write them.
 
+use crate::currency;
+
 /// Text from outside, harmless between tags and in quoted attributes.
 pub(super) fn escape(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
@@ -18,7 +20,8 @@ pub(super) fn escape(text: &str) -> String {
 
 /// Whole units with thousands marked, the sign first: a price of tens of thousands needs no cents.
 pub(super) fn money(minor: i64, currency: &str) -> String {
-    let units = minor.unsigned_abs().saturating_add(50) / 100;
+    let unit = 10_u64.pow(u32::from(currency::decimals(currency)));
+    let units = minor.unsigned_abs().saturating_add(unit / 2) / unit;
     let digits = units.to_string();
     let mut grouped = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -53,6 +56,8 @@ mod tests {
     fn money_is_rounded_and_grouped() {
         assert_eq!(money(2_431_049, "EUR"), "24\u{202f}310\u{a0}EUR");
         assert_eq!(money(-99_951, "EUR"), "−1\u{202f}000\u{a0}EUR");
+        assert_eq!(money(2_431_049, "JPY"), "2\u{202f}431\u{202f}049\u{a0}JPY");
+        assert_eq!(money(2_431_500, "KWD"), "2\u{202f}432\u{a0}KWD");
         assert_eq!(money(12, "EUR"), "0\u{a0}EUR");
     }
 }

@@ -1,5 +1,6 @@
 //! What a series is for: sales, a service's health, or nothing that is reckoned with. Looked up once per series.
 
+use crate::currency;
 use crate::decode::SeriesInfo;
 use crate::topology::{Service, Topology};
 use std::collections::HashMap;
@@ -7,6 +8,9 @@ use std::sync::Arc;
 
 /// Most series that are remembered; then all are looked up anew.
 pub(super) const SERIES_REMEMBERED_MAX: usize = 500_000;
+
+/// Roles of sales start with this.
+const SALES: &str = "sales.";
 
 /// Which deviations are bad.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +28,8 @@ pub(super) enum Purpose {
         service: Service,
         bad: Bad,
     },
+    /// Sales in other units than they are reckoned in.
+    Misfit,
     /// Other figures about sales, and what has no room.
     None,
 }
@@ -43,32 +49,44 @@ impl Purposes {
         if self.known.len() >= SERIES_REMEMBERED_MAX {
             self.known.clear();
         }
-        let purpose = purpose(topology, &series.metric, &series.role, &series.labels);
+        let purpose =
+            sales_purpose(series).unwrap_or_else(|| purpose(topology, &series.metric, &series.role, &series.labels));
         self.known.insert(address, (Arc::clone(series), purpose));
         purpose
     }
 }
 
-/// The same for a finding, which describes its series itself.
+/// The same for a finding, which describes its series itself; one of sales says nothing of health.
 pub(super) fn purpose(topology: &mut Topology, metric: &str, role: &str, labels: &[(String, String)]) -> Purpose {
-    sales_purpose(role).unwrap_or_else(|| {
-        let bad = if matches!(role, "latency" | "queue") {
-            Bad::Up
-        } else {
-            Bad::Either
-        };
-        topology
-            .place(metric, labels)
-            .map_or(Purpose::None, |service| Purpose::Health { service, bad })
-    })
+    if role.starts_with(SALES) {
+        return Purpose::None;
+    }
+    let bad = if matches!(role, "latency" | "queue") {
+        Bad::Up
+    } else {
+        Bad::Either
+    };
+    topology
+        .place(metric, labels)
+        .map_or(Purpose::None, |service| Purpose::Health { service, bad })
 }
 
 /// `None` when the role is none of sales.
-pub(super) fn sales_purpose(role: &str) -> Option<Purpose> {
-    match role {
-        "sales.count" => Some(Purpose::Transactions),
-        "sales.amount" => Some(Purpose::Amount),
-        other => other.starts_with("sales.").then_some(Purpose::None),
+pub(super) fn sales_purpose(series: &SeriesInfo) -> Option<Purpose> {
+    let fits = |decimals: u8, purpose| {
+        if series.decimals == decimals {
+            purpose
+        } else {
+            Purpose::Misfit
+        }
+    };
+    match series.role.as_str() {
+        "sales.count" => Some(fits(0, Purpose::Transactions)),
+        "sales.amount" => {
+            let decimals = series.currency.as_deref().map_or(series.decimals, currency::decimals);
+            Some(fits(decimals, Purpose::Amount))
+        }
+        other => other.starts_with(SALES).then_some(Purpose::None),
     }
 }
 

@@ -98,12 +98,13 @@ fn update_regions(impact: &mut Impact) {
 }
 
 fn update_columns(impact: &mut Impact, index: usize) {
+    let (group, _) = one_currency(impact, &impact.book.tracked[index]);
     let tracked = &mut impact.book.tracked[index];
-    if tracked.columns_sites != tracked.sites.len() {
+    if tracked.columns_sites != group.len() {
         tracked.columns = Columns::default();
-        tracked.columns_sites = tracked.sites.len();
+        tracked.columns_sites = group.len();
     }
-    tracked.columns.update(&impact.sales, &tracked.sites, impact.now_ms);
+    tracked.columns.update(&impact.sales, &group, impact.now_ms);
 }
 
 /// The whole minutes that count, UTC.
@@ -125,10 +126,10 @@ fn price(impact: &Impact, tracked: &Tracked) -> Answer {
     let own_region = own_region_without(impact, tracked);
     let unaffected_columns = unaffected_columns(impact, tracked, &touched, own_region.as_ref());
     let spoiled = spoiled(impact, tracked);
-    let (currency, currencies) = currency(impact, tracked);
+    let (group, currency) = one_currency(impact, tracked);
     let question = Question {
         sales: &impact.sales,
-        group: &tracked.sites,
+        group: &group,
         group_columns: &tracked.columns,
         unaffected: &unaffected,
         unaffected_columns: &unaffected_columns,
@@ -142,9 +143,10 @@ fn price(impact: &Impact, tracked: &Tracked) -> Answer {
     if tracked.service.is_none() {
         answer.state = answer.state.without_cause();
     }
-    if currencies > 1 {
+    let others = tracked.sites.len() - group.len();
+    if others > 0 {
         answer.notes.push(format!(
-            "the affected sites sell in {currencies} currencies; all is told as {currency}"
+            "{others} affected sites do not sell in {currency} and are not in this price"
         ));
     }
     answer
@@ -244,8 +246,8 @@ fn spoiled(impact: &Impact, own: &Tracked) -> Vec<(u64, u64)> {
         .collect()
 }
 
-/// The currency of most affected sites, and how many there are.
-fn currency(impact: &Impact, tracked: &Tracked) -> (String, usize) {
+/// The affected sites that can be priced together: those of the currency of most of them, or of none that is known.
+fn one_currency(impact: &Impact, tracked: &Tracked) -> (Vec<Site>, String) {
     let model = impact.topology.model();
     let of = |site: &Site| {
         impact.sales[*site]
@@ -256,9 +258,8 @@ fn currency(impact: &Impact, tracked: &Tracked) -> (String, usize) {
     for currency in tracked.sites.iter().filter_map(of) {
         *counts.entry(currency).or_insert(0_usize) += 1;
     }
-    let most = counts
-        .iter()
-        .max_by_key(|(_, count)| **count)
-        .map_or(CURRENCY_UNKNOWN, |(currency, _)| currency);
-    (most.to_owned(), counts.len())
+    let most = counts.iter().max_by_key(|(_, count)| **count);
+    let most = most.map_or(CURRENCY_UNKNOWN, |(currency, _)| currency);
+    let priced = |site: &Site| of(site).is_none_or(|currency| currency == most);
+    (tracked.sites.iter().copied().filter(priced).collect(), most.to_owned())
 }

@@ -4,7 +4,7 @@ use crate::correlate::evidence;
 use crate::cost::Answer;
 use crate::incident::book::{Book, Tracked};
 use crate::incident::{Alternative, Incident, PriceState, Reach, Status};
-use crate::topology::{Candidate, Extent, Service, Topology};
+use crate::topology::{Candidate, Extent, Service, Site, Topology};
 use std::collections::BTreeSet;
 use tillwatch_feed::topic::SiteId;
 
@@ -108,8 +108,17 @@ fn sites(topology: &Topology, tracked: &Tracked) -> Vec<String> {
     sites
 }
 
-/// An incident of the past goes on under its id when its sites and its cause are still in the model.
-pub(super) fn resume(topology: &Topology, book: &mut Book, incident: &Incident) {
+/// An incident of the past goes on under its id when its sites are still in the model.
+///
+/// Which site had which anomaly was not told: each may have had each, so that whatever comes again finds its incident.
+pub(super) fn resume(topology: &mut Topology, book: &mut Book, incident: &Incident) {
+    let cause = incident.cause.service.as_deref();
+    let service = cause.and_then(|id| topology.service(id));
+    if service.is_none() && cause.is_some() {
+        return; // no room for its metric: it is told anew, if it still goes on
+    }
+    let services: Vec<Service> = incident.services.iter().filter_map(|id| topology.service(id)).collect();
+    let topology = &*topology;
     let model = topology.model();
     let site = |id: &str| id.parse::<SiteId>().ok().and_then(|id| topology.site(&id));
     let extent = match incident.cause.scope {
@@ -123,12 +132,13 @@ pub(super) fn resume(topology: &Topology, book: &mut Book, incident: &Incident) 
         Reach::Site => incident.cause.site.as_deref().and_then(site).map(Extent::Site),
     };
     let Some(extent) = extent else { return };
-    let service = incident.cause.service.as_deref().and_then(|id| model.service(id));
     let index = book.open(service, extent, incident.start_ms, topology);
     let tracked = &mut book.tracked[index];
     tracked.id.clone_from(&incident.id);
     tracked.sites = incident.sites.iter().filter_map(|id| site(id)).collect();
     tracked.sites.sort_unstable();
+    let each = |&site: &Site| services.iter().map(move |&service| (site, service));
+    tracked.nodes = tracked.sites.iter().flat_map(each).collect();
     tracked.until_ms = incident.end_ms.unwrap_or(incident.updated_ms);
     tracked.closed_ms = incident.end_ms;
     // Its price holds until it goes on or late data comes.

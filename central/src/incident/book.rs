@@ -11,7 +11,8 @@ use crate::cost::Answer;
 use crate::expect::columns::Columns;
 use crate::topology::{Candidate, Extent, Service, Site, Topology};
 use jiff::Timestamp;
-use std::collections::{BTreeSet, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 const MINUTE_MS: u64 = 60_000;
 
@@ -66,6 +67,8 @@ pub struct Book {
     pub tracked: Vec<Tracked>,
     /// Where and when sales were lost: extent, from, to.
     pub spoiled: VecDeque<(Extent, u64, u64)>,
+    /// Ids of incidents that became part of another one; whoever keeps incidents takes them out.
+    pub absorbed: BTreeSet<String>,
     /// Closed incidents forgotten early because of [`INCIDENTS_MAX`].
     pub forgotten: u64,
 }
@@ -108,6 +111,10 @@ impl Tracked {
         }
     }
 
+    fn currency(&self) -> Option<&str> {
+        Some(self.answer.as_ref()?.cost.as_ref()?.currency.as_str())
+    }
+
     pub fn lower_minor(&self) -> i64 {
         self.answer
             .as_ref()
@@ -124,6 +131,11 @@ impl Tracked {
         };
         let age_ms = now_ms.saturating_sub(self.start_ms).max(MINUTE_MS);
         cost.estimate_minor as f64 / age_ms as f64 * age_ms.max(REMAINING_MIN_MS) as f64
+    }
+
+    /// In a replay incidents are known that the group cannot belong to yet.
+    fn has_begun(&self, group: &Group) -> bool {
+        self.start_ms <= group.until_ms
     }
 
     fn close_after_ms(&self) -> u64 {
@@ -209,9 +221,10 @@ impl Book {
     /// The incident that a group continues: the one that shares the most anomalies, or has the same cause.
     fn find(&self, group: &Group, topology: &Topology, taken: &BTreeSet<String>, now_ms: u64) -> Option<usize> {
         let recent = |tracked: &Tracked| {
-            tracked
+            let lately = tracked
                 .closed_ms
-                .is_none_or(|closed| closed + REOPEN_WITHIN_MS >= now_ms)
+                .is_none_or(|closed| closed + REOPEN_WITHIN_MS >= now_ms);
+            lately && tracked.has_begun(group)
         };
         let affinity = |tracked: &Tracked| {
             let shared = group.nodes.iter().filter(|node| tracked.nodes.contains(node)).count();
@@ -225,7 +238,7 @@ impl Book {
         };
         let candidates = self.tracked.iter().enumerate().filter(|(_, tracked)| recent(tracked));
         let best = candidates
-            .map(|(index, tracked)| (affinity(tracked), std::cmp::Reverse(index)))
+            .map(|(index, tracked)| (affinity(tracked), Reverse(index)))
             .max()?;
         (best.0 > 0).then_some(best.1.0)
     }
@@ -236,11 +249,16 @@ impl Book {
         let nodes: BTreeSet<(Site, Service)> = group.nodes.iter().copied().collect();
         let absorbed = |tracked: &Tracked| {
             let shared = tracked.nodes.intersection(&nodes).count();
-            tracked.id != kept && tracked.is_open() && shared > 0 && 2 * shared >= tracked.nodes.len()
+            let lasts = tracked.is_open() && tracked.has_begun(group);
+            tracked.id != kept && lasts && shared > 0 && 2 * shared >= tracked.nodes.len()
         };
         let start_ms = self.tracked.iter().filter(|t| absorbed(t)).map(|t| t.start_ms).min();
-        self.tracked
-            .retain(|tracked| !absorbed(tracked) || taken.contains(&tracked.id));
+        let (gone, tracked) = std::mem::take(&mut self.tracked)
+            .into_iter()
+            .partition(|tracked| absorbed(tracked) && !taken.contains(&tracked.id));
+        self.tracked = tracked;
+        self.absorbed
+            .extend(gone.into_iter().map(|tracked: Tracked| tracked.id));
         if let (Some(start_ms), Some(tracked)) = (start_ms, self.tracked.iter_mut().find(|t| t.id == kept)) {
             // A single early bird does not move the start of a wide incident.
             tracked.start_ms = tracked.start_ms.min(start_ms.max(group.start_ms));
@@ -272,15 +290,34 @@ impl Book {
         }
     }
 
-    /// Most important first: what costs most from now on, then what has surely cost most, then what reaches farthest.
+    /// How many incidents are priced in each currency.
+    fn currencies(&self) -> BTreeMap<&str, usize> {
+        let mut counts = BTreeMap::new();
+        for currency in self.tracked.iter().filter_map(Tracked::currency) {
+            *counts.entry(currency).or_insert(0) += 1;
+        }
+        counts
+    }
+
+    /// Most important first: what is priced, each currency apart, the most frequent one first, since no rate is known that
+    /// would compare them; there what costs most from now on, then what has surely cost most, then what reaches farthest.
     pub fn ranked(&self, now_ms: u64) -> Vec<&Tracked> {
+        let currencies = self.currencies();
+        let place = |tracked: &Tracked| {
+            let currency = tracked.currency()?;
+            Some((Reverse(*currencies.get(currency)?), currency.to_owned()))
+        };
         let mut ranked: Vec<&Tracked> = self.tracked.iter().collect();
         ranked.sort_by(|a, b| {
             let costed = b.is_costed().cmp(&a.is_costed());
             let looming = b.looming_minor(now_ms).total_cmp(&a.looming_minor(now_ms));
             let rest =
                 (b.lower_minor(), b.is_open(), b.sites.len()).cmp(&(a.lower_minor(), a.is_open(), a.sites.len()));
-            costed.then(looming).then(rest).then_with(|| a.id.cmp(&b.id))
+            costed
+                .then(place(a).cmp(&place(b)))
+                .then(looming)
+                .then(rest)
+                .then_with(|| a.id.cmp(&b.id))
         });
         ranked
     }
@@ -315,4 +352,53 @@ fn short_hash(text: &str) -> u16 {
     });
     let [a, b, c, d] = hash.to_le_bytes();
     u16::from_le_bytes([a ^ c, b ^ d])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::incident::{CONFIDENCE, Cost};
+
+    fn priced(id: &str, minor: i64, currency: &str) -> Tracked {
+        let cost = Cost {
+            estimate_minor: minor,
+            lower_minor: minor,
+            upper_minor: minor,
+            currency: currency.to_owned(),
+            confidence: CONFIDENCE,
+        };
+        let answer = Answer {
+            state: PriceState::Costed,
+            cost: Some(cost),
+            lost_transactions: Some(1),
+            estimate: None,
+            unaffected_sites_used: 9,
+            dark_sites: 0,
+            notes: Vec::new(),
+        };
+        Tracked {
+            answer: Some(answer),
+            ..Tracked::new(id.to_owned(), None, Extent::Chain, 0)
+        }
+    }
+
+    /// A small loss in yen, which have no smaller unit, stood above a large one in euros.
+    #[test]
+    fn currencies_are_ranked_apart_the_most_frequent_one_first() {
+        let book = Book {
+            tracked: vec![
+                Tracked::new("free".into(), None, Extent::Chain, 0),
+                priced("small", 1_000, "EUR"),
+                priced("yen", 50_000, "JPY"),
+                priced("large", 20_000, "EUR"),
+            ],
+            ..Book::default()
+        };
+        let ids: Vec<_> = book
+            .ranked(MINUTE_MS)
+            .iter()
+            .map(|tracked| tracked.id.as_str())
+            .collect();
+        assert_eq!(ids, ["large", "small", "yen", "free"]);
+    }
 }

@@ -3,7 +3,7 @@
 //! In: payloads whose fresh records are known. Out: observations and findings, told in the order of arrival.
 //! It never writes, and never tells what is not durable; the caller sees to that.
 
-use crate::archive::{Archive, ArchiveError, IncidentRow, Payload};
+use crate::archive::{Archive, ArchiveError, IncidentChanges, IncidentRow, Payload};
 use crate::decode::{self, Dictionaries, Dictionary, Observation, Unreadable};
 use crate::rollup::Rollup;
 use crate::watermark::Watermark;
@@ -15,14 +15,16 @@ use tillwatch_feed::topic::SiteId;
 
 /// Whoever makes incidents of observations; what it is told is durable.
 pub trait Reckoner: Send {
-    /// Quarter-hour sums of everything before the time from which observations are replayed, and the incidents last told.
-    fn restore(&mut self, rollups: &[Rollup], incidents: &[IncidentRow]);
+    /// One quarter-hour sum of before the time from which observations are replayed; all come before anything else.
+    fn restore(&mut self, rollup: &Rollup);
+    /// The incidents last told, before the replay.
+    fn resume(&mut self, incidents: &[IncidentRow]);
     fn on_observations(&mut self, observations: &[Observation]);
     fn on_finding(&mut self, site: &SiteId, finding: &Finding);
     /// Central's time moved on.
     fn on_clock(&mut self, watermark_ms: u64);
-    /// Incidents that changed since the last call.
-    fn changed_incidents(&mut self) -> Vec<IncidentRow>;
+    /// Incidents that changed or became part of others since the last call.
+    fn changed_incidents(&mut self) -> IncidentChanges;
 }
 
 /// What the reckoner is told after the commit, in the order of arrival.

@@ -1,10 +1,11 @@
 //! The archive: whole batches or nothing, and the same after a restart.
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
-use crate::store::{START_MS, arrives, birth, blocks, born, open, site};
+use crate::store::{START_MS, arrives, birth, blocks, born, open, rollups, site};
 use std::sync::Arc;
 use tillwatch_central::archive::{
-    self, Archive, ArchiveError, Batch, Lost, Payload, Retention, SiteState, Tally, UNDECODED_PER_SITE_MAX, Undecoded,
+    self, Archive, ArchiveError, Batch, IncidentChanges, IncidentRow, Lost, Payload, Retention, SiteState, Tally,
+    UNDECODED_PER_SITE_MAX, Undecoded,
 };
 use tillwatch_central::cursor::Mark;
 use tillwatch_central::decode::SeriesInfo;
@@ -115,12 +116,73 @@ fn everything_in_a_batch_is_there_after_a_restart() {
     assert_eq!(archive.marks(10).unwrap(), [mark(3)]);
     assert_eq!(archive.mark(&site("store-1"), u64::MAX).unwrap(), Some(mark(3)));
     assert_eq!(archive.mark(&site("store-1"), 1).unwrap(), None);
-    assert_eq!(archive.rollups(SLOT_MS + 1).unwrap(), [rollup(5)]);
-    assert_eq!(archive.rollups(SLOT_MS).unwrap(), []);
+    assert_eq!(rollups(&archive, 0..SLOT_MS + 1), [rollup(5)]);
+    assert_eq!(rollups(&archive, 0..SLOT_MS), []);
     assert_eq!(archive.birth(&site("store-1"), u64::MAX - 1).unwrap(), Some(vec![1, 2]));
     assert_eq!(archive.states().unwrap(), batch.states);
     assert_eq!(archive.tallies(0).unwrap(), batch.tallies);
     assert_eq!(archive.watermark_ms().unwrap(), Some(START_MS));
+}
+
+#[test]
+fn a_start_reads_only_the_sums_that_something_is_reckoned_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut archive = archive::open(&folder.path().join("a.sqlite"), &id()).unwrap();
+    let of = |role: &str, slot: u64, sum: i64| {
+        let series = SeriesInfo {
+            role: role.into(),
+            ..(*rollup(0).series).clone()
+        };
+        Rollup {
+            series: Arc::new(series),
+            slot_ms: slot * SLOT_MS,
+            ..rollup(sum)
+        }
+    };
+    let mut all: Vec<_> = (1..=9).map(|slot| of("sales.count", slot, 1)).collect();
+    all.extend([of("sales.amount", 4, 10), of("sales.items", 4, 100)]);
+    archive
+        .commit(&Batch {
+            rollups: all,
+            marks: vec![mark(1)],
+            ..Batch::default()
+        })
+        .unwrap();
+    let found = rollups(&archive, 3 * SLOT_MS..6 * SLOT_MS);
+    assert_eq!(found.iter().map(|rollup| rollup.sum).collect::<Vec<_>>(), [1, 1, 1, 10]);
+}
+
+/// What became part of another incident stayed open for ever, and came back with each restart.
+#[test]
+fn an_incident_that_became_part_of_another_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut archive = archive::open(&folder.path().join("a.sqlite"), &id()).unwrap();
+    let row = |id: &str| IncidentRow {
+        id: id.into(),
+        json: "{}".into(),
+    };
+    let told = |ids: &[&str], absorbed: &[&str]| IncidentChanges {
+        told: ids.iter().map(|id| row(id)).collect(),
+        absorbed: absorbed.iter().map(|&id| id.to_owned()).collect(),
+    };
+    let mut commit = |incidents| {
+        let batch = Batch {
+            incidents,
+            ..Batch::default()
+        };
+        archive.commit(&batch).unwrap();
+        archive
+            .incidents()
+            .unwrap()
+            .into_iter()
+            .map(|row| row.id)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(commit(told(&["a", "b"], &[])), ["a", "b"]);
+    assert_eq!(commit(told(&["a"], &["b"])), ["a"]);
+    let mut twice = told(&["c", "d"], &[]);
+    twice.add(told(&[], &["d"]));
+    assert_eq!(commit(twice), ["a", "c"]);
 }
 
 #[test]
@@ -136,7 +198,7 @@ fn sums_add_up_and_never_become_fractions() {
             })
             .unwrap();
     }
-    assert_eq!(archive.rollups(u64::MAX).unwrap()[0].sum, 12);
+    assert_eq!(rollups(&archive, 0..u64::MAX)[0].sum, 12);
     archive
         .commit(&Batch {
             rollups: vec![rollup(i64::MAX)],
@@ -144,7 +206,7 @@ fn sums_add_up_and_never_become_fractions() {
             ..Batch::default()
         })
         .unwrap();
-    assert_eq!(archive.rollups(u64::MAX).unwrap()[0].sum, i64::MAX);
+    assert_eq!(rollups(&archive, 0..u64::MAX)[0].sum, i64::MAX);
 }
 
 /// A kill can fall between any two writes. The files as they are in the middle of a transaction are copied away, log and
@@ -205,13 +267,13 @@ fn a_batch_that_fails_leaves_nothing_behind_and_can_be_tried_again() {
     let failed = archive.commit(&large).unwrap_err();
     assert!(matches!(failed, ArchiveError::Full { .. }), "{failed:?}");
     assert_eq!(
-        (payloads(&archive), archive.rollups(u64::MAX).unwrap()[0].sum),
+        (payloads(&archive), rollups(&archive, 0..u64::MAX)[0].sum),
         (vec![1], 5)
     );
     archive.limit_pages(u32::MAX - 1).unwrap();
     archive.commit(&large).unwrap();
     assert_eq!(
-        (payloads(&archive).len(), archive.rollups(u64::MAX).unwrap()[0].sum),
+        (payloads(&archive).len(), rollups(&archive, 0..u64::MAX)[0].sum),
         (1_999, 10)
     );
 }
@@ -250,6 +312,13 @@ fn undecodable_payloads_of_a_site_are_bounded() {
     archive
         .commit(&Batch {
             undecoded: all,
+            ..Batch::default()
+        })
+        .unwrap();
+    // What comes again displaces nothing.
+    archive
+        .commit(&Batch {
+            undecoded: vec![undecoded(9); 3],
             ..Batch::default()
         })
         .unwrap();

@@ -94,6 +94,8 @@ pub(crate) struct Event {
     pub(crate) loss: f64,
     /// Nothing reaches central until the end.
     pub(crate) dark: bool,
+    /// The source of sales is dead: these never arrive, all else does.
+    pub(crate) no_sales: bool,
 }
 
 impl Event {
@@ -105,6 +107,7 @@ impl Event {
             slow: Vec::new(),
             loss: 0.0,
             dark: false,
+            no_sales: false,
         }
     }
 
@@ -257,8 +260,9 @@ impl Chain {
                     .iter()
                     .any(|event| event.dark && event.hits(store.unwrap(), minute_ms))
             };
-            let (held, fresh): (Vec<_>, Vec<_>) = all.into_iter().partition(dark);
+            let (held, mut fresh): (Vec<_>, Vec<_>) = all.into_iter().partition(dark);
             self.held.extend(held);
+            fresh.retain(|observation| !self.is_unsold(observation));
             self.impact.on_observations(&fresh);
             let ended = |event: &Event| !event.dark || event.to_ms <= minute_ms;
             if self.events.iter().all(ended) && !self.held.is_empty() {
@@ -271,6 +275,12 @@ impl Chain {
             self.impact.on_clock(minute_ms + MINUTE_MS);
             each(&self.impact, minute_ms + MINUTE_MS);
         }
+    }
+
+    fn is_unsold(&self, observation: &Observation) -> bool {
+        let store = self.stores.iter().position(|store| store.id == observation.site);
+        let hit = |event: &Event| event.no_sales && event.hits(store.unwrap(), observation.start_ms);
+        observation.series.role.starts_with("sales.") && self.events.iter().any(hit)
     }
 
     fn minute(&mut self, store: usize, minute_ms: u64) -> Vec<Observation> {
@@ -407,12 +417,17 @@ fn series() -> BTreeMap<&'static str, Arc<SeriesInfo>> {
             .collect();
         let (metric, role, currency) = (metric.to_owned(), role.to_owned(), currency.map(str::to_owned));
         let (unit, plugin) = ("s".to_owned(), "test".to_owned());
+        let decimals = match role.as_str() {
+            "sales.count" => 0,
+            "sales.amount" => 2,
+            _ => 3,
+        };
         Arc::new(SeriesInfo {
             metric,
             unit,
             kind,
             role,
-            decimals: 3,
+            decimals,
             currency,
             plugin,
             labels,

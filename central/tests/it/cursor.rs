@@ -187,6 +187,29 @@ fn too_many_holes_are_refused_until_some_are_filled() {
     assert_eq!(take(&mut cursor, numbers(1, 10, 10)), [(10, 10)]);
 }
 
+/// What the agent no longer held was settled although the message was refused, so that nobody ever wrote the loss down.
+#[test]
+fn a_refused_message_changes_nothing_and_says_the_loss_when_it_comes_again() {
+    let mut cursor = cursor(CursorLimits {
+        ranges_max: 4,
+        ..CursorLimits::default()
+    });
+    for seq in [3, 7, 9, 11] {
+        take(&mut cursor, numbers(1, seq, seq));
+    }
+    cursor.committed();
+    let before = cursor.mark(&site(), 1);
+    let numbers = |oldest_seq_held| Numbers {
+        oldest_seq_held,
+        ..numbers(1, 20, 20)
+    };
+    let refused = cursor.arrived(&shard(), &site(), numbers(4), Brings::Records);
+    assert_eq!(refused, Err(Refusal::Ranges { max: 4 }));
+    assert_eq!((cursor.mark(&site(), 1), cursor.changed().len()), (before, 0));
+    let arrival = cursor.arrived(&shard(), &site(), numbers(8), Brings::Records).unwrap();
+    assert_eq!((arrival.fresh, arrival.lost), (vec![(20, 20)], vec![(1, 2), (4, 6)]));
+}
+
 #[test]
 fn more_sites_than_allowed_are_refused() {
     let mut cursor = cursor(CursorLimits {

@@ -1,6 +1,7 @@
 //! Chains with a known truth go in; incidents must come out with the right cause, price and rank.
 
 use crate::chain::{Chain, Event, MINUTE_MS, harmless, today};
+use tillwatch_central::decode::SeriesInfo;
 use tillwatch_central::impact::{Impact, ImpactSettings};
 use tillwatch_central::incident::{Incident, PriceState, Reach, Status};
 use tillwatch_central::model::Model;
@@ -146,6 +147,26 @@ fn stores_that_are_cut_off_cost_nothing_while_they_are_dark_nor_when_their_sales
             (Status::Closed, 0),
             "seed {seed}: {silent:#?}"
         );
+    }
+}
+
+/// The tills' log moved with an update: latency and queues still came, sales did not, and each minute of a whole region
+/// counted as one without a customer.
+#[test]
+fn a_dead_source_of_sales_is_unknown_and_costs_nothing_though_the_stores_report_all_else() {
+    for seed in 1..=3 {
+        let dead = Event {
+            no_sales: true,
+            ..Event::new(Chain::region("north"), today(11, 0), 100)
+        };
+        let mut events = vec![dead];
+        events.extend(harmless(seed, today(11, 0)));
+        let mut chain = Chain::new(seed, events);
+        chain.run(today(10, 30), today(12, 40), |impact, now_ms| {
+            let incidents = impact.incidents();
+            let priced = incidents.iter().find(|incident| incident.cost.is_some());
+            assert!(priced.is_none(), "seed {seed} at {now_ms}: {priced:#?}");
+        });
     }
 }
 
@@ -459,6 +480,74 @@ fn incidents_keep_their_ids_over_a_restart() {
     assert!(off_by(&after[0], chain.lost[0].1).abs() <= 0.25, "{:#?}", after[0]);
 }
 
+/// One store of the region cried first, so that the incident began as one of a single store; after a restart it was told
+/// a second time, with its price.
+#[test]
+fn an_incident_that_began_at_one_store_is_told_and_priced_once_after_a_restart() {
+    let early = Event {
+        slow: vec!["loyalty", "checkout"],
+        ..Event::new(vec![3], today(11, 22), 53)
+    };
+    let costs = |incidents: &[Incident]| {
+        let costs = incidents.iter().filter_map(|incident| incident.cost.clone());
+        costs.map(|cost| cost.estimate_minor).collect::<Vec<_>>()
+    };
+    for seed in [7, 8] {
+        let mut chain = Chain::new(seed, vec![early.clone(), story()]);
+        chain.run(today(10, 30), today(12, 0), |_, _| {});
+        let before = chain.impact.incidents();
+        assert_eq!(costs(&before).len(), 1, "seed {seed}: {before:#?}");
+        chain.run(today(12, 0), today(12, 40), |_, _| {});
+        let through = costs(&chain.impact.incidents());
+        let mut chain = Chain::new(seed, vec![early.clone(), story()]);
+        chain.impact.resume(&before);
+        chain.run(today(10, 30), today(12, 40), |_, _| {});
+        let after = chain.impact.incidents();
+        assert_eq!(costs(&after), through, "seed {seed}: {after:#?}");
+        assert_eq!(after[0].id, before[0].id, "seed {seed}");
+    }
+}
+
+#[test]
+fn an_incident_that_became_part_of_another_is_named_once() {
+    // Two stores have troubles of their own before the region has.
+    let early = |store, minute| Event {
+        slow: vec!["loyalty", "checkout"],
+        ..Event::new(vec![store], today(11, minute), 60)
+    };
+    let mut chain = Chain::new(7, vec![early(3, 20), early(9, 24), story()]);
+    let mut told = std::collections::BTreeSet::new();
+    chain.run(today(10, 30), today(12, 40), |impact, _| {
+        told.extend(impact.incidents().into_iter().map(|incident| incident.id));
+    });
+    let kept: std::collections::BTreeSet<_> = chain.impact.incidents().into_iter().map(|i| i.id).collect();
+    let absorbed: std::collections::BTreeSet<_> = chain.impact.absorbed().into_iter().collect();
+    assert!(!absorbed.is_empty(), "{told:?}");
+    assert_eq!(
+        told.difference(&kept)
+            .cloned()
+            .collect::<std::collections::BTreeSet<_>>(),
+        absorbed
+    );
+    assert!(chain.impact.absorbed().is_empty());
+}
+
+#[test]
+fn an_incident_of_a_metric_that_the_model_does_not_place_is_still_one_after_a_restart() {
+    let printer = Event {
+        slow: vec!["printer"],
+        ..Event::new(vec![35], today(10, 50), 100)
+    };
+    let mut chain = Chain::new(1, vec![printer]);
+    chain.run(today(10, 30), today(11, 30), |_, _| {});
+    let before = chain.impact.incidents();
+    let mut chain = Chain::new(1, Vec::new());
+    chain.impact.resume(&before);
+    let causes = |incidents: &[Incident]| incidents.iter().map(|i| i.cause.clone()).collect::<Vec<_>>();
+    assert_eq!(before[0].cause.service.as_deref(), Some("printer.errors"));
+    assert_eq!(causes(&chain.impact.incidents()), causes(&before));
+}
+
 #[test]
 fn a_closed_incident_keeps_its_price_over_a_restart_that_replays_nothing_of_it() {
     let mut chain = Chain::new(7, vec![story()]);
@@ -494,6 +583,21 @@ fn what_comes_from_elsewhere_or_from_the_future_is_counted_and_left_out() {
         (counters.unknown_sites, counters.from_the_future),
         (2 * 59 * per_store, per_store)
     );
+}
+
+#[test]
+fn sales_in_other_units_than_transactions_and_minor_units_are_counted_and_left_out() {
+    let mut chain = Chain::new(1, Vec::new());
+    let mut fresh = chain.fresh(today(10, 30));
+    fresh.retain(|observation| observation.series.role.starts_with("sales."));
+    for observation in &mut fresh {
+        observation.series = std::sync::Arc::new(SeriesInfo {
+            decimals: observation.series.decimals + 1,
+            ..(*observation.series).clone()
+        });
+    }
+    chain.impact.on_observations(&fresh);
+    assert_eq!(chain.impact.counters().odd_decimals, 120);
 }
 
 #[test]

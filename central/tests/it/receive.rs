@@ -2,11 +2,13 @@
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
 use crate::store::{
-    MINUTE_MS, START_MS, arrives, birth, block, blocks, born, gap, message, open, raw, site, sold_through,
+    MINUTE_MS, START_MS, arrives, birth, block, blocks, blocks_ahead, born, gap, message, open, raw, rollups, site,
+    sold_through,
 };
 use std::sync::atomic::Ordering;
 use tillwatch_central::archive::{self, Archive};
 use tillwatch_central::receive::{Arrived, REPLAY_MS};
+use tillwatch_central::watermark::LATENESS_MS;
 use tillwatch_feed::codec;
 use tillwatch_feed::message::{Body, Finding, State};
 use tillwatch_feed::topic::Leaf;
@@ -80,7 +82,7 @@ fn a_kill_at_any_point_loses_nothing_and_counts_nothing_twice() {
                 "killed after {killed_after}, commits every {commits_every}"
             );
             drop(receiver);
-            let sums = archive::open_to_read(&path).unwrap().rollups(u64::MAX).unwrap();
+            let sums = rollups(&archive::open_to_read(&path).unwrap(), 0..u64::MAX);
             assert_eq!(sums.iter().map(|rollup| rollup.sum).sum::<i64>(), (2..=12).sum::<i64>());
             assert_eq!(sums.iter().map(|rollup| rollup.covered_ms).sum::<u64>(), 11 * MINUTE_MS);
         }
@@ -148,6 +150,47 @@ fn a_block_without_its_birth_is_kept_acknowledged_and_read_when_the_birth_comes(
         drop(receiver);
         let (_, listener) = open(&path);
         assert_eq!(listener.told().sums, sold_through(&store, 7), "after a restart");
+    }
+}
+
+/// One store's clock was a month ahead. After a restart it was heard first, was believed, and everything that was
+/// acknowledged to the others looked old enough to be removed.
+#[test]
+fn the_first_site_heard_after_a_restart_may_be_the_fast_one() {
+    const MONTH_MS: u64 = 30 * 24 * 60 * MINUTE_MS;
+    let honest = ["store-1", "store-2", "store-3"].map(site);
+    let fast = site("store-9");
+    for order in [[0, 1, 2, 3], [3, 0, 1, 2]] {
+        let (_folder, path) = folder();
+        let (mut receiver, _) = open(&path);
+        for place in order {
+            let (store, message) = match honest.get(place) {
+                Some(store) => (store, blocks(9, 2..=9)),
+                None => (&fast, blocks_ahead(9, 2..=9, MONTH_MS)),
+            };
+            receiver.take(arrives(store, &born(9))).unwrap();
+            receiver.take(arrives(store, &message)).unwrap();
+            receiver.commit().unwrap();
+        }
+        drop(receiver);
+        let (mut receiver, listener) = open(&path);
+        assert!(receiver.now_ms() < START_MS + 11 * MINUTE_MS, "{}", receiver.now_ms());
+        for store in &honest {
+            receiver.take(arrives(store, &blocks(9, 10..=10))).unwrap();
+            receiver.commit().unwrap();
+        }
+        assert!(
+            listener
+                .told()
+                .clock_ms
+                .iter()
+                .all(|now_ms| *now_ms < START_MS + 12 * MINUTE_MS)
+        );
+        assert_eq!(receiver.now_ms(), START_MS + 11 * MINUTE_MS - LATENESS_MS);
+        let mut kept = 0;
+        let archive = archive::open_to_read(&path).unwrap();
+        archive.payloads_since(0, &mut |_| kept += 1).unwrap();
+        assert_eq!(kept, 7);
     }
 }
 

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use tillwatch_central::archive::{self, Archive, IncidentRow, Retention};
+use tillwatch_central::archive::{self, Archive, IncidentChanges, IncidentRow, Retention};
 use tillwatch_central::decode::Observation;
-use tillwatch_central::receive::{Arrived, Receiver, Reckoner};
+use tillwatch_central::receive::{Arrived, PAST_ROLES, Receiver, Reckoner};
 use tillwatch_central::rollup::Rollup;
 use tillwatch_feed::codec;
 use tillwatch_feed::message::{
@@ -30,9 +30,11 @@ pub(crate) struct Told {
 pub(crate) struct Listener(pub(crate) Arc<Mutex<Told>>);
 
 impl Reckoner for Listener {
-    fn restore(&mut self, rollups: &[Rollup], _: &[IncidentRow]) {
-        self.0.lock().unwrap().rollups = rollups.iter().map(|rollup| rollup.sum).sum();
+    fn restore(&mut self, rollup: &Rollup) {
+        self.0.lock().unwrap().rollups += rollup.sum;
     }
+
+    fn resume(&mut self, _: &[IncidentRow]) {}
 
     fn on_observations(&mut self, observations: &[Observation]) {
         let mut told = self.0.lock().unwrap();
@@ -52,8 +54,8 @@ impl Reckoner for Listener {
         self.0.lock().unwrap().clock_ms.push(watermark_ms);
     }
 
-    fn changed_incidents(&mut self) -> Vec<IncidentRow> {
-        Vec::new()
+    fn changed_incidents(&mut self) -> IncidentChanges {
+        IncidentChanges::default()
     }
 }
 
@@ -129,6 +131,16 @@ pub(crate) fn block(seqs: std::ops::RangeInclusive<u64>) -> Block {
     }
 }
 
+/// The same at a store whose clock is ahead.
+pub(crate) fn blocks_ahead(generation: u64, seqs: std::ops::RangeInclusive<u64>, ahead_ms: u64) -> Message {
+    let mut block = block(seqs.clone());
+    block
+        .intervals
+        .iter_mut()
+        .for_each(|interval| interval.start_ms += ahead_ms);
+    message(generation, seqs, Body::Block(block))
+}
+
 pub(crate) fn message(generation: u64, seqs: std::ops::RangeInclusive<u64>, body: Body) -> Message {
     let clock = ClockReading {
         wall_ms: START_MS + seqs.end() * MINUTE_MS,
@@ -175,6 +187,15 @@ pub(crate) fn sold_through(site: &SiteId, last: u64) -> BTreeMap<(SiteId, u64), 
     (2..=last)
         .map(|seq| ((site.clone(), START_MS + seq * MINUTE_MS), i64::try_from(seq).unwrap()))
         .collect()
+}
+
+/// All quarter-hour sums that start before a time.
+pub(crate) fn rollups(archive: &dyn Archive, within_ms: std::ops::Range<u64>) -> Vec<Rollup> {
+    let mut found = Vec::new();
+    archive
+        .rollups(PAST_ROLES, within_ms, &mut |rollup| found.push(rollup))
+        .unwrap();
+    found
 }
 
 /// A receiver over a file, and what its reckoner hears.
