@@ -169,7 +169,7 @@ impl Batch {
 pub struct Retention {
     /// Payloads and lost ranges, by event time behind most sites.
     pub payloads_ms: u64,
-    /// Quarter-hour sums.
+    /// Quarter-hour sums, and incidents by their end.
     pub rollups_ms: u64,
 }
 

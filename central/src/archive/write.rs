@@ -148,6 +148,7 @@ impl Sqlite {
         let payloads_before = value(watermark_ms.saturating_sub(retention.payloads_ms));
         let slots_before = value(watermark_ms.saturating_sub(retention.rollups_ms) / SLOT_MS);
         let days_before = value(watermark_ms.saturating_sub(retention.rollups_ms) / DAY_MS);
+        let incidents_before = value(watermark_ms.saturating_sub(retention.rollups_ms));
         let run = |sql: &str, before: i64| {
             self.connection
                 .prepare_cached(sql)
@@ -166,7 +167,15 @@ impl Sqlite {
             "DELETE FROM tallies WHERE (site, day) IN (SELECT site, day FROM tallies WHERE day < ? LIMIT ?)",
             days_before,
         );
-        Ok(payloads.map_err(failed)? + rollups.map_err(failed)? + tallies.map_err(failed)?)
+        let incidents = run(
+            "DELETE FROM incidents WHERE id IN
+               (SELECT id FROM incidents WHERE coalesce(json ->> 'end_ms', json ->> 'updated_ms') < ? LIMIT ?)",
+            incidents_before,
+        );
+        let removed = [payloads, rollups, tallies, incidents];
+        removed
+            .into_iter()
+            .try_fold(0, |sum, rows| Ok(sum + rows.map_err(failed)?))
     }
 }
 

@@ -299,6 +299,40 @@ fn what_is_older_than_the_retention_goes_in_small_steps() {
 }
 
 #[test]
+fn incidents_go_when_the_sums_of_their_time_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut archive = archive::open(&folder.path().join("a.sqlite"), &id()).unwrap();
+    let row = |id: &str, json: String| IncidentRow { id: id.into(), json };
+    let told = vec![
+        row(
+            "closed",
+            format!("{{\"end_ms\": {}, \"updated_ms\": {START_MS}}}", START_MS - 11),
+        ),
+        row(
+            "left open",
+            format!("{{\"end_ms\": null, \"updated_ms\": {}}}", START_MS - 11),
+        ),
+        row("open", format!("{{\"end_ms\": null, \"updated_ms\": {START_MS}}}")),
+    ];
+    let incidents = IncidentChanges {
+        told,
+        ..IncidentChanges::default()
+    };
+    archive
+        .commit(&Batch {
+            incidents,
+            ..Batch::default()
+        })
+        .unwrap();
+    let retention = Retention {
+        payloads_ms: 10,
+        rollups_ms: 10,
+    };
+    assert_eq!(archive.purge(START_MS, retention, 9).unwrap(), 2);
+    assert_eq!(archive.incidents().unwrap()[0].id, "open");
+}
+
+#[test]
 fn undecodable_payloads_of_a_site_are_bounded() {
     let folder = tempfile::tempdir().unwrap();
     let mut archive = archive::open(&folder.path().join("a.sqlite"), &id()).unwrap();
