@@ -58,7 +58,7 @@ pub(crate) fn block() -> impl Strategy<Value = Block> {
 }
 
 fn interval() -> impl Strategy<Value = Interval> {
-    let length = prop_oneof![Just(60_000_u32), 1..=u32::MAX];
+    let length = prop_oneof![Just(60_000_u32), 1..=tillwatch_feed::codec::INTERVAL_MS_MAX];
     (
         0..20_000 * DAY_MS,
         length,
