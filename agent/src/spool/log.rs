@@ -128,6 +128,17 @@ pub struct Spool {
     counters: SpoolCounters,
 }
 
+/// After a failed sync the system may show what the disk never got, and call the next sync a success without writing it.
+/// So the newest segment, the only one that can hold such a write, is written once more before anything relies on it.
+fn make_durable(disk: &dyn Disk, newest: Option<&Segment>) -> Result<(), WriteFault> {
+    if let Some(segment) = newest {
+        let length = usize::try_from(segment.bytes).map_err(|error| WriteFault::Write(io::Error::other(error)))?;
+        let bytes = disk.read(&segment.name(), 0, length).map_err(WriteFault::Write)?;
+        disk.write(&segment.name(), 0, &bytes)?;
+    }
+    disk.sync_names().map_err(WriteFault::Sync)
+}
+
 impl Spool {
     /// Opens the spool in a folder of its own.
     ///
@@ -158,6 +169,7 @@ impl Spool {
     ) -> io::Result<(Self, Recovery)> {
         let files = disk.list()?;
         let found = recover(&*disk, &files).map_err(WriteFault::into_io)?;
+        make_durable(&*disk, found.segments.back()).map_err(WriteFault::into_io)?;
         let segment_bytes = settings.segment_bytes.min(settings.bytes_max / 4);
         let mut spool = Self {
             disk,
@@ -172,7 +184,7 @@ impl Spool {
             segments: found.segments,
             cursor: found.cursor,
             cursor_file: found.cursor_file,
-            is_cursor_kept: found.records_corrupt == 0,
+            is_cursor_kept: false,
             births: Births::find(&files),
             schema_newest: None,
             has_failed: false,
