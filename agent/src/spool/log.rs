@@ -1,8 +1,7 @@
 //! The spool itself: appends, reads and releases over an index of what is on disk.
 //!
 //! In: records, acknowledgements. Out: records, gaps.
-//! The index has one small entry for each frame that is held (40 bytes; 20,000 frames after 14 days offline), not one
-//! for each record.
+//! The index has one small entry (40 bytes) for each frame that is held, not one for each record.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
