@@ -11,6 +11,7 @@ let busy = false;
 let again = false;
 
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const shownId = () => detail.querySelector("[data-incident]")?.dataset.incident;
 // As the server writes times: in the chain's time zone, not the reader's.
 const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", timeZone: document.documentElement.dataset.timeZone });
 
@@ -172,9 +173,13 @@ overview.addEventListener("click", (event) => {
   refresh();
 });
 
-new ResizeObserver(() => {
-  for (const plot of plots) plot.setSize({ width: plot.root.parentElement.clientWidth, height: plot.height });
-}).observe(detail);
+let width = innerWidth;
+addEventListener("resize", () => {
+  if (innerWidth === width) return;
+  width = innerWidth;
+  const id = shownId();
+  if (id) show(id);
+});
 
 refresh();
 const events = new EventSource("/api/v1/events");
