@@ -13,7 +13,7 @@ use jiff::tz::TimeZone;
 
 use crate::incident::{Alternative, Cause, Cost, Incident, PriceState, Reach, Status};
 use crate::view::{SiteState, SiteView, View};
-use html::{escape, money, plural};
+use html::{escape, grouped, money, plural};
 
 /// The whole page with one incident selected: the wanted one, else the first.
 pub fn page(view: &View, problems: &[String], wanted: Option<&str>) -> String {
@@ -231,7 +231,7 @@ fn state_look(state: SiteState) -> (&'static str, &'static str, &'static str) {
 fn chain(incident: &Incident) -> String {
     let mut steps: Vec<String> = incident.services.iter().map(|service| escape(service)).collect();
     if let Some(lost) = incident.lost_transactions.filter(|_| incident.price_state.is_costed()) {
-        steps.push(format!("{} fewer sales", lost.max(0)));
+        steps.push(format!("{} fewer sales", grouped(lost.max(0).unsigned_abs())));
     }
     let steps: String = steps.iter().map(|step| format!("<li>{step}</li>")).collect();
     format!("<ol class=\"chain\" aria-label=\"From cause to sales\">{steps}</ol>")

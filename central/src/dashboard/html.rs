@@ -22,16 +22,21 @@ pub(super) fn escape(text: &str) -> String {
 pub(super) fn money(minor: i64, currency: &str) -> String {
     let unit = 10_u64.pow(u32::from(currency::decimals(currency)));
     let units = minor.unsigned_abs().saturating_add(unit / 2) / unit;
-    let digits = units.to_string();
-    let mut grouped = String::new();
+    let sign = if minor < 0 && units > 0 { "−" } else { "" };
+    format!("{sign}{}\u{a0}{}", grouped(units), escape(currency))
+}
+
+/// Thousands marked by a thin space.
+pub(super) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
         if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            grouped.push('\u{202f}');
+            text.push('\u{202f}');
         }
-        grouped.push(digit);
+        text.push(digit);
     }
-    let sign = if minor < 0 && units > 0 { "−" } else { "" };
-    format!("{sign}{grouped}\u{a0}{}", escape(currency))
+    text
 }
 
 /// `1 store`, `2 stores`.
