@@ -138,7 +138,7 @@ async fn incident(State(view): State<ViewReader>, Path(id): Path<String>) -> Res
             let answer = IncidentWithChart {
                 now_ms: view.now_ms,
                 incident,
-                chart: view.charts.get(&incident.id),
+                chart: view.charts.get(&incident.id).map(Arc::as_ref),
             };
             guarded(Json(answer).into_response())
         }
