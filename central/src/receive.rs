@@ -20,7 +20,7 @@ use crate::archive::{
     Archive, ArchiveError, Batch, BirthKey, BirthRow, Lost, Payload, Retention, SiteState, Tally, Undecoded,
 };
 use crate::cursor::{Arrival, Brings, Cursor, CursorLimits, Numbers};
-use crate::decode::{self, Dictionaries, Dictionary, Observation};
+use crate::decode::{self, Dictionaries, Dictionary};
 use crate::expect::QUARTERS_KEPT;
 use crate::health::{Board, Counts};
 use crate::rollup::{Rollups, SLOT_MS};
@@ -86,8 +86,6 @@ pub struct Counters {
     pub messages_waiting_for_birth: AtomicU64,
     /// Dated too far ahead to be believed: they age from their arrival on.
     pub messages_ahead: AtomicU64,
-    /// Of such messages; they are in no sum.
-    pub observations_ahead: AtomicU64,
     /// Beyond what is kept of one site.
     pub births_displaced: AtomicU64,
     /// Blocks refused as their site has [`BIRTHS_MISSING_PER_SITE_MAX`] births to send first.
@@ -114,7 +112,6 @@ impl Counters {
             ("messages_undecoded", &self.messages_undecoded),
             ("messages_waiting_for_birth", &self.messages_waiting_for_birth),
             ("messages_ahead", &self.messages_ahead),
-            ("observations_ahead", &self.observations_ahead),
             ("births_displaced", &self.births_displaced),
             ("births_missing_refused", &self.births_missing_refused),
             ("rows_purged", &self.rows_purged),
@@ -411,7 +408,8 @@ impl Receiver {
     /// Writes down what is fresh and what is lost, so that received + accounted for = produced can be checked by day.
     fn count(&mut self, site: &SiteId, message: &Message, arrival: &Arrival) {
         let ages_ms = self.ages_ms(message);
-        let day = u32::try_from(ages_ms / DAY_MS).unwrap_or(u32::MAX);
+        let end_ms = decode::covers(message).1;
+        let day = u32::try_from(end_ms / DAY_MS).unwrap_or(u32::MAX);
         let mut tally = Tally {
             site: site.clone(),
             day,
@@ -430,7 +428,7 @@ impl Receiver {
         if arrival.fresh.is_empty() {
             Counters::add(&self.counters.messages_duplicate, 1);
         }
-        if ages_ms < decode::covers(message).1 {
+        if ages_ms < end_ms {
             Counters::add(&self.counters.messages_ahead, 1);
         }
         if tally.received > 0 || tally.accounted > 0 {
@@ -481,7 +479,9 @@ impl Receiver {
     ) {
         match read(&site, message, dictionary, &arrival.fresh) {
             Ok(observations) => {
-                self.add_up(&observations);
+                observations
+                    .iter()
+                    .for_each(|observation| self.rollups.add(observation));
                 let end_ms = decode::covers(message).1;
                 self.store(&site, message, arrival, false, bytes);
                 self.news.push(News::Observations {
@@ -500,17 +500,6 @@ impl Receiver {
         self.store(site, message, arrival, true, bytes);
         self.cursor.want_birth(site, schema);
         self.missing.add(site, schema);
-    }
-
-    /// What lies too far ahead is in no sum: its row would never be old, and nothing is reckoned from it.
-    fn add_up(&mut self, observations: &[Observation]) {
-        for observation in observations {
-            if self.watermark.is_ahead(observation.start_ms) {
-                Counters::add(&self.counters.observations_ahead, 1);
-            } else {
-                self.rollups.add(observation);
-            }
-        }
     }
 
     fn store(&mut self, site: &SiteId, message: &Message, arrival: Arrival, is_waiting: bool, bytes: Vec<u8>) {
@@ -606,7 +595,9 @@ impl Receiver {
         }; // it was readable when it came
         match read(site, &message, dictionary, &payload.fresh) {
             Ok(observations) => {
-                self.add_up(&observations);
+                observations
+                    .iter()
+                    .for_each(|observation| self.rollups.add(observation));
                 self.news.push(News::Observations {
                     site: site.clone(),
                     end_ms: payload.end_ms,

@@ -339,7 +339,7 @@ mod tests {
         let mut watermark = nearly_all_dead(1);
         for minute in 61..=120 {
             watermark.tell_time(T + minute * 60_000);
-            for number in 1..60 {
+            for number in 0..60 {
                 watermark.heard(&site(number), T + 59 * 60_000 + minute);
             }
         }

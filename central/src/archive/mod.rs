@@ -20,6 +20,8 @@ pub use write::Sqlite;
 pub const UNDECODED_PER_SITE_MAX: u32 = 256;
 /// Births kept of one site; those that no kept payload names go first, then those that came longest ago.
 pub const BIRTHS_PER_SITE_MAX: u32 = 128;
+/// Sums of a day or quarter that lies farther ahead of most sites come from a wrong clock.
+pub const SUMS_AHEAD_MS_MAX: u64 = 400 * 24 * 60 * 60 * 1_000;
 /// Generations of one site whose marks are kept; those heard longest ago go first.
 pub const GENERATIONS_PER_SITE_MAX: u32 = 4_096;
 
@@ -190,7 +192,8 @@ impl Batch {
 pub struct Retention {
     /// Payloads, lost ranges and births that no payload names, by event time behind most sites.
     pub payloads_ms: u64,
-    /// Quarter-hour sums, and incidents by their end.
+    /// Quarter-hour sums, and incidents by their end. Sums that lie [`SUMS_AHEAD_MS_MAX`] ahead go, too: they would never
+    /// be old.
     pub rollups_ms: u64,
 }
 
@@ -252,7 +255,7 @@ pub trait Archive: Send {
         each: &mut dyn FnMut(Rollup),
     ) -> Result<(), ArchiveError>;
 
-    /// Payloads that are no older than `from_ms` and wait for nothing, in the order in which they came.
+    /// Payloads that reach beyond `from_ms` and wait for nothing, in the order in which they came.
     ///
     /// # Errors
     /// See [`Archive::marks`].

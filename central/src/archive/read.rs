@@ -96,7 +96,7 @@ impl Archive for Sqlite {
     }
 
     fn payloads_since(&self, from_ms: u64, each: &mut dyn FnMut(Stored)) -> Result<(), ArchiveError> {
-        let sql = format!("SELECT {PAYLOAD_COLUMNS} WHERE ages_ms >= ? AND NOT is_waiting ORDER BY payloads.id");
+        let sql = format!("SELECT {PAYLOAD_COLUMNS} WHERE end_ms >= ? AND NOT is_waiting ORDER BY payloads.id");
         self.each(&sql, params![super::schema::value(from_ms)], |row| {
             each(stored_of(row)?);
             Ok(())

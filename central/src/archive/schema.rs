@@ -30,6 +30,7 @@ CREATE TABLE payloads (
   bytes BLOB NOT NULL
 );
 CREATE INDEX payloads_by_age ON payloads (ages_ms);
+CREATE INDEX payloads_by_end ON payloads (end_ms);
 CREATE INDEX payloads_by_site ON payloads (site, end_ms);
 CREATE INDEX payloads_by_schema ON payloads (site, schema) WHERE schema IS NOT NULL;
 CREATE INDEX payloads_waiting ON payloads (site, schema) WHERE is_waiting;

@@ -3,7 +3,7 @@
 use super::schema::{LAYOUT, PRAGMAS, TABLES, bits, failed, from_bits, ranges_text, series_text, value};
 use super::{
     ArchiveError, BIRTHS_PER_SITE_MAX, Batch, BirthKey, BirthRow, GENERATIONS_PER_SITE_MAX, Payload, Purged, Retention,
-    SeriesCache, UNDECODED_PER_SITE_MAX, Undecoded,
+    SUMS_AHEAD_MS_MAX, SeriesCache, UNDECODED_PER_SITE_MAX, Undecoded,
 };
 use crate::cursor::Mark;
 use crate::rollup::{Rollup, SLOT_MS};
@@ -146,35 +146,33 @@ impl Sqlite {
         rows_max: u32,
     ) -> Result<Purged, ArchiveError> {
         let payloads_before = value(watermark_ms.saturating_sub(retention.payloads_ms));
-        let slots_before = value(watermark_ms.saturating_sub(retention.rollups_ms) / SLOT_MS);
-        let days_before = value(watermark_ms.saturating_sub(retention.rollups_ms) / DAY_MS);
-        let incidents_before = value(watermark_ms.saturating_sub(retention.rollups_ms));
-        let run = |sql: &str, before: i64| {
-            self.connection
-                .prepare_cached(sql)
-                .and_then(|mut purge| purge.execute(params![before, rows_max]))
+        let sums_before = watermark_ms.saturating_sub(retention.rollups_ms);
+        let sums_after = watermark_ms.saturating_add(SUMS_AHEAD_MS_MAX);
+        let run = |sql: &str, values: &[i64]| {
+            let mut purge = self.connection.prepare_cached(sql)?;
+            purge.execute(rusqlite::params_from_iter(values.iter().chain([&i64::from(rows_max)])))
         };
         let payloads = run(
             "DELETE FROM payloads WHERE id IN (SELECT id FROM payloads WHERE ages_ms < ? LIMIT ?)",
-            payloads_before,
+            &[payloads_before],
         );
         let lost = run(
             "DELETE FROM lost WHERE id IN (SELECT id FROM lost WHERE ages_ms < ? LIMIT ?)",
-            payloads_before,
+            &[payloads_before],
         );
         let rollups = run(
             "DELETE FROM rollups WHERE (site, series, slot) IN
-               (SELECT site, series, slot FROM rollups WHERE slot < ? LIMIT ?)",
-            slots_before,
+               (SELECT site, series, slot FROM rollups WHERE slot < ? OR slot > ? LIMIT ?)",
+            &[value(sums_before / SLOT_MS), value(sums_after / SLOT_MS)],
         );
         let tallies = run(
-            "DELETE FROM tallies WHERE (site, day) IN (SELECT site, day FROM tallies WHERE day < ? LIMIT ?)",
-            days_before,
+            "DELETE FROM tallies WHERE (site, day) IN (SELECT site, day FROM tallies WHERE day < ? OR day > ? LIMIT ?)",
+            &[value(sums_before / DAY_MS), value(sums_after / DAY_MS)],
         );
         let incidents = run(
             "DELETE FROM incidents WHERE id IN
                (SELECT id FROM incidents WHERE coalesce(json ->> 'end_ms', json ->> 'updated_ms') < ? LIMIT ?)",
-            incidents_before,
+            &[value(sums_before)],
         );
         let births = self.remove_births(payloads_before, rows_max).map_err(failed)?;
         let removed = [payloads, lost, rollups, tallies, incidents];

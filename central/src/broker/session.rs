@@ -786,7 +786,7 @@ mod tests {
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn connections_beyond_the_limit_are_refused_until_one_ends() {
         let hub = hub();
         let room = Arc::new(Semaphore::new(1));
@@ -802,7 +802,9 @@ mod tests {
         let first = tokio::spawn(served);
         let client = Client::over(stream, hello("store-1")).await;
         let (_stream, refused) = seated();
-        refused.await; // at once, before anything was said
+        let began = Instant::now();
+        refused.await;
+        assert!(began.elapsed().is_zero(), "before anything was said");
         assert_eq!(counted(&hub.counters.connections_refused), 1);
         drop(client);
         first.await.unwrap();

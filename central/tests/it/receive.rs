@@ -6,7 +6,7 @@ use crate::store::{
     sold_through,
 };
 use std::sync::atomic::Ordering;
-use tillwatch_central::archive::{self, Archive};
+use tillwatch_central::archive::{self, Archive, Tally};
 use tillwatch_central::receive::{Arrived, BIRTHS_MISSING_PER_SITE_MAX, REPLAY_MS, Receiver};
 use tillwatch_central::watermark::LATENESS_MS;
 use tillwatch_feed::codec;
@@ -207,38 +207,32 @@ fn days_pass(receiver: &mut Receiver, generation: u64, ahead_ms: u64) {
     receiver.commit().unwrap();
 }
 
-/// A store whose clock was a year ahead held its rows for a year longer than anybody else.
+/// A store whose clock was years ahead held its rows for years longer than anybody else.
 #[test]
 fn what_a_fast_clock_dates_far_ahead_ages_from_its_arrival_on() {
     let (_folder, path) = folder();
     let (mut receiver, _) = open(&path);
     let fast = site("store-9");
     days_pass(&mut receiver, 9, 0);
-    for message in [born(9), blocks_ahead(9, 2..=9, 365 * DAY_MS), gap(9, 10..=12)] {
+    for message in [born(9), blocks_ahead(9, 2..=9, 500 * DAY_MS), gap(9, 10..=12)] {
         receiver.take(arrives(&fast, &message)).unwrap();
     }
     receiver.commit().unwrap();
-    let archive = archive::open_to_read(&path).unwrap();
-    let days = archive.tallies(0).unwrap().into_iter().map(|tally| tally.day);
-    assert!(
-        days.clone().all(|day| u64::from(day) == START_MS / DAY_MS),
-        "{:?}",
-        days.collect::<Vec<_>>()
-    );
-    let sums = rollups(&archive, 0..u64::MAX);
-    assert!(sums.iter().all(|rollup| rollup.site != fast) && !sums.is_empty());
     assert_eq!(receiver.counters.messages_ahead.load(Ordering::Relaxed), 1);
-    assert_eq!(receiver.counters.observations_ahead.load(Ordering::Relaxed), 8);
     // Two days are kept here.
     for half_days in 1..=6 {
         days_pass(&mut receiver, 9 + half_days, half_days * DAY_MS / 2);
     }
-    let mut kept = Vec::new();
+    let (mut kept, archive) = (Vec::new(), archive::open_to_read(&path).unwrap());
     archive
         .payloads_since(0, &mut |stored| kept.push(stored.payload.site))
         .unwrap();
     assert_eq!(kept.len(), 5 * 3, "{kept:?}");
     assert!(!kept.contains(&fast));
+    let sums = rollups(&archive, 0..u64::MAX);
+    assert!(!sums.is_empty() && sums.iter().all(|rollup| rollup.site != fast));
+    let first_days = |tally: Tally| u64::from(tally.day) <= START_MS / DAY_MS + 3;
+    assert!(archive.tallies(0).unwrap().into_iter().all(first_days));
 }
 
 /// Its dictionary was still in memory, so that nobody would have noticed before a restart.
@@ -246,11 +240,9 @@ fn what_a_fast_clock_dates_far_ahead_ages_from_its_arrival_on() {
 fn a_birth_that_was_removed_is_asked_for_when_it_is_named_again() {
     let (_folder, path) = folder();
     let (mut receiver, _) = open(&path);
-    let (store, stays) = (site("store-8"), site("store-9"));
+    let store = site("store-9");
     days_pass(&mut receiver, 9, 0);
-    for site in [&store, &stays] {
-        receiver.take(arrives(site, &born(9))).unwrap();
-    }
+    receiver.take(arrives(&store, &born(9))).unwrap();
     receiver.commit().unwrap();
     days_pass(&mut receiver, 10, 3 * DAY_MS);
     assert_eq!(
