@@ -477,6 +477,28 @@ fn a_full_spool_leaves_checkpoints_out_before_it_drops_records() {
 }
 
 #[test]
+fn two_weeks_without_the_center_fit_into_the_default_bounds() {
+    const MINUTES: u64 = 14 * 24 * 60;
+    // One summary a minute, as an agent with three plugins writes it; the second checkpoint is of a busy store whose
+    // lanes number their transactions out of order, and gets no smaller.
+    for (summary_bytes, checkpoint_bytes) in [(400, 2_500), (450, 34_000)] {
+        let (mut spool, _) = Spool::open_on(Arc::new(MemoryDisk::default()), &SpoolSettings::default(), 7, 0).unwrap();
+        let summary = NewRecord {
+            payload: vec![0; summary_bytes],
+            ..block(0)
+        };
+        let checkpoint = noise(checkpoint_bytes);
+        for minute in 0..MINUTES {
+            let records = std::slice::from_ref(&summary);
+            spool.append(records, &checkpoint, minute * 60_000).unwrap();
+        }
+        println!("{} B a minute", spool.bytes() / MINUTES);
+        assert_eq!((spool.records(), spool.take_dropped()), (MINUTES, vec![]));
+        assert!(spool.bytes() < SpoolSettings::default().bytes_max / 4);
+    }
+}
+
+#[test]
 fn two_agents_cannot_share_a_folder() {
     let dir = tempfile::tempdir().unwrap();
     let (first, _) = Spool::open(dir.path(), &settings(), 1, 0).unwrap();
