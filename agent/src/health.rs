@@ -257,7 +257,7 @@ impl Health {
 }
 
 /// Limits that were hit and faults that were met, with the names that they have in the agent's own metrics.
-fn events(status: &Status) -> [(&'static str, u64); 22] {
+fn events(status: &Status) -> [(&'static str, u64); 23] {
     let Status {
         core, spool, counters, ..
     } = status;
@@ -274,6 +274,7 @@ fn events(status: &Status) -> [(&'static str, u64); 22] {
         ("gaps_forgotten", spool.gaps_forgotten),
         ("cursor_failures", spool.cursor_failures),
         ("disk_full", spool.disk_full),
+        ("compactions_failed", spool.compactions_failed),
         ("payloads_refused", counters.refused),
         ("records_too_large", counters.records_too_large),
         ("records_unreadable", counters.records_unreadable),
