@@ -92,7 +92,7 @@ impl PluginHealth {
         self.logs_dropped.fetch_add(1, Relaxed);
     }
 
-    /// Files that vanished unread, documents that were too large, what the plugin fails at; over all sources.
+    /// Files that vanished unread, documents that were too large or came too late, what the plugin fails at; over all sources.
     pub fn set_lost(&self, lost: u64) {
         self.lost.store(lost, Relaxed);
     }
@@ -353,7 +353,7 @@ fn descriptor() -> Descriptor {
             Kind::Counter,
             0,
             &plugin,
-            "Files that vanished unread or were too large, documents and lines at which the plugin fails.",
+            "Files that vanished unread, were too large or came too late, documents and lines at which the plugin fails.",
         ),
         metric(
             "tillwatch.plugin.logs_dropped",
