@@ -305,7 +305,7 @@ impl Health {
 }
 
 /// Limits that were hit and faults that were met, with the names that they have in the agent's own metrics.
-fn events(status: &Status) -> [(&'static str, u64); 22] {
+fn events(status: &Status) -> [(&'static str, u64); 23] {
     let Status {
         core, spool, counters, ..
     } = status;
@@ -323,6 +323,7 @@ fn events(status: &Status) -> [(&'static str, u64); 22] {
         ("cursor_failures", spool.cursor_failures),
         ("disk_full", spool.disk_full),
         ("payloads_refused", counters.refused),
+        ("messages_ignored", counters.ignored),
         ("records_too_large", counters.records_too_large),
         ("records_unreadable", counters.records_unreadable),
         ("records_given_up", counters.records_given_up),
@@ -451,6 +452,7 @@ mod tests {
         sender.send_modify(|status| {
             status.core.refused.add(tillwatch_core::tally::Reason::Label, 7);
             status.spool.disk_full = 2;
+            status.counters.ignored = 3;
         });
         let told = health.collect(2).series;
         assert_eq!(health.collect(3).series, []);
@@ -474,6 +476,7 @@ mod tests {
             [
                 ("tillwatch.agent.refused", "label", &Values::Integers(vec![7])),
                 ("tillwatch.agent.events", "disk_full", &Values::Integers(vec![2])),
+                ("tillwatch.agent.events", "messages_ignored", &Values::Integers(vec![3])),
             ]
         );
         let mut core = tillwatch_core::Core::new(tillwatch_core::Settings {
