@@ -125,9 +125,9 @@ fn each_shipped_plugin_passes_its_cases_as_a_component_in_the_sandbox() -> Resul
     Ok(())
 }
 
-/// It passed all of its cases, and each store refused all of its values.
+/// It passed all of its cases, and each store refused its values.
 #[test]
-fn a_plugin_whose_labels_no_agent_takes_fails_its_cases() -> Result<()> {
+fn a_plugin_whose_values_no_agent_takes_fails_its_cases() -> Result<()> {
     let place = tempfile::tempdir()?;
     let manifest = repository().join("agent/sandbox/tests/hostile/plugin.toml");
     let wasm = plugin_dir()?.with_file_name("guests").join("hostile.wasm");
@@ -139,16 +139,21 @@ fn a_plugin_whose_labels_no_agent_takes_fails_its_cases() -> Result<()> {
     let time = "\"time_ms\":1772452800000}";
     let expected = format!("{label},\"value\":1,{time}\n{label},\"value\":0.5,{time}\n");
     std::fs::write(case.join("expected.jsonl"), expected)?;
-    for (pattern, refused) in [("[a-z-]{1,40}", None), ("[a-z]{1,40}", Some("hostile.value: label"))] {
-        let text = std::fs::read_to_string(&manifest)?.replace("pattern = \".*\"", &format!("pattern = \"{pattern}\""));
+    // Its real value is money, which is whole numbers only.
+    for (pattern, refused) in [
+        ("[a-z-]{1,40}", "1 values of hostile.value: money_fraction"),
+        ("[a-z]{1,40}", "2 values of hostile.value: label"),
+    ] {
+        let text = std::fs::read_to_string(&manifest)?;
+        let text = text.replace("pattern = \".*\"", &format!("pattern = \"{pattern}\""));
         std::fs::write(place.path().join("plugin.toml"), text)?;
         let output = tillwatch(&["plugin", "test", path_text(place.path())?, "--wasm", path_text(&wasm)?])?;
         let shown = self::text(&output);
-        ensure!(output.status.success() == refused.is_none(), "{pattern}: {shown}");
         ensure!(
-            refused.is_none_or(|refused| shown.contains(refused)),
+            !output.status.success() && shown.contains(refused),
             "{pattern}: {shown}"
         );
+        ensure!(!shown.contains("from line"), "{pattern}: {shown}");
     }
     Ok(())
 }
