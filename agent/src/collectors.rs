@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use tillwatch_border::{Limits, Plugin};
 use tillwatch_core::sample::{Descriptor, Metric};
 use tillwatch_core::{DeclareError, LabelPolicy};
-use tillwatch_sandbox::Sandbox;
 use tokio::sync::watch;
 use tracing::warn;
 
@@ -21,6 +21,7 @@ use crate::keeper::Status;
 use crate::plugin::collector::{Collected, PluginCollector};
 use crate::plugin::compile::Loader;
 use crate::plugin::host::{GrantedHost, Reading};
+use crate::plugin::load::{Wanted, load};
 use crate::schedule::Schedule;
 use crate::source::system::{self, SystemCollector};
 
@@ -174,11 +175,13 @@ fn sources_or_problems(started: Vec<Result<Source, Problem>>, sources: &mut Vec<
 
 /// One result for each plugin, so that all problems are told.
 fn start_plugins(config: &Config, how: &Start<'_>, health: &mut Health) -> Result<Vec<Result<Source, Problem>>> {
-    let sandbox = Sandbox::new().context("this machine cannot run plugins")?;
-    let mut loader = Loader::new(sandbox, &config.state_dir)?;
+    let mut loader = Loader::new(&config.state_dir)?;
+    let wanted: Vec<Wanted<'_>> = config.plugins.iter().map(wanted).collect();
+    let loaded = load(&mut loader, &wanted)?;
     let mut started = Vec::new();
-    for plugin in &config.plugins {
-        started.push(start_plugin(config, plugin, how, &mut loader, health).map_err(|error| problem(plugin, &error)));
+    for (plugin, loaded) in config.plugins.iter().zip(loaded) {
+        let source = loaded.and_then(|loaded| start_plugin(config, plugin, how, loaded, health));
+        started.push(source.map_err(|error| problem(plugin, &error)));
     }
     if let Err(error) = loader.remove_unused() {
         warn!(
@@ -189,14 +192,25 @@ fn start_plugins(config: &Config, how: &Start<'_>, health: &mut Health) -> Resul
     Ok(started)
 }
 
+fn wanted(plugin: &PluginConfig) -> Wanted<'_> {
+    let limits = Limits {
+        memory_bytes_max: usize::try_from(plugin.memory_bytes_max).unwrap_or(usize::MAX),
+        call_ms_max: plugin.deadline_ms,
+        ..Limits::default()
+    };
+    Wanted {
+        wasm: &plugin.wasm,
+        limits,
+    }
+}
+
 fn start_plugin(
     config: &Config,
     plugin: &PluginConfig,
     how: &Start<'_>,
-    loader: &mut Loader,
+    loaded: Plugin,
     health: &mut Health,
 ) -> Result<Source> {
-    let loaded = loader.load(&plugin.wasm)?;
     let counts = health.plugin(&plugin.name);
     let open = |progress: Option<&[u8]>| {
         GrantedHost::new(

@@ -43,10 +43,22 @@ pub enum Failure {
     Error,
     /// Its values or its description were refused.
     Refused,
+    /// It ended the process of all plugins.
+    Crash,
+    /// The process of all plugins could not be started.
+    Process,
 }
 
 impl Failure {
-    const ALL: [Self; 5] = [Self::Trap, Self::Deadline, Self::Memory, Self::Error, Self::Refused];
+    const ALL: [Self; 7] = [
+        Self::Trap,
+        Self::Deadline,
+        Self::Memory,
+        Self::Error,
+        Self::Refused,
+        Self::Crash,
+        Self::Process,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -55,6 +67,8 @@ impl Failure {
             Self::Memory => "memory",
             Self::Error => "error",
             Self::Refused => "refused",
+            Self::Crash => "crash",
+            Self::Process => "process",
         }
     }
 }
@@ -98,7 +112,7 @@ impl Limit {
 #[derive(Debug, Default)]
 pub struct PluginHealth {
     calls: AtomicU64,
-    failures: [AtomicU64; 5],
+    failures: [AtomicU64; 7],
     time_us: AtomicU64,
     read_bytes: AtomicU64,
     skipped_bytes: AtomicU64,
@@ -305,7 +319,7 @@ impl Health {
 }
 
 /// Limits that were hit and faults that were met, with the names that they have in the agent's own metrics.
-fn events(status: &Status) -> [(&'static str, u64); 23] {
+fn events(status: &Status) -> [(&'static str, u64); 24] {
     let Status {
         core, spool, counters, ..
     } = status;

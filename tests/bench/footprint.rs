@@ -113,7 +113,7 @@ fn print(report: &Report, json: bool) -> Result<()> {
 }
 
 fn binary_bytes() -> Result<u64> {
-    ["tillwatch", "tillwatch-compile"]
+    ["tillwatch", "tillwatch-sandbox", "tillwatch-compile"]
         .iter()
         .try_fold(0, |sum, name| Ok(sum + std::fs::metadata(program(name)?)?.len()))
 }
@@ -259,7 +259,7 @@ fn write_lines(mut file: File, is_over: &AtomicBool) -> std::io::Result<()> {
 }
 
 /// 133 or 134 bytes.
-fn line(number: u64) -> String {
+pub(crate) fn line(number: u64) -> String {
     let now = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap_or_default();

@@ -5,8 +5,14 @@
 //! before it looks at its input. It never runs what it compiles, opens no socket and starts nothing.
 
 mod admit;
+#[path = "../../border/src/artifact.rs"]
+#[expect(
+    dead_code,
+    unreachable_pub,
+    reason = "the agent reads the header that is written here"
+)]
+mod artifact;
 #[path = "../../sandbox/src/engine.rs"]
-#[expect(dead_code, reason = "the sandbox reads the header that is written here")]
 mod engine;
 mod limits;
 
@@ -38,7 +44,7 @@ fn run() -> Result<()> {
     let wasm = read(&input).with_context(|| format!("reading {name}"))?;
     admit::check(&wasm).with_context(|| format!("{name} is refused"))?;
     let code = compile(&wasm).with_context(|| format!("compiling {name}"))?;
-    write(&output, &engine::with_header(&code)).with_context(|| format!("writing {}", output.display()))
+    write(&output, &artifact::with_header(&code)).with_context(|| format!("writing {}", output.display()))
 }
 
 fn arguments() -> Result<[PathBuf; 2]> {
@@ -80,7 +86,7 @@ fn read_bounded(input: impl Read) -> Result<Vec<u8>> {
 }
 
 fn compile(wasm: &[u8]) -> Result<Vec<u8>> {
-    let engine = Engine::new(&engine::config()).map_err(|error| anyhow!("{error:#}"))?;
+    let engine = Engine::new(&engine::config(artifact::WASM_STACK_BYTES_MAX)).map_err(|error| anyhow!("{error:#}"))?;
     engine.precompile_component(wasm).map_err(|error| anyhow!("{error:#}"))
 }
 

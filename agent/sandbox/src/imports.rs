@@ -1,10 +1,10 @@
 //! The functions that a plugin may call: bounded and counted here, answered by the [`Host`].
 
+use tillwatch_border::{Budget, Counters, Host, Limits};
 use wasmtime::ResourceLimiter;
 
 use crate::contract::tillwatch::collector::{clock, log, source, state, types};
 use crate::convert;
-use crate::{Counters, Fault, Host, Limits};
 
 /// Tables of functions; Rust plugins have a few hundred entries.
 const TABLE_ELEMENTS_MAX: usize = 20_000;
@@ -19,8 +19,7 @@ pub(crate) struct Guest {
     pub(crate) limits: Limits,
     pub(crate) host: Box<dyn Host>,
     pub(crate) counters: Counters,
-    log_lines: usize,
-    bytes_read: usize,
+    budget: Budget,
 }
 
 /// Raised where a plugin asks for more memory than it may have.
@@ -36,27 +35,14 @@ impl Guest {
             limits,
             host,
             counters: Counters::default(),
-            log_lines: 0,
-            bytes_read: 0,
+            budget: Budget::new(limits),
         }
     }
 
     /// The bounds of one call begin anew.
     pub(crate) fn begin_call(&mut self) {
         self.counters.calls += 1;
-        self.log_lines = 0;
-        self.bytes_read = 0;
-    }
-
-    /// Bytes that may still be read in this call.
-    fn bytes_left(&mut self) -> Result<usize, Fault> {
-        match self.limits.read_bytes_max.saturating_sub(self.bytes_read) {
-            0 => {
-                self.counters.reads_refused += 1;
-                Err(Fault::Exhausted)
-            }
-            left => Ok(left),
-        }
+        self.budget = Budget::new(self.limits);
     }
 }
 
@@ -64,14 +50,9 @@ impl types::Host for Guest {}
 
 impl log::Host for Guest {
     fn write(&mut self, level: log::Level, message: String) {
-        self.log_lines += 1;
-        if self.log_lines > self.limits.log_lines_max {
-            self.counters.log_lines_dropped += 1;
-            return;
+        if let Some(text) = self.budget.log(&message, &mut self.counters) {
+            self.host.log(convert::level(level), text);
         }
-        let text = convert::cut(&message, self.limits.log_bytes_max);
-        self.counters.log_lines_cut += u64::from(text.len() < message.len());
-        self.host.log(convert::level(level), text);
     }
 }
 
@@ -87,34 +68,32 @@ impl state::Host for Guest {
     }
 
     fn set(&mut self, value: Vec<u8>) -> Result<(), String> {
-        let limit = self.limits.state_bytes_max;
-        if value.len() > limit {
-            self.counters.states_refused += 1;
-            return Err(format!("state of {} bytes, at most {limit}", value.len()));
-        }
+        self.budget.state(value.len(), &mut self.counters)?;
         self.host.state_set(value)
     }
 }
 
 impl source::Host for Guest {
     fn read_lines(&mut self, name: String, max_bytes: u32) -> Result<source::Lines, source::Fault> {
-        let left = u32::try_from(self.bytes_left().map_err(convert::fault)?).unwrap_or(u32::MAX);
+        let left = self.budget.read(&mut self.counters).map_err(convert::fault)?;
         let lines = self
             .host
             .read_lines(&name, max_bytes.min(left))
             .map_err(convert::fault)?;
-        self.bytes_read += lines.bytes.len();
+        self.budget.on_read(lines.bytes.len());
         Ok(convert::lines(lines))
     }
 
     fn next_document(&mut self, name: String) -> Result<Option<source::Document>, source::Fault> {
-        self.bytes_left().map_err(convert::fault)?;
+        self.budget.read(&mut self.counters).map_err(convert::fault)?;
         let document = self.host.next_document(&name).map_err(convert::fault)?;
-        self.bytes_read += document.as_ref().map_or(0, |document| document.bytes.len());
+        self.budget
+            .on_read(document.as_ref().map_or(0, |document| document.bytes.len()));
         Ok(document.map(convert::document))
     }
 
     fn list_folder(&mut self, name: String) -> Result<source::Listing, source::Fault> {
+        self.budget.ask(&mut self.counters).map_err(convert::fault)?;
         self.host
             .list_folder(&name)
             .map(convert::listing)

@@ -1,43 +1,35 @@
 //! One configured plugin: its memory, its host, its counters.
 
 use std::any::Any;
-use std::sync::Arc;
-use std::time::Instant;
 
+use tillwatch_border::{CallError, Counters, Host, Limits, check_batch, check_descriptor};
 use tillwatch_core::sample::{Batch, Descriptor};
 use wasmtime::{Store, Trap};
 
 use crate::contract::{Collector, CollectorPre, tillwatch::collector::types};
 use crate::convert;
 use crate::imports::{Guest, MemoryRefused};
-use crate::ticker::Ticker;
-use crate::{CallError, Counters, Host, Limits};
 
 /// A plugin with its own memory, called by one thread at a time, never by one that must not wait.
 pub struct Instance {
     store: Store<Guest>,
     collector: Collector,
-    ticker: Arc<Ticker>,
     /// A call ended in the middle: the memory may be in any state.
     spent: bool,
 }
 
 impl Instance {
-    pub(crate) fn new(pre: &CollectorPre<Guest>, ticker: Arc<Ticker>, guest: Guest) -> Result<Self, CallError> {
+    pub(crate) fn new(pre: &CollectorPre<Guest>, guest: Guest) -> Result<Self, CallError> {
         let limits = guest.limits;
         let mut store = Store::new(pre.engine(), guest);
         store.limiter(|guest| guest);
         store.set_hostcall_fuel(limits.output_bytes_max);
-        store.set_epoch_deadline(Ticker::epochs(limits.call_ms_max));
-        let running = ticker.run();
         let collector = pre
             .instantiate(&mut store)
             .map_err(|error| call_error(&error, &limits))?;
-        drop(running);
         Ok(Self {
             store,
             collector,
-            ticker,
             spent: false,
         })
     }
@@ -48,8 +40,9 @@ impl Instance {
     /// See [`CallError`].
     pub fn describe(&mut self) -> Result<Descriptor, CallError> {
         let descriptor = self.call(|collector, store| collector.call_describe(store))?;
-        let result = convert::descriptor(descriptor, self.limits());
-        self.count(result)
+        let descriptor = convert::descriptor(descriptor);
+        self.count(check_descriptor(&descriptor, self.limits()))?;
+        Ok(descriptor)
     }
 
     /// Gives the settings, a JSON object, once before the first `collect`.
@@ -67,9 +60,9 @@ impl Instance {
     /// See [`CallError`]; what the call read and kept must be rolled back.
     pub fn collect(&mut self) -> Result<Batch, CallError> {
         let result = self.call(|collector, store| collector.call_collect(store))?;
-        let batch = self.plugin_result(result)?;
-        let result = convert::batch(batch, self.limits());
-        self.count(result)
+        let batch = convert::batch(self.plugin_result(result)?);
+        self.count(check_batch(&batch, self.limits()))?;
+        Ok(batch)
     }
 
     /// The host that this instance was made with.
@@ -83,12 +76,7 @@ impl Instance {
         host.downcast_mut()
     }
 
-    /// What this instance did so far.
-    pub fn counters(&self) -> Counters {
-        self.store.data().counters
-    }
-
-    /// The same, and counting begins anew; the memory stays.
+    /// What this instance did since its counters were taken last; the memory stays.
     pub fn take_counters(&mut self) -> Counters {
         let counters = &mut self.store.data_mut().counters;
         let memory_bytes = counters.memory_bytes;
@@ -119,14 +107,7 @@ impl Instance {
             return Err(CallError::Spent);
         }
         self.store.data_mut().begin_call();
-        let epochs = Ticker::epochs(self.limits().call_ms_max);
-        self.store.set_epoch_deadline(epochs);
-        let begin = Instant::now();
-        let running = self.ticker.run();
         let result = function(&self.collector, &mut self.store);
-        drop(running);
-        let busy_us = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.store.data_mut().counters.busy_us += busy_us;
         self.spent = result.is_err();
         let result = result.map_err(|error| call_error(&error, self.limits()));
         self.count(result)
@@ -140,9 +121,16 @@ impl Instance {
     fn count<T>(&mut self, result: Result<T, CallError>) -> Result<T, CallError> {
         let counters = &mut self.store.data_mut().counters;
         match &result {
-            Ok(_) | Err(CallError::Spent) => {}
+            // The last four are the agent's words, never ours.
+            Ok(_)
+            | Err(
+                CallError::Spent
+                | CallError::Deadline { .. }
+                | CallError::Crash
+                | CallError::Gone
+                | CallError::Unavailable { .. },
+            ) => {}
             Err(CallError::Trap { .. } | CallError::Stack) => counters.traps += 1,
-            Err(CallError::Deadline { .. }) => counters.deadlines += 1,
             Err(CallError::Memory { .. }) => counters.memory_refused += 1,
             Err(CallError::OutputBytes { .. } | CallError::Oversized { .. }) => counters.oversized += 1,
             Err(CallError::Malformed { .. }) => counters.malformed += 1,
@@ -162,9 +150,6 @@ fn call_error(error: &wasmtime::Error, limits: &Limits) -> CallError {
         };
     }
     match error.downcast_ref::<Trap>() {
-        Some(Trap::Interrupt) => CallError::Deadline {
-            call_ms_max: limits.call_ms_max,
-        },
         Some(Trap::StackOverflow) => CallError::Stack,
         Some(trap) => CallError::Trap {
             reason: trap.to_string(),

@@ -1,35 +1,32 @@
-//! Runs collector plugins in WebAssembly under limits.
+//! Runs collector plugins in WebAssembly, in a process that seals itself before the first of them is called.
 //!
-//! What comes in is native code that `tillwatch-compile` made from a plugin's component, and a [`Host`] that answers
-//! the plugin's calls; what goes out are a descriptor and batches in the agent's own types, already within bounds.
-//! It holds no key, opens no socket, and no file but the artifact; it never lets a plugin take longer, grow larger or
-//! say more than its [`Limits`].
+//! What comes in is native code that `tillwatch-compile` made from a plugin's component and the agent has checked, and a
+//! [`Host`](tillwatch_border::Host) that answers the plugin's calls; what goes out are a descriptor and batches within
+//! their limits. It never lets a plugin grow larger or say more than its limits; time is the agent's business.
 //!
 //! ```text
+//! main ─► process ─► seal
+//!            └─► serve, a thread for each plugin ─► Instance
+//!
 //! sdk/wit/collector.wit
 //!        │ bindgen
-//!   contract ──► imports ──► Host (the agent's files, clock, state)
+//!   contract ──► imports ──► Host (in the process: questions to the agent)
 //!        │           ▲
 //!   Sandbox ─► Plugin ─► Instance ─► convert ─► tillwatch_core::sample
-//!        └ ticker, engine
+//!        └ engine
 //! ```
 
 mod convert;
-#[allow(dead_code, reason = "the compiler writes the header that is read here")]
 mod engine;
-mod error;
-mod host;
 mod imports;
 mod instance;
-mod limits;
 mod plugin;
-mod ticker;
+pub mod process;
+pub mod seal;
+pub mod serve;
 
-pub use error::{CallError, ErrorKind, LoadError, PluginError};
-pub use host::{Document, Entry, Fault, Host, Level, Lines, Listing};
 pub use instance::Instance;
-pub use limits::{Counters, Limits};
-pub use plugin::{Plugin, Sandbox, StartError};
+pub use plugin::{Plugin, Sandbox};
 
 /// What wasmtime makes of the contract; it stops at `imports`, `instance` and `convert`.
 mod contract {

@@ -1,101 +1,76 @@
-//! From an artifact of the compiler to a plugin that can be instantiated.
+//! From code that the agent checked to a plugin that can be instantiated.
 
-use std::fs;
-use std::path::Path;
-use std::sync::Arc;
+use std::os::fd::{AsFd, AsRawFd};
 
+use tillwatch_border::artifact::WASM_STACK_BYTES_MAX;
+use tillwatch_border::wire::Refusal;
+use tillwatch_border::{CallError, Host, Limits};
 use wasmtime::Engine;
 use wasmtime::component::{Component, HasSelf, Linker};
 
 use crate::contract::{Collector, CollectorPre};
 use crate::engine;
 use crate::imports::Guest;
-use crate::ticker::Ticker;
-use crate::{CallError, Host, Instance, Limits, LoadError};
+use crate::instance::Instance;
 
-/// The engine that all plugins of an agent share.
+/// The engine that all plugins of a process share.
 pub struct Sandbox {
     engine: Engine,
     linker: Linker<Guest>,
-    ticker: Arc<Ticker>,
 }
 
 /// A loaded plugin; instances of it share its code.
 pub struct Plugin {
     pre: CollectorPre<Guest>,
-    ticker: Arc<Ticker>,
 }
 
 /// The engine did not start: this machine cannot run plugins.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The engine refuses its settings on this machine.
-    #[error("starting the plugin engine: {reason}")]
-    Engine { reason: String },
-    /// No thread for the deadline clock.
-    #[error("starting the deadline clock")]
-    Thread(#[source] std::io::Error),
+#[error("starting the plugin engine: {reason}")]
+pub struct EngineError {
+    reason: String,
 }
 
 impl Sandbox {
-    /// Starts the engine and its parked deadline clock.
+    /// Starts the engine.
     ///
     /// # Errors
     /// When this machine cannot run plugins.
-    pub fn new() -> Result<Self, StartError> {
-        let reason = |error: wasmtime::Error| StartError::Engine {
+    pub fn new() -> Result<Self, EngineError> {
+        let reason = |error: wasmtime::Error| EngineError {
             reason: format!("{error:#}"),
         };
-        let engine = Engine::new(&engine::config()).map_err(reason)?;
+        let engine = Engine::new(&engine::config(WASM_STACK_BYTES_MAX)).map_err(reason)?;
         let mut linker = Linker::new(&engine);
         Collector::add_to_linker::<Guest, HasSelf<Guest>>(&mut linker, |guest| guest).map_err(reason)?;
-        let ticker = Arc::new(Ticker::start(engine.clone()).map_err(StartError::Thread)?);
-        Ok(Self { engine, linker, ticker })
+        Ok(Self { engine, linker })
     }
 
-    /// Loads what `tillwatch-compile` wrote into a file that nobody but this user (or root) may write.
+    /// Maps a plugin's code, whole and without a copy; after that it needs no file and no further mapping of code.
     ///
     /// # Errors
-    /// When the file is not an intact artifact for this engine, or others could have written it.
-    pub fn load(&self, path: &Path) -> Result<Plugin, LoadError> {
-        let component = self.component(path)?;
-        let contract = |error: wasmtime::Error| LoadError::Contract {
-            path: path.to_owned(),
-            reason: format!("{error:#}"),
-        };
-        let pre = self
-            .linker
-            .instantiate_pre(&component)
-            .and_then(CollectorPre::new)
-            .map_err(contract)?;
-        Ok(Plugin {
-            pre,
-            ticker: Arc::clone(&self.ticker),
-        })
+    /// When the engine does not take the code, or it does not fit the contract.
+    pub fn load(&self, code: impl AsFd) -> Result<Plugin, Refusal> {
+        let refused = |error: wasmtime::Error| Refusal::Engine(format!("{error:#}"));
+        let component = self.component(code).map_err(refused)?;
+        component.initialize_copy_on_write_image().map_err(refused)?;
+        let pre = self.linker.instantiate_pre(&component).and_then(CollectorPre::new);
+        match pre {
+            Ok(pre) => Ok(Plugin { pre }),
+            Err(error) => Err(Refusal::Contract(format!("{error:#}"))),
+        }
     }
 
     #[expect(
         unsafe_code,
         reason = "mapping compiled code is why the sandbox is a crate of its own"
     )]
-    fn component(&self, path: &Path) -> Result<Component, LoadError> {
-        let read = |source| LoadError::Read {
-            path: path.to_owned(),
-            source,
-        };
-        if !written_by_us(path).map_err(read)? {
-            return Err(LoadError::Untrusted { path: path.to_owned() });
-        }
-        let artifact = fs::read(path).map_err(read)?;
-        let code = engine::without_header(&artifact).map_err(|error| LoadError::header(path.to_owned(), error))?;
-        // SAFETY: `deserialize` trusts that the bytes are what `precompile_component` returned.
-        // Only our user or root could have written this file; our header says that `tillwatch-compile` did,
-        // for this version and these settings, and its digest that the bytes are still those.
-        let component = unsafe { Component::deserialize(&self.engine, code) };
-        component.map_err(|error| LoadError::Engine {
-            path: path.to_owned(),
-            reason: format!("{error:#}"),
-        })
+    fn component(&self, code: impl AsFd) -> wasmtime::Result<Component> {
+        let path = format!("/proc/self/fd/{}", code.as_fd().as_raw_fd());
+        // SAFETY: `deserialize_file` trusts that the file holds what `precompile_component` returned and never changes.
+        // The agent hands over what `tillwatch-compile` wrote for this version and these settings, which only its own
+        // user could have written, in memory that is sealed against writing.
+        unsafe { Component::deserialize_file(&self.engine, path) }
     }
 }
 
@@ -105,35 +80,6 @@ impl Plugin {
     /// # Errors
     /// When the plugin wants more than its limits at the start already.
     pub fn instantiate(&self, limits: Limits, host: Box<dyn Host>) -> Result<Instance, CallError> {
-        Instance::new(&self.pre, Arc::clone(&self.ticker), Guest::new(limits, host))
+        Instance::new(&self.pre, Guest::new(limits, host))
     }
-}
-
-/// Whether nobody but this process' user and root can have written the file: neither the file itself,
-/// nor by exchanging it in its folder.
-#[cfg(unix)]
-fn written_by_us(path: &Path) -> std::io::Result<bool> {
-    let folder = path.canonicalize()?.parent().map(Path::to_owned).unwrap_or_default();
-    let ours = effective_user()?;
-    Ok(owner_writes_alone(&fs::metadata(path)?, ours) && owner_writes_alone(&fs::metadata(folder)?, ours))
-}
-
-#[cfg(unix)]
-fn owner_writes_alone(metadata: &fs::Metadata, ours: u32) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let (owner, mode) = (metadata.uid(), metadata.mode());
-    (owner == ours || owner == 0) && mode & 0o022 == 0
-}
-
-/// The owner of this process' entry in `/proc`.
-#[cfg(unix)]
-fn effective_user() -> std::io::Result<u32> {
-    use std::os::unix::fs::MetadataExt;
-    Ok(fs::metadata("/proc/self")?.uid())
-}
-
-/// Elsewhere the access list of the cache's folder decides, which the installer sets.
-#[cfg(not(unix))]
-fn written_by_us(_path: &Path) -> std::io::Result<bool> {
-    Ok(true)
 }

@@ -1,4 +1,5 @@
 //! One configured plugin in its sandbox: called, committed, rolled back, made anew after a trap.
+//! A call that another plugin ended, with the process of all, is repeated at once from the last commit.
 //!
 //! In: a plugin's settings and loaded code. Out: batches with the progress that belongs to them, or counted failures.
 //! A failing plugin costs its own values, never the agent: what it had read comes again with its next instance, and what
@@ -8,9 +9,9 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use std::sync::Arc;
+use tillwatch_border::{CallError, Counters, Plugin};
 use tillwatch_core::guard::Guard;
 use tillwatch_core::sample::{Batch, Descriptor, Metric};
-use tillwatch_sandbox::{CallError, Counters, Instance, Limits, Plugin};
 use tracing::warn;
 
 use super::host::GrantedHost;
@@ -22,6 +23,8 @@ use crate::health::{Failure, Limit, PluginHealth};
 const PAUSE_CALLS_MAX: u32 = 64;
 /// Linear memory never shrinks, so an instance that came so near to its limit is replaced between calls.
 const RECYCLE_SHARE: usize = 2;
+/// So often a call is repeated because the process ended: each other plugin may end it once before it is called alone.
+const REPEATS_MAX: u32 = 40;
 
 /// What one call brought.
 #[derive(Debug)]
@@ -34,11 +37,11 @@ pub struct Collected {
 /// A plugin that can be called.
 pub struct PluginCollector {
     plugin: Plugin,
-    limits: Limits,
     host: GrantedHost,
     name: String,
     settings: String,
-    instance: Option<Instance>,
+    /// The instance has its settings.
+    is_configured: bool,
     descriptor: Descriptor,
     failures: u32,
     pause_calls: u32,
@@ -50,32 +53,29 @@ impl PluginCollector {
     ///
     /// # Errors
     /// When it does not; the agent then does not start.
-    pub fn start(plugin: Plugin, config: &PluginConfig, host: GrantedHost, health: Arc<PluginHealth>) -> Result<Self> {
-        let limits = Limits {
-            memory_bytes_max: usize::try_from(config.memory_bytes_max).unwrap_or(usize::MAX),
-            call_ms_max: config.deadline_ms,
-            ..Limits::default()
-        };
+    pub fn start(
+        mut plugin: Plugin,
+        config: &PluginConfig,
+        host: GrantedHost,
+        health: Arc<PluginHealth>,
+    ) -> Result<Self> {
         let settings = config.settings.to_string();
-        let mut instance = plugin
-            .instantiate(limits, Box::new(host.clone()))
-            .context("instantiating it")?;
-        let described = instance.describe().context("calling describe")?;
-        check_description(&described, &config.manifest)?;
-        instance
-            .configure(&settings)
-            .map_err(guarded)
-            .context("its settings are refused")?;
-        let descriptor = instance.describe().context("calling describe")?;
-        check_configured(&described, &descriptor)?;
+        let mut introduced = introduce(&mut plugin, config, &settings, &mut host.clone());
+        for _ in 0..REPEATS_MAX {
+            if !introduced.as_ref().is_err_and(is_gone) {
+                break;
+            }
+            host.rollback();
+            introduced = introduce(&mut plugin, config, &settings, &mut host.clone());
+        }
+        let descriptor = introduced?;
         host.commit();
         Ok(Self {
             plugin,
-            limits,
             host,
             name: config.name.clone(),
             settings,
-            instance: Some(instance),
+            is_configured: true,
             descriptor,
             failures: 0,
             pause_calls: 0,
@@ -124,27 +124,39 @@ impl PluginCollector {
     }
 
     fn call(&mut self) -> Result<Batch, CallError> {
-        let Some(instance) = &mut self.instance else {
-            let mut instance = self.plugin.instantiate(self.limits, Box::new(self.host.clone()))?;
-            let result = instance.configure(&self.settings).and_then(|()| instance.collect());
-            report_limits(&self.health, instance.take_counters());
-            self.instance = Some(instance);
-            return result;
-        };
-        let result = instance.collect();
-        report_limits(&self.health, instance.take_counters());
+        let mut result = self.call_once();
+        for _ in 0..REPEATS_MAX {
+            if !matches!(result, Err(CallError::Gone)) {
+                break;
+            }
+            self.host.rollback();
+            self.is_configured = false;
+            result = self.call_once();
+        }
+        report_limits(&self.health, self.plugin.take_counters());
         result
+    }
+
+    fn call_once(&mut self) -> Result<Batch, CallError> {
+        if !self.is_configured {
+            self.plugin.renew();
+            self.plugin.configure(&self.settings, &mut self.host)?;
+            self.is_configured = true;
+        }
+        self.plugin.collect(&mut self.host)
     }
 
     fn on_error(&mut self, error: CallError) {
         match &error {
-            // It may wait for something, and says nothing about what it read.
-            CallError::Plugin(_) | CallError::Spent => self.host.rollback(),
+            // It may wait for something, or was not to blame: that says nothing about what it read.
+            CallError::Plugin(_) | CallError::Spent | CallError::Gone | CallError::Unavailable { .. } => {
+                self.host.rollback();
+            }
             _ => self.host.fail(),
         }
         self.health.on_failure(kind_of(&error));
         // Its memory still holds what was rolled back, such as the numbers of sales that come again.
-        self.instance = None;
+        self.is_configured = false;
         self.failures = self.failures.saturating_add(1);
         // The first failure is tried again at once, at the next regular call.
         self.pause_calls = (1_u32 << (self.failures - 1).min(16)).min(PAUSE_CALLS_MAX) - 1;
@@ -154,12 +166,29 @@ impl PluginCollector {
 
     /// A used-up instance is replaced while nothing is open; the plugin's own state is in the host.
     fn recycle(&mut self) {
-        let is_large =
-            |instance: &Instance| instance.counters().memory_bytes > self.limits.memory_bytes_max / RECYCLE_SHARE;
-        if self.instance.as_ref().is_some_and(is_large) {
-            self.instance = None;
+        let memory_bytes = self.plugin.counters().memory_bytes;
+        if memory_bytes > self.plugin.limits().memory_bytes_max / RECYCLE_SHARE {
+            self.is_configured = false;
         }
     }
+}
+
+/// Makes the first instance, and has it describe itself and take its settings.
+fn introduce(plugin: &mut Plugin, config: &PluginConfig, settings: &str, host: &mut GrantedHost) -> Result<Descriptor> {
+    plugin.renew();
+    let described = plugin.describe(host).context("calling describe")?;
+    check_description(&described, &config.manifest)?;
+    plugin
+        .configure(settings, host)
+        .map_err(guarded)
+        .context("its settings are refused")?;
+    let descriptor = plugin.describe(host).context("calling describe")?;
+    check_configured(&described, &descriptor)?;
+    Ok(descriptor)
+}
+
+fn is_gone(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(CallError::Gone))
 }
 
 fn report_limits(health: &PluginHealth, counters: Counters) {
@@ -190,6 +219,8 @@ fn kind_of(error: &CallError) -> Failure {
         CallError::Memory { .. } => Failure::Memory,
         CallError::Plugin(_) => Failure::Error,
         CallError::OutputBytes { .. } | CallError::Oversized { .. } | CallError::Malformed { .. } => Failure::Refused,
+        CallError::Crash => Failure::Crash,
+        CallError::Gone | CallError::Unavailable { .. } => Failure::Process,
     }
 }
 
@@ -246,14 +277,19 @@ fn check_configured(before: &Descriptor, after: &Descriptor) -> Result<()> {
 mod tests {
     use super::*;
     use crate::clock::Clock;
+    use crate::plugin::grant::Grant;
     use crate::plugin::host::Reading;
     use crate::plugin::manifest::tests::GOOD;
     use std::collections::BTreeMap;
+    use std::collections::BTreeSet;
     use std::path::{Path, PathBuf};
-    use tillwatch_sandbox::Sandbox;
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tillwatch_border::{Code, Limits, Load, start};
+    use tillwatch_core::sample::Values;
 
-    /// What `cargo xtask plugins` built, compiled anew.
-    fn hostile() -> Plugin {
+    /// What `cargo xtask plugins` built, compiled anew: so many of it in one process.
+    fn hostile(count: usize) -> Vec<Plugin> {
         let beside = || std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned();
         let programs = std::env::var_os("TILLWATCH_PROGRAMS").map_or_else(beside, PathBuf::from);
         let folder = tempfile::tempdir().unwrap();
@@ -263,40 +299,125 @@ mod tests {
             .arg(&compiled)
             .status();
         assert!(status.unwrap().success(), "hint: cargo xtask plugins");
-        Sandbox::new().unwrap().load(&compiled).unwrap()
+        let code = Arc::new(Code::open(&compiled).unwrap());
+        let load = |_| Load {
+            code: Arc::clone(&code),
+            limits: Limits {
+                call_ms_max: 60_000,
+                ..Limits::default()
+            },
+        };
+        let loads = (0..count).map(load).collect();
+        let started = start(programs.join("tillwatch-sandbox"), loads).unwrap();
+        started.into_iter().map(Result::unwrap).collect()
+    }
+
+    fn collector(plugin: Plugin, behavior: &str, grants: &BTreeMap<String, Grant>) -> PluginCollector {
+        let health = Arc::new(PluginHealth::default());
+        let host = GrantedHost::new(
+            "hostile",
+            grants,
+            None,
+            Reading::LIVE,
+            Clock::told(0),
+            Arc::clone(&health),
+        );
+        PluginCollector {
+            plugin,
+            host: host.unwrap(),
+            name: "hostile".to_owned(),
+            settings: format!("{{\"behavior\": \"{behavior}\"}}"),
+            is_configured: false,
+            descriptor: described(|_same| {}).0,
+            failures: 0,
+            pause_calls: 0,
+            health,
+        }
     }
 
     /// The sandbox counted what it dropped, and nobody asked it.
     #[test]
     fn what_a_plugin_wanted_beyond_its_limits_is_counted_also_when_it_fails_for_it() {
         for (behavior, failures, beyond) in [("logs", 0, [968, 12, 32, 0, 0]), ("huge-state", 1, [0, 0, 0, 0, 1])] {
-            let health = Arc::new(PluginHealth::default());
-            let host = GrantedHost::new(
-                "hostile",
-                &BTreeMap::new(),
-                None,
-                Reading::LIVE,
-                Clock::told(0),
-                health.clone(),
-            );
-            let mut collector = PluginCollector {
-                plugin: hostile(),
-                limits: Limits {
-                    call_ms_max: 60_000,
-                    ..Limits::default()
-                },
-                host: host.unwrap(),
-                name: "hostile".to_owned(),
-                settings: format!("{{\"behavior\": \"{behavior}\"}}"),
-                instance: None,
-                descriptor: described(|_same| {}).0,
-                failures: 0,
-                pause_calls: 0,
-                health: health.clone(),
-            };
+            let mut collector = collector(hostile(1).remove(0), behavior, &BTreeMap::new());
             collector.collect();
+            let health = &collector.health;
             assert_eq!((health.failures(), health.beyond()), (failures, beyond), "{behavior}");
         }
+    }
+
+    const LINES: usize = 20_000;
+    const KILLS: usize = 20;
+    /// More than two calls read.
+    const LINES_BETWEEN: usize = 500;
+
+    /// A log of its own for each plugin.
+    fn log(folder: &Path, plugin: usize) -> BTreeMap<String, Grant> {
+        let file = folder.join(format!("{plugin}.log"));
+        let lines: String = (0..LINES).map(|line| format!("{plugin}.{line}\n")).collect();
+        std::fs::write(&file, lines).unwrap();
+        let grant = Grant::Lines {
+            file,
+            line_bytes_max: 1_000,
+        };
+        BTreeMap::from([("input".to_owned(), grant)])
+    }
+
+    /// Each line is in one batch, and no call is without one.
+    fn collect_all(collector: &mut PluginCollector, collected: &AtomicUsize) -> Vec<String> {
+        let mut lines = Vec::new();
+        while lines.len() < LINES {
+            let Collected { batch, .. } = collector.collect().expect("no interval is lost");
+            let whole = batch
+                .series
+                .iter()
+                .filter(|series| matches!(series.values, Values::Integers(_)));
+            lines.extend(whole.map(|series| series.labels[0].clone()));
+            collector.commit();
+            collected.store(lines.len(), Ordering::Relaxed);
+        }
+        lines
+    }
+
+    #[test]
+    fn a_process_that_is_killed_again_and_again_costs_no_plugin_a_line_or_a_call() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut plugins = hostile(3);
+        let watch = plugins.pop().unwrap();
+        let counts = [AtomicUsize::new(0), AtomicUsize::new(0)];
+        let failures = Mutex::new(0);
+        std::thread::scope(|scope| {
+            let collect = |(index, plugin): (usize, Plugin)| {
+                let (grants, counts, failures) = (log(folder.path(), index), &counts, &failures);
+                scope.spawn(move || {
+                    let mut collector = collector(plugin, "report", &grants);
+                    let lines = collect_all(&mut collector, &counts[index]);
+                    assert_eq!(lines.len(), LINES);
+                    assert_eq!(lines.iter().collect::<BTreeSet<_>>().len(), LINES);
+                    *failures.lock().unwrap() += collector.health.failures();
+                })
+            };
+            let threads: Vec<_> = plugins.into_iter().enumerate().map(collect).collect();
+            let mut before = [0; 2];
+            for _kill in 0..KILLS {
+                // A second kill in the same call is what a plugin that crashes looks like: some calls lie between.
+                let is_behind =
+                    |(count, before): (&AtomicUsize, &usize)| count.load(Ordering::Relaxed) < before + LINES_BETWEEN;
+                while counts.iter().zip(&before).any(is_behind) && !threads.iter().any(|thread| thread.is_finished()) {
+                    std::thread::yield_now();
+                }
+                before = counts.each_ref().map(|count| count.load(Ordering::Relaxed));
+                if threads.iter().any(|thread| thread.is_finished()) {
+                    break;
+                }
+                if let Some(process) = watch.process_id() {
+                    let process = rustix::process::Pid::from_raw(process.cast_signed()).unwrap();
+                    rustix::process::kill_process(process, rustix::process::Signal::KILL).unwrap();
+                }
+            }
+        });
+        assert_eq!(failures.into_inner().unwrap(), 0);
+        assert!(watch.restarts() > 10, "{}", watch.restarts());
     }
 
     fn described(change: impl Fn(&mut Descriptor)) -> (Descriptor, Manifest) {

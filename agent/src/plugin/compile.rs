@@ -1,24 +1,25 @@
 //! From a plugin's `.wasm` to loadable code: compiled by the child `tillwatch-compile`, kept in a cache.
 //!
-//! In: the component's bytes. Out: a loaded plugin. The agent itself holds no compiler.
+//! In: the component's bytes. Out: code for the plugins' process. The agent itself holds no compiler and no engine.
 //! The child gets the bytes that were hashed: a file that is exchanged meanwhile changes nothing.
-//! The cache is `state_dir/cache/<sha256 of the wasm>.cwasm`; what the sandbox does not take (another engine, damaged)
+//! The cache is `state_dir/cache/<sha256 of the wasm>.cwasm`; what is not taken (another engine, damaged)
 //! is compiled again, and what no plugin needs any more is removed. Only our own child writes there.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs::DirBuilder;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use tillwatch_sandbox::{Plugin, Sandbox};
+use tillwatch_border::Code;
 use tracing::info;
 
-/// The compiler's file name.
-const COMPILER: &str = "tillwatch-compile";
+use super::program;
+
 /// A backstop: the child limits its own processor time; a slow old machine under load takes half a minute.
 const COMPILE_TIME_MAX: Duration = Duration::from_secs(300);
 const COMPILE_POLL: Duration = Duration::from_millis(20);
@@ -29,9 +30,8 @@ const WASM_BYTES_MAX: u64 = 16 << 20;
 
 /// Loads plugins, compiling what is not in the cache.
 pub struct Loader {
-    sandbox: Sandbox,
     cache: PathBuf,
-    used: BTreeSet<PathBuf>,
+    used: BTreeMap<PathBuf, Arc<Code>>,
 }
 
 impl Loader {
@@ -39,31 +39,59 @@ impl Loader {
     ///
     /// # Errors
     /// When the folder cannot be made.
-    pub fn new(sandbox: Sandbox, state_dir: &Path) -> Result<Self> {
+    pub fn new(state_dir: &Path) -> Result<Self> {
         let cache = state_dir.join("cache");
         make_private_folder(&cache).with_context(|| format!("making {}", cache.display()))?;
         Ok(Self {
-            sandbox,
             cache,
-            used: BTreeSet::new(),
+            used: BTreeMap::new(),
         })
     }
 
+    /// The same component is the same code.
+    ///
     /// # Errors
-    /// When the file cannot be read, the compiler refuses it, or the sandbox does not take what came out.
-    pub fn load(&mut self, wasm: &Path) -> Result<Plugin> {
+    /// When the file cannot be read, the compiler refuses it, or what came out is not what it should be.
+    pub fn load(&mut self, wasm: &Path) -> Result<Arc<Code>> {
+        let (bytes, compiled) = self.find(wasm)?;
+        if let Some(code) = self.used.get(&compiled) {
+            return Ok(Arc::clone(code));
+        }
+        match Code::open(&compiled) {
+            Ok(code) => Ok(self.keep(compiled, code)),
+            Err(_missing_or_unfit) => self.compile(wasm, bytes, compiled),
+        }
+    }
+
+    /// As `load`, but compiled in any case: the engine did not take what was in the cache.
+    ///
+    /// # Errors
+    /// See `load`.
+    pub fn load_anew(&mut self, wasm: &Path) -> Result<Arc<Code>> {
+        let (bytes, compiled) = self.find(wasm)?;
+        self.compile(wasm, bytes, compiled)
+    }
+
+    /// The component and its place in the cache.
+    fn find(&self, wasm: &Path) -> Result<(Vec<u8>, PathBuf)> {
         let bytes = read_bounded(wasm).with_context(|| format!("reading {}", wasm.display()))?;
         let compiled = self.cache.join(format!("{}.cwasm", sha256_hex(&bytes)));
-        self.used.insert(compiled.clone());
-        if let Ok(plugin) = self.sandbox.load(&compiled) {
-            return Ok(plugin);
-        }
+        Ok((bytes, compiled))
+    }
+
+    fn compile(&mut self, wasm: &Path, bytes: Vec<u8>, compiled: PathBuf) -> Result<Arc<Code>> {
         let begun = Instant::now();
         compile(bytes, &compiled).with_context(|| format!("compiling {}", wasm.display()))?;
         info!(wasm = %wasm.display(), ms = begun.elapsed().as_millis(), "plugin compiled");
-        self.sandbox
-            .load(&compiled)
-            .with_context(|| format!("loading what was compiled from {}", wasm.display()))
+        let code = Code::open(&compiled);
+        let code = code.with_context(|| format!("loading what was compiled from {}", wasm.display()))?;
+        Ok(self.keep(compiled, code))
+    }
+
+    fn keep(&mut self, compiled: PathBuf, code: Code) -> Arc<Code> {
+        let code = Arc::new(code);
+        self.used.insert(compiled, Arc::clone(&code));
+        code
     }
 
     /// Removes what was not used since this loader was made.
@@ -73,7 +101,7 @@ impl Loader {
     pub fn remove_unused(&self) -> Result<()> {
         for entry in std::fs::read_dir(&self.cache)? {
             let path = entry?.path();
-            if !self.used.contains(&path) {
+            if !self.used.contains_key(&path) {
                 std::fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
             }
         }
@@ -106,7 +134,7 @@ fn sha256_hex(bytes: &[u8]) -> String {
 }
 
 fn compile(wasm: Vec<u8>, compiled: &Path) -> Result<()> {
-    let mut command = Command::new(find_compiler()?);
+    let mut command = Command::new(program::find(program::COMPILER)?);
     command.args([Path::new("-"), compiled]);
     run(command, wasm)
 }
@@ -163,19 +191,6 @@ fn wait(child: &mut Child) -> Result<bool> {
         }
         std::thread::sleep(COMPILE_POLL);
     }
-}
-
-/// Beside our own program, else on the PATH.
-fn find_compiler() -> Result<PathBuf> {
-    let beside = std::env::current_exe()
-        .ok()
-        .and_then(|exe| Some(exe.parent()?.join(COMPILER)));
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let on_path = std::env::split_paths(&path).map(|folder| folder.join(COMPILER));
-    let found = beside.into_iter().chain(on_path).find(|candidate| candidate.is_file());
-    found.with_context(|| {
-        format!("{COMPILER} is neither beside this program nor on the PATH\nhint: install the whole package")
-    })
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tillwatch_border::{Document, Fault, Host, Level, Lines, Listing};
 use tillwatch_core::guard::Guard;
-use tillwatch_sandbox::{Document, Fault, Host, Level, Lines, Listing};
 use tracing::{debug, error, info, warn};
 
 use super::caution::{CallRead, Caution, Verdict};

@@ -2,7 +2,9 @@
 
 pub mod manifest;
 pub mod grant;
+pub mod program;
 pub mod compile;
+pub mod load;
 pub mod host;
 pub mod caution;
 pub mod collector;

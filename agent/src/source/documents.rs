@@ -17,7 +17,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use tillwatch_sandbox::{Document, Fault};
+use tillwatch_border::{Document, Fault};
 use tracing::warn;
 
 use super::progress::ProgressError;

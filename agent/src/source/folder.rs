@@ -6,7 +6,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use tillwatch_sandbox::{Entry, Fault, Listing};
+use tillwatch_border::{Entry, Fault, Listing};
 use tracing::warn;
 
 use super::{NAMES_MAX, NamePattern, machine_now_ms, modified_ms, regular_file};

@@ -15,7 +15,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tillwatch_sandbox::{Fault, Lines};
+use tillwatch_border::{Fault, Lines};
 
 use super::progress::{ProgressError, Reader, Writer};
 use super::{Start, machine_now_ms, modified_ms};

@@ -65,12 +65,25 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     String::from_utf8(output.stdout).with_context(|| format!("reading what {shown} printed"))
 }
 
-/// Builds the agent, the plugin compiler, central and what the tests crate starts.
+/// Builds the agent, the plugins' process and compiler, central and what the tests crate starts.
 pub(crate) fn build_programs(root: &Path, profile: Profile) -> Result<()> {
     let mut build = cargo(root, &["build", "--quiet", "--bins", "-p", "tillwatch-agent"]);
-    build.args(["-p", "tillwatch-central", "-p", "tillwatch-tests"]);
+    build.args([
+        "-p",
+        "tillwatch-sandbox",
+        "-p",
+        "tillwatch-central",
+        "-p",
+        "tillwatch-tests",
+    ]);
     run(build.args(profile.flags()))?;
     build_compiler(root, profile)
+}
+
+/// Builds the plugins' process.
+pub(crate) fn build_sandbox(root: &Path, profile: Profile) -> Result<()> {
+    let mut build = cargo(root, &["build", "--quiet", "--bins", "-p", "tillwatch-sandbox"]);
+    run(build.args(profile.flags()))
 }
 
 /// Builds the plugin compiler, a workspace of its own, and puts it beside the agent.

@@ -37,9 +37,9 @@ enum Command {
     },
     /// Run everything that CI runs
     Test,
-    /// Build the shipped plugins and the plugin compiler into target/
+    /// Build the shipped plugins, and what compiles and runs them, into target/
     Plugins,
-    /// Run one benchmark: footprint
+    /// Run one benchmark: footprint, sandbox
     Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
@@ -64,6 +64,7 @@ fn main() -> Result<()> {
         }
         Command::Test => test::run(&root),
         Command::Plugins => {
+            command::build_sandbox(&root, command::Profile::Dev)?;
             command::build_compiler(&root, command::Profile::Dev)?;
             for plugin in plugins::build(&root)? {
                 println!("{}", plugin.display());

@@ -4,11 +4,12 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tillwatch_sandbox::{Limits, LoadError};
+use tillwatch_border::{Code, Limits, Load, LoadError, artifact, start};
 
-use crate::build::{SANDBOX, compile, compiler, folder, run_compiler, target};
+use crate::build::{compile, compiler, folder, run_compiler, sandbox, target};
 use crate::host::TestHost;
 
 /// A changed copy of the hostile plugin's artifact.
@@ -21,7 +22,7 @@ fn changed(name: &str, change: impl FnOnce(&mut Vec<u8>)) -> PathBuf {
 }
 
 fn load_error(path: &Path) -> LoadError {
-    SANDBOX.load(path).err().expect("it should not load")
+    Code::open(path).expect_err("it should not load")
 }
 
 #[test]
@@ -64,7 +65,7 @@ fn code_for_another_engine_is_told() {
 #[test]
 fn an_artifact_that_others_may_write_is_not_run() {
     let path = changed("writable", |_| {});
-    SANDBOX.load(&path).unwrap();
+    Code::open(&path).unwrap();
     for mode in [0o620, 0o602] {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         assert!(matches!(load_error(&path), LoadError::Untrusted { .. }), "{mode:o}");
@@ -76,7 +77,7 @@ fn an_artifact_in_a_folder_that_others_may_write_is_not_run() {
     let folder = tempfile::tempdir_in(folder()).unwrap();
     let path = folder.path().join("plugin.cwasm");
     fs::copy(changed("moved", |_| {}), &path).unwrap();
-    SANDBOX.load(&path).unwrap();
+    Code::open(&path).unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
     assert!(matches!(load_error(&path), LoadError::Untrusted { .. }));
 }
@@ -110,7 +111,7 @@ fn what_comes_on_the_standard_input_is_compiled() {
     let output = compiler(Path::new("-"), &artifact).stdin(input).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(fs::read(&artifact).unwrap(), fs::read(compile(&wasm, "named")).unwrap());
-    SANDBOX.load(&artifact).unwrap();
+    Code::open(&artifact).unwrap();
 }
 
 #[test]
@@ -147,21 +148,49 @@ fn the_compiler_limits_itself_before_it_has_its_input() {
 }
 
 #[test]
+fn code_that_the_engine_does_not_take_is_refused_and_its_neighbor_runs() {
+    let folder = tempfile::tempdir_in(folder()).unwrap();
+    let path = folder.path().join("other.cwasm");
+    fs::write(&path, artifact::with_header(b"code for another processor")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    let load = |code: Code| Load {
+        code: Arc::new(code),
+        limits: Limits::default(),
+    };
+    let good = compile(&target().join("guests/hostile.wasm"), "neighbor");
+    let loads = vec![load(Code::open(&path).unwrap()), load(Code::open(&good).unwrap())];
+    let mut plugins = start(sandbox(), loads).unwrap();
+    assert_eq!(
+        plugins
+            .remove(1)
+            .unwrap()
+            .describe(&mut TestHost::default())
+            .unwrap()
+            .name,
+        "hostile"
+    );
+    let refused = plugins.remove(0).err();
+    assert!(matches!(refused, Some(LoadError::Engine { .. })), "{refused:?}");
+}
+
+#[test]
 fn the_shipped_plugins_describe_themselves_the_same_twice() {
     let mut names = Vec::new();
     for entry in fs::read_dir(target().join("plugins")).expect("hint: cargo xtask plugins") {
         let name = entry.unwrap().file_name().into_string().unwrap();
         let wasm = target().join("plugins").join(&name).join(format!("{name}.wasm"));
-        let plugin = SANDBOX.load(&compile(&wasm, &name)).unwrap();
-        let limits = Limits {
-            call_ms_max: 60_000,
-            ..Limits::default()
+        let load = Load {
+            code: Arc::new(Code::open(&compile(&wasm, &name)).unwrap()),
+            limits: Limits {
+                call_ms_max: 60_000,
+                ..Limits::default()
+            },
         };
-        let mut instance = plugin.instantiate(limits, Box::new(TestHost::default())).unwrap();
-        let descriptor = instance.describe().unwrap();
+        let mut plugin = start(sandbox(), vec![load]).unwrap().remove(0).unwrap();
+        let descriptor = plugin.describe(&mut TestHost::default()).unwrap();
         assert_eq!(descriptor.name, name);
         assert!(!descriptor.metrics.is_empty());
-        assert_eq!(instance.describe().unwrap(), descriptor);
+        assert_eq!(plugin.describe(&mut TestHost::default()).unwrap(), descriptor);
         names.push(name);
     }
     names.sort();
@@ -183,12 +212,7 @@ fn compiler_and_sandbox_have_the_same_engine() {
             .unwrap()
             .to_owned()
     };
-    let engine = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/engine.rs")).unwrap();
     let version = locked("../../Cargo.lock");
     assert_eq!(version, locked("../compiler/Cargo.lock"));
-    let text = version.trim_start_matches("version = ");
-    assert!(
-        engine.contains(&format!("WASMTIME_VERSION: &str = {text};")),
-        "engine.rs names another than {text}"
-    );
+    assert_eq!(version, format!("version = \"{}\"", artifact::WASMTIME_VERSION));
 }

@@ -1,29 +1,92 @@
-//! Finds what `cargo xtask plugins` built, and compiles it once per run.
+//! Finds what `cargo xtask plugins` built, compiles it once per run, and starts processes of it.
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
-use tillwatch_sandbox::{Instance, Limits, Plugin, Sandbox};
+use tillwatch_border::{CallError, Code, Limits, Load, Plugin, start};
+use tillwatch_core::sample::Batch;
 
 use crate::host::TestHost;
 
-/// The engine of all tests.
-pub(crate) static SANDBOX: LazyLock<Sandbox> = LazyLock::new(|| Sandbox::new().expect("the engine starts"));
-
 /// The hostile plugin.
-pub(crate) static HOSTILE: LazyLock<Plugin> = LazyLock::new(|| {
+pub(crate) static HOSTILE: LazyLock<Arc<Code>> = LazyLock::new(|| {
     let artifact = compile(&target().join("guests/hostile.wasm"), "hostile");
-    SANDBOX.load(&artifact).expect("the hostile plugin is a good component")
+    Arc::new(Code::open(&artifact).expect("the hostile plugin is a good component"))
 });
 
-/// A configured instance of the hostile plugin.
-pub(crate) fn hostile(behavior: &str, limits: Limits, host: TestHost) -> Instance {
-    let mut instance = HOSTILE.instantiate(limits, Box::new(host)).expect(behavior);
-    instance.configure(&settings(behavior)).expect(behavior);
-    instance
+/// A plugin with its settings and its host, called as the agent calls it.
+pub(crate) struct Caller {
+    pub(crate) plugin: Plugin,
+    pub(crate) host: TestHost,
+    pub(crate) settings: String,
+    /// Calls that were repeated because the process was gone.
+    pub(crate) repeated: u32,
+}
+
+impl Caller {
+    pub(crate) fn new(plugin: Plugin, settings: &str, host: TestHost) -> Self {
+        Self {
+            plugin,
+            host,
+            settings: settings.to_owned(),
+            repeated: 0,
+        }
+    }
+
+    pub(crate) fn configure(&mut self) -> Result<(), CallError> {
+        self.plugin.renew();
+        self.plugin.configure(&self.settings, &mut self.host)
+    }
+
+    /// One call, in the instance that is there.
+    pub(crate) fn collect(&mut self) -> Result<Batch, CallError> {
+        self.plugin.collect(&mut self.host)
+    }
+
+    /// In a new instance, again and again while it is others that end the process.
+    pub(crate) fn collect_anew(&mut self) -> Result<Batch, CallError> {
+        loop {
+            match self.configure().and_then(|()| self.collect()) {
+                Err(CallError::Gone) => self.repeated += 1,
+                result => return result,
+            }
+        }
+    }
+}
+
+/// The program under test.
+pub(crate) fn sandbox() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_tillwatch-sandbox"))
+}
+
+/// Native code in its place.
+pub(crate) fn stub() -> PathBuf {
+    let stub = programs().join("examples/stub");
+    assert!(stub.is_file(), "{stub:?} is missing\nhint: cargo build --examples");
+    stub
+}
+
+/// One process of plugins of the hostile code.
+pub(crate) fn start_hostile<const COUNT: usize>(program: PathBuf, limits: [Limits; COUNT]) -> [Plugin; COUNT] {
+    let code = &*HOSTILE;
+    let loads = limits.map(|limits| Load {
+        code: Arc::clone(code),
+        limits,
+    });
+    let plugins = start(program, loads.into()).expect("the process starts");
+    let plugins: Vec<Plugin> = plugins.into_iter().map(|plugin| plugin.expect("it loads")).collect();
+    plugins.try_into().ok().expect("a plugin for each limit")
+}
+
+/// A configured hostile plugin in a process of its own.
+pub(crate) fn hostile(behavior: &str, limits: Limits, host: TestHost) -> Caller {
+    let [plugin] = start_hostile(sandbox(), [limits]);
+    let mut caller = Caller::new(plugin, &settings(behavior), host);
+    caller.configure().expect(behavior);
+    caller
 }
 
 pub(crate) fn settings(behavior: &str) -> String {

@@ -1,14 +1,15 @@
 //! A host that remembers what it was asked.
 
-use tillwatch_sandbox::{Document, Fault, Host, Level, Lines, Listing};
+use tillwatch_border::{Document, Fault, Host, Level, Lines, Listing};
 
 pub(crate) const NOW_MS: u64 = 1_772_451_000_000;
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct TestHost {
     pub(crate) input: Vec<u8>,
     pub(crate) state: Vec<u8>,
     pub(crate) logs: Vec<(Level, String)>,
+    pub(crate) reads: u32,
 }
 
 impl TestHost {
@@ -40,6 +41,7 @@ impl Host for TestHost {
 
     /// Always the same, cut to what is asked for.
     fn read_lines(&mut self, source: &str, bytes_max: u32) -> Result<Lines, Fault> {
+        self.reads += 1;
         if source != "input" {
             return Err(Fault::Unknown);
         }

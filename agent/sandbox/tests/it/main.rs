@@ -1,6 +1,9 @@
-//! The sandbox with real plugins: compiled by `tillwatch-compile`, well-behaved and hostile.
+//! The sandbox as the agent has it: real plugins, compiled by `tillwatch-compile`, well-behaved and hostile, and native
+//! code in their place.
 
 mod artifacts;
 mod behavior;
 mod build;
 mod host;
+mod process;
+mod sealed;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
-use tillwatch_sandbox::{Document, Entry, Fault, Host, Level, Lines, Listing};
+use tillwatch_border::{Document, Entry, Fault, Host, Level, Lines, Listing};
 
 use super::{file_name, sorted};
 

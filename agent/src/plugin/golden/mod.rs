@@ -21,10 +21,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
+use tillwatch_border::{CallError, ErrorKind, Host, Level, Limits, Plugin};
 use tillwatch_core::sample::{Batch, Descriptor, Values};
-use tillwatch_sandbox::{CallError, ErrorKind, Host, Level, Limits, Plugin, Sandbox};
 
 use super::compile::Loader;
+use super::load::{Wanted, load};
 use super::manifest::Manifest;
 use crate::output;
 use admission::Admission;
@@ -45,12 +46,20 @@ pub fn run(folder: &Path, wasm: Option<&Path>) -> Result<ExitCode> {
     let manifest = Manifest::load(folder)?;
     let wasm = wasm.map_or_else(|| folder.join(format!("{}.wasm", manifest.name)), Path::to_owned);
     let cache = PrivateFolder::new()?;
-    let plugin = Loader::new(Sandbox::new()?, &cache.0)?.load(&wasm)?;
+    let wanted = Wanted {
+        wasm: &wasm,
+        limits: Limits {
+            call_ms_max: CALL_MS_MAX,
+            ..Limits::default()
+        },
+    };
+    let mut loaded = load(&mut Loader::new(&cache.0)?, &[wanted])?;
+    let mut plugin = loaded.pop().context("no plugin")??;
     let cases = cases(&folder.join("testcases"))?;
     let mut failed = 0;
     for case in &cases {
         let name = file_name(case);
-        match check(&plugin, &manifest, case).with_context(|| format!("case {name}"))? {
+        match check(&mut plugin, &manifest, case).with_context(|| format!("case {name}"))? {
             None => output::line(&format!("ok      {name}"))?,
             Some(difference) => {
                 failed += 1;
@@ -77,7 +86,7 @@ fn cases(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// The difference to what is expected, and what an agent refuses, when there is any.
-fn check(plugin: &Plugin, manifest: &Manifest, folder: &Path) -> Result<Option<String>> {
+fn check(plugin: &mut Plugin, manifest: &Manifest, folder: &Path) -> Result<Option<String>> {
     let host = CaseHost::read(folder)?;
     let mut admission = Admission::new(&manifest.labels);
     let actual = collect(plugin, &host, &read_settings(folder)?, &mut admission)?;
@@ -100,25 +109,22 @@ fn read_settings(folder: &Path) -> Result<String> {
     Ok(serde_json::to_string(&table)?)
 }
 
-fn collect(plugin: &Plugin, host: &CaseHost, settings: &str, admission: &mut Admission) -> Result<String> {
+fn collect(plugin: &mut Plugin, host: &CaseHost, settings: &str, admission: &mut Admission) -> Result<String> {
     let mut out = String::new();
-    let limits = Limits {
-        call_ms_max: CALL_MS_MAX,
-        ..Limits::default()
-    };
-    let mut instance = plugin.instantiate(limits, Box::new(host.clone()))?;
-    if let Some(error) = plugin_error(instance.configure(settings))? {
+    let mut asked = host.clone();
+    plugin.renew();
+    if let Some(error) = plugin_error(plugin.configure(settings, &mut asked))? {
         return Ok(error);
     }
-    let descriptor = instance.describe()?;
+    let descriptor = plugin.describe(&mut asked)?;
     admission.declare(&descriptor)?;
     for _ in 0..CALLS_MAX {
-        let result = instance.collect();
+        let result = plugin.collect(&mut asked);
         write_logs(&mut out, host)?;
         match result {
             Ok(batch) => {
                 write_batch(&mut out, &descriptor, &batch)?;
-                admission.offer(host.clone().now_ms(), &descriptor, &batch);
+                admission.offer(asked.now_ms(), &descriptor, &batch);
                 if !batch.more {
                     return Ok(out);
                 }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::command::{cargo, output};
 
 /// The arrows: each crate with those of ours that it may use outside of tests.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("tillwatch-feed", &[]),
     ("tillwatch-sdk-macros", &[]),
     ("tillwatch-sdk", &["tillwatch-sdk-macros"]),
@@ -18,19 +18,23 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ("sales", &["tillwatch-sdk"]),
     ("hostile", &["tillwatch-sdk"]),
     ("tillwatch-core", &["tillwatch-feed"]),
-    ("tillwatch-sandbox", &["tillwatch-core"]),
+    ("tillwatch-border", &["tillwatch-core"]),
+    ("tillwatch-sandbox", &["tillwatch-border", "tillwatch-core"]),
     (
         "tillwatch-agent",
-        &["tillwatch-core", "tillwatch-feed", "tillwatch-sandbox"],
+        &["tillwatch-border", "tillwatch-core", "tillwatch-feed"],
     ),
     ("tillwatch-central", &["tillwatch-feed"]),
     (
         "tillwatch-tests",
         &[
+            "pos-latency",
             "tillwatch-agent",
+            "tillwatch-border",
             "tillwatch-central",
             "tillwatch-core",
             "tillwatch-feed",
+            "tillwatch-sdk",
         ],
     ),
     ("xtask", &[]),

@@ -11,6 +11,8 @@ pub struct Limits {
     pub call_ms_max: u64,
     /// Read from all sources in one call; beyond it a source is [`Fault::Exhausted`](crate::Fault::Exhausted).
     pub read_bytes_max: usize,
+    /// Questions to sources in one call; beyond it they are exhausted, too.
+    pub asks_max: usize,
     /// Copied out of the plugin by one call across the border.
     pub output_bytes_max: usize,
     /// Series of one batch.
@@ -39,6 +41,7 @@ impl Default for Limits {
             memory_bytes_max: 32 * 1024 * 1024,
             call_ms_max: 250,
             read_bytes_max: 4 * 1024 * 1024,
+            asks_max: 4_096,
             output_bytes_max: 8 * 1024 * 1024,
             series_max: 1_000,
             samples_max: 100_000,
@@ -53,12 +56,12 @@ impl Default for Limits {
     }
 }
 
-/// What one instance did since it was made, or since its counters were taken, for the plugin's own metrics.
+/// What a plugin did since its counters were taken last, for its own metrics. Most of it is the sandbox's word.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     /// Calls of `describe`, `configure` and `collect`.
     pub calls: u64,
-    /// Time in them, waiting for the processor included.
+    /// Time in them without the host's own, waiting for the processor included.
     pub busy_us: u64,
     /// Linear memory now, which is also the most it ever was.
     pub memory_bytes: usize,
@@ -74,7 +77,7 @@ pub struct Counters {
     pub malformed: u64,
     /// Calls that the plugin itself said had failed.
     pub failed: u64,
-    /// Reads beyond `read_bytes_max`.
+    /// Reads beyond `read_bytes_max` and `asks_max`.
     pub reads_refused: u64,
     /// Values beyond `state_bytes_max`.
     pub states_refused: u64,
@@ -82,4 +85,27 @@ pub struct Counters {
     pub log_lines_dropped: u64,
     /// Log lines beyond `log_bytes_max`.
     pub log_lines_cut: u64,
+}
+
+impl Counters {
+    /// The memory is as it was last, all else sums up.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.memory_bytes = other.memory_bytes;
+        for (sum, other) in [
+            (&mut self.calls, other.calls),
+            (&mut self.busy_us, other.busy_us),
+            (&mut self.traps, other.traps),
+            (&mut self.deadlines, other.deadlines),
+            (&mut self.memory_refused, other.memory_refused),
+            (&mut self.oversized, other.oversized),
+            (&mut self.malformed, other.malformed),
+            (&mut self.failed, other.failed),
+            (&mut self.reads_refused, other.reads_refused),
+            (&mut self.states_refused, other.states_refused),
+            (&mut self.log_lines_dropped, other.log_lines_dropped),
+            (&mut self.log_lines_cut, other.log_lines_cut),
+        ] {
+            *sum = sum.saturating_add(other);
+        }
+    }
 }

@@ -1,10 +1,11 @@
-//! Why a plugin could not be loaded, or a call of it brought nothing.
+//! Why a plugin could not be loaded, its process not started, or a call of it brought nothing.
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::engine::HeaderError;
+use crate::artifact::HeaderError;
 
 /// Why an artifact could not be loaded.
 #[derive(Debug, Error)]
@@ -28,7 +29,7 @@ pub enum LoadError {
     /// The file is torn.
     #[error("{path} is damaged")]
     Damaged { path: PathBuf },
-    /// The engine refuses it.
+    /// The engine refuses it, such as for another processor; compile the plugin again.
     #[error("{path} cannot be loaded: {reason}")]
     Engine { path: PathBuf, reason: String },
     /// It is a component, but not with the exports and imports of the contract.
@@ -46,6 +47,41 @@ impl LoadError {
     }
 }
 
+/// Why the plugins' process is not there.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The operating system refuses a process, a socket or memory for it.
+    #[error("starting {program}: {source}")]
+    Spawn {
+        program: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    /// It ended, hung or said something else before it was ready.
+    #[error("{program} did not become ready: {reason}")]
+    NotReady { program: PathBuf, reason: String },
+    /// This machine has no engine for plugins, or no seal for their process.
+    #[error("this machine cannot run plugins: {reason}")]
+    Machine { reason: String },
+}
+
+/// A bound of [`Limits`](crate::Limits) that an answer passed; shown by its name there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Error)]
+pub enum Bound {
+    #[error("series_max")]
+    Series,
+    #[error("samples_max")]
+    Samples,
+    #[error("labels_max")]
+    Labels,
+    #[error("label_bytes_max")]
+    LabelBytes,
+    #[error("metrics_max")]
+    Metrics,
+    #[error("text_bytes_max")]
+    TextBytes,
+}
+
 /// Why a call brought nothing. The caller rolls back what the call read and kept.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum CallError {
@@ -55,7 +91,7 @@ pub enum CallError {
     /// The plugin's recursion was too deep.
     #[error("the plugin used more than its stack")]
     Stack,
-    /// The call was stopped.
+    /// The call was stopped, and the process of all plugins with it.
     #[error("the plugin took longer than {call_ms_max} ms")]
     Deadline { call_ms_max: u64 },
     /// The plugin wanted more memory than it may have.
@@ -66,17 +102,22 @@ pub enum CallError {
     OutputBytes { output_bytes_max: usize },
     /// The answer is beyond a bound of [`Limits`](crate::Limits), named here.
     #[error("the plugin's answer has {found} where {bound} is {limit}")]
-    Oversized {
-        bound: &'static str,
-        found: usize,
-        limit: usize,
-    },
+    Oversized { bound: Bound, found: usize, limit: usize },
     /// The answer contradicts itself.
     #[error("the plugin's answer makes no sense: {reason}")]
     Malformed { reason: &'static str },
     /// The plugin says itself what is wrong.
     #[error("{0}")]
     Plugin(PluginError),
+    /// The plugins' process ended while this plugin alone was called, and again when the call was repeated.
+    #[error("the plugin ended its process")]
+    Crash,
+    /// The plugins' process ended, by another plugin's fault or nobody's: the call is to be repeated at once.
+    #[error("the plugins' process ended")]
+    Gone,
+    /// The plugins' process cannot be started.
+    #[error("{reason}")]
+    Unavailable { reason: String },
     /// An earlier call ended in the middle: this instance is not called again.
     #[error("the plugin's instance is spent")]
     Spent,
@@ -84,21 +125,14 @@ pub enum CallError {
 
 impl CallError {
     /// Whether the instance is spent and another must be made.
+    #[must_use]
     pub fn spends_the_instance(&self) -> bool {
-        match self {
-            Self::Trap { .. }
-            | Self::Stack
-            | Self::Deadline { .. }
-            | Self::Memory { .. }
-            | Self::OutputBytes { .. }
-            | Self::Spent => true,
-            Self::Oversized { .. } | Self::Malformed { .. } | Self::Plugin(_) => false,
-        }
+        !matches!(self, Self::Oversized { .. } | Self::Malformed { .. } | Self::Plugin(_))
     }
 }
 
 /// What a plugin says of its own failure.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Debug, Error, PartialEq, Eq, Serialize, Deserialize)]
 #[error("{message}")]
 pub struct PluginError {
     pub kind: ErrorKind,
@@ -107,7 +141,7 @@ pub struct PluginError {
 }
 
 /// What the agent does about it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ErrorKind {
     /// The settings are wrong: not tried again until they change.
     Config,

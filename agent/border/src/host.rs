@@ -1,6 +1,4 @@
-//! What the sandbox asks of the agent on a plugin's behalf.
-//!
-//! Everything is owned and serializable, so that plugins can move into a process of their own.
+//! What the sandbox asks of the agent on a plugin's behalf; everything is owned and serializable.
 
 use std::any::Any;
 
@@ -10,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub trait Host: Any + Send {
     /// A log line, already cut and counted by the sandbox, but not yet guarded against cardholder data.
     fn log(&mut self, level: Level, message: &str);
-    /// UTC milliseconds of the time that the agent lives in.
+    /// UTC milliseconds of the time that the agent lives in; the same during one call.
     fn now_ms(&mut self) -> u64;
     /// What the last committed `state_set` left.
     fn state_get(&mut self) -> Vec<u8>;
@@ -49,6 +47,7 @@ pub enum Level {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lines {
     /// Each line with its `\n`.
+    #[serde(with = "crate::bytes")]
     pub bytes: Vec<u8>,
     /// More is there already.
     pub more: bool,
@@ -62,6 +61,7 @@ pub struct Document {
     /// Without its folder.
     pub name: String,
     pub modified_ms: u64,
+    #[serde(with = "crate::bytes")]
     pub bytes: Vec<u8>,
 }
 

@@ -1,0 +1,106 @@
+//! What a plugin may still ask for in one call.
+//!
+//! Both sides keep one: the sandbox's spares the way and counts, the agent's holds whatever the sandbox became.
+
+use crate::{Counters, Fault, Limits, cut};
+
+/// What is left of one call's bounds.
+#[derive(Clone, Debug)]
+pub struct Budget {
+    limits: Limits,
+    asks: usize,
+    log_lines: usize,
+    bytes_read: usize,
+}
+
+impl Budget {
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            asks: 0,
+            log_lines: 0,
+            bytes_read: 0,
+        }
+    }
+
+    /// What of a log line is kept, if any.
+    pub fn log<'a>(&mut self, text: &'a str, counters: &mut Counters) -> Option<&'a str> {
+        self.log_lines += 1;
+        if self.log_lines > self.limits.log_lines_max {
+            counters.log_lines_dropped += 1;
+            return None;
+        }
+        let kept = cut(text, self.limits.log_bytes_max);
+        counters.log_lines_cut += u64::from(kept.len() < text.len());
+        Some(kept)
+    }
+
+    /// A source is asked.
+    ///
+    /// # Errors
+    /// When sources were asked too often in this call.
+    pub fn ask(&mut self, counters: &mut Counters) -> Result<(), Fault> {
+        self.asks += 1;
+        refuse(self.asks > self.limits.asks_max, counters)
+    }
+
+    /// A source is asked for bytes: how many it may still give.
+    ///
+    /// # Errors
+    /// When none are left, or sources were asked too often in this call.
+    pub fn read(&mut self, counters: &mut Counters) -> Result<u32, Fault> {
+        self.ask(counters)?;
+        let left = self.limits.read_bytes_max.saturating_sub(self.bytes_read);
+        refuse(left == 0, counters)?;
+        Ok(u32::try_from(left).unwrap_or(u32::MAX))
+    }
+
+    /// A source gave so many bytes.
+    pub fn on_read(&mut self, bytes: usize) {
+        self.bytes_read += bytes;
+    }
+
+    /// # Errors
+    /// When a state is too large; the text is for the plugin.
+    pub fn state(&self, bytes: usize, counters: &mut Counters) -> Result<(), String> {
+        let limit = self.limits.state_bytes_max;
+        if bytes > limit {
+            counters.states_refused += 1;
+            return Err(format!("state of {bytes} bytes, at most {limit}"));
+        }
+        Ok(())
+    }
+}
+
+fn refuse(is_beyond: bool, counters: &mut Counters) -> Result<(), Fault> {
+    if is_beyond {
+        counters.reads_refused += 1;
+        return Err(Fault::Exhausted);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_is_asked_so_often_and_for_so_many_bytes() {
+        let limits = Limits {
+            asks_max: 3,
+            read_bytes_max: 10,
+            ..Limits::default()
+        };
+        let mut counters = Counters::default();
+        let mut often = Budget::new(limits);
+        let asked: Vec<_> = (0..4).map(|_| often.read(&mut counters)).collect();
+        assert_eq!(asked, [Ok(10), Ok(10), Ok(10), Err(Fault::Exhausted)]);
+        let mut much = Budget::new(limits);
+        much.on_read(8);
+        assert_eq!(much.read(&mut counters), Ok(2));
+        much.on_read(2);
+        assert_eq!(much.read(&mut counters), Err(Fault::Exhausted));
+        assert_eq!(counters.reads_refused, 2);
+    }
+}

@@ -1,0 +1,161 @@
+//! Messages over a stream: a length of four bytes, little endian, then so many bytes of [`wire`](crate::wire).
+
+use std::io::{self, ErrorKind, Read, Write};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::wire::{DecodeError, decode};
+
+const LENGTH_BYTES: usize = 4;
+/// Read at once: a small message comes whole with its length.
+const READ_BYTES_MIN: usize = 4 << 10;
+/// Memory grows with what came, never with what was announced.
+const READ_BYTES_MAX: usize = 256 << 10;
+/// Memory that stays between messages.
+const KEPT_BYTES_MAX: usize = 16 << 10;
+
+/// Why no message came or went.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    /// The other side is gone, or too slow.
+    #[error(transparent)]
+    Stream(#[from] io::Error),
+    #[error("a message of {bytes} bytes, at most {bytes_max}")]
+    TooLarge { bytes: usize, bytes_max: usize },
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+}
+
+/// A stream of messages, both ways.
+#[derive(Debug)]
+pub struct Frames<S> {
+    pub stream: S,
+    /// What was read and not yet taken.
+    inbox: Vec<u8>,
+    outbox: Vec<u8>,
+    receive_bytes_max: usize,
+}
+
+impl<S: Read + Write> Frames<S> {
+    pub fn new(stream: S, receive_bytes_max: usize) -> Self {
+        Self {
+            stream,
+            inbox: Vec::new(),
+            outbox: Vec::new(),
+            receive_bytes_max,
+        }
+    }
+
+    /// # Errors
+    /// When the stream takes no more.
+    pub fn send<T: Serialize>(&mut self, message: &T) -> Result<(), FrameError> {
+        self.outbox.clear();
+        self.outbox.extend_from_slice(&[0; LENGTH_BYTES]);
+        let written = postcard::to_extend(message, std::mem::take(&mut self.outbox));
+        self.outbox = written.map_err(|_cannot_fail| DecodeError)?;
+        let length = self.outbox.len() - LENGTH_BYTES;
+        let length = u32::try_from(length).map_err(|_too_large| FrameError::TooLarge {
+            bytes: length,
+            bytes_max: u32::MAX as usize,
+        })?;
+        self.outbox[..LENGTH_BYTES].copy_from_slice(&length.to_le_bytes());
+        self.stream.write_all(&self.outbox)?;
+        self.outbox.clear();
+        self.outbox.shrink_to(KEPT_BYTES_MAX);
+        Ok(())
+    }
+
+    /// Waits for the next message.
+    ///
+    /// # Errors
+    /// When none comes, or it is too large or not understood; nothing can be read after that.
+    pub fn receive<T: DeserializeOwned>(&mut self) -> Result<T, FrameError> {
+        self.fill(LENGTH_BYTES)?;
+        let length = self.inbox.first_chunk().copied().map(u32::from_le_bytes).unwrap_or(0);
+        let bytes = usize::try_from(length).unwrap_or(usize::MAX);
+        let bytes_max = self.receive_bytes_max;
+        if bytes > bytes_max {
+            return Err(FrameError::TooLarge { bytes, bytes_max });
+        }
+        let end = LENGTH_BYTES + bytes;
+        self.fill(end)?;
+        let message = decode(&self.inbox[LENGTH_BYTES..end])?;
+        self.inbox.drain(..end);
+        self.inbox.shrink_to(KEPT_BYTES_MAX);
+        Ok(message)
+    }
+
+    fn fill(&mut self, wanted: usize) -> io::Result<()> {
+        while self.inbox.len() < wanted {
+            let filled = self.inbox.len();
+            let step = (wanted - filled).clamp(READ_BYTES_MIN, READ_BYTES_MAX);
+            self.inbox.resize(filled + step, 0);
+            let read = self.stream.read(&mut self.inbox[filled..]);
+            self.inbox.truncate(filled + read.as_ref().map_or(0, |read| *read));
+            match read {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Cursor;
+
+    /// Gives one byte at a time.
+    struct Slow(Cursor<Vec<u8>>);
+
+    impl Read for Slow {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.0.read(&mut buffer[..1])
+        }
+    }
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.get_mut().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn messages_come_whole_and_in_order_from_a_slow_stream() {
+        let mut frames = Frames::new(Slow(Cursor::default()), 1 << 20);
+        let messages = ["a".repeat(300_000), String::new(), "b".to_owned()];
+        for message in &messages {
+            frames.send(message).unwrap();
+        }
+        for message in &messages {
+            assert_eq!(&frames.receive::<String>().unwrap(), message);
+        }
+        assert!(frames.inbox.capacity() <= KEPT_BYTES_MAX && frames.outbox.capacity() <= KEPT_BYTES_MAX);
+        assert!(matches!(frames.receive::<String>(), Err(FrameError::Stream(_))));
+    }
+
+    #[test]
+    fn a_message_beyond_the_bound_is_refused_by_its_length() {
+        let mut frames = Frames::new(Slow(Cursor::new(vec![0xff; 8])), 1_000);
+        let result = frames.receive::<String>();
+        assert!(
+            matches!(
+                result,
+                Err(FrameError::TooLarge {
+                    bytes: 0xffff_ffff,
+                    bytes_max: 1_000
+                })
+            ),
+            "{result:?}"
+        );
+    }
+}

@@ -1,0 +1,272 @@
+//! The process of all plugins: started, handed its code and sockets, ended, and blamed on whoever ended it.
+//!
+//! Whoever notices first that it is gone starts it again; a generation number says which life of it a call belongs to.
+//! When it ended by itself, all whose calls were open are suspects, and a suspect's next call has the process to itself:
+//! who ends it then is convicted, who does not is cleared. A call that was open without guilt is repeated at once.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::mem::Discriminant;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use crate::exchange::Connection;
+use crate::frames::{FrameError, Frames};
+use crate::handover::send_descriptors;
+use crate::wire::{Call, Ready, Refusal, Start, StartPlugin, TO_AGENT_BYTES_MAX};
+use crate::{Code, Limits, StartError};
+
+/// A quiet machine takes a few milliseconds.
+const START_TIME_MAX: Duration = Duration::from_secs(30);
+
+pub(crate) type CallKind = Discriminant<Call>;
+/// For each plugin whether its code was taken.
+pub(crate) type Loaded = Vec<Result<(), Refusal>>;
+
+/// What the process is made of, each time.
+pub(crate) struct Spec {
+    pub(crate) program: PathBuf,
+    pub(crate) plugins: Vec<(Arc<Code>, Limits)>,
+}
+
+/// The process and who may call it; shared by all plugins.
+pub(crate) struct Shared {
+    spec: Spec,
+    state: Mutex<State>,
+    /// Calls hold it together, a suspect's call alone.
+    turn: RwLock<()>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Counts the starts.
+    generation: u64,
+    process: Option<Process>,
+    /// Of this generation, until each plugin takes its own.
+    connections: Vec<Option<Connection>>,
+    /// Whose calls are open in this generation.
+    calling: BTreeMap<usize, CallKind>,
+    /// And in which call, as only that clears them.
+    suspects: BTreeMap<usize, CallKind>,
+}
+
+/// The right to make one call.
+#[derive(Debug)]
+pub(crate) enum Turn<'a> {
+    Together(#[expect(dead_code, reason = "held, not read")] RwLockReadGuard<'a, ()>),
+    Alone(#[expect(dead_code, reason = "held, not read")] RwLockWriteGuard<'a, ()>),
+}
+
+/// What follows for a plugin whose call was open when the process ended by itself.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It ran alone, and not for the first time.
+    Guilty,
+    /// It may have been, or somebody else was.
+    Repeat,
+}
+
+impl Shared {
+    /// Starts the process; for each plugin whether its code was taken.
+    pub(crate) fn start(spec: Spec) -> Result<(Self, Loaded), StartError> {
+        let shared = Self {
+            spec,
+            state: Mutex::default(),
+            turn: RwLock::default(),
+        };
+        let loaded = shared.start_process(&mut shared.lock())?;
+        Ok((shared, loaded))
+    }
+
+    pub(crate) fn limits(&self, plugin: usize) -> &Limits {
+        &self.spec.plugins[plugin].1
+    }
+
+    /// Waits until this plugin may call.
+    pub(crate) fn turn(&self, plugin: usize) -> Turn<'_> {
+        if self.lock().suspects.contains_key(&plugin) {
+            Turn::Alone(self.turn.write().unwrap_or_else(PoisonError::into_inner))
+        } else {
+            Turn::Together(self.turn.read().unwrap_or_else(PoisonError::into_inner))
+        }
+    }
+
+    /// Opens a call: the generation, and the plugin's connection to it when it has none yet.
+    pub(crate) fn enter(&self, plugin: usize, kind: CallKind) -> Result<(u64, Option<Connection>), StartError> {
+        let mut state = self.lock();
+        if !state.process.as_mut().is_some_and(Process::is_alive) {
+            state.died();
+            self.start_process(&mut state)?;
+        }
+        state.calling.insert(plugin, kind);
+        let connection = state.connections.get_mut(plugin).and_then(Option::take);
+        Ok((state.generation, connection))
+    }
+
+    /// The call was answered.
+    pub(crate) fn leave(&self, plugin: usize, kind: CallKind) {
+        let mut state = self.lock();
+        state.calling.remove(&plugin);
+        if state.suspects.get(&plugin) == Some(&kind) {
+            state.suspects.remove(&plugin);
+        }
+    }
+
+    /// The call was not made at all.
+    pub(crate) fn withdraw(&self, plugin: usize) {
+        self.lock().calling.remove(&plugin);
+    }
+
+    /// Ends the process because this plugin's call does not end. Other open calls notice, and are repeated.
+    pub(crate) fn end(&self, plugin: usize, generation: u64) {
+        let mut state = self.lock();
+        state.suspects.remove(&plugin);
+        if state.generation == generation {
+            state.end();
+        }
+    }
+
+    /// The process ended, or talks nonsense, during this plugin's call.
+    pub(crate) fn broke(&self, plugin: usize, generation: u64) -> Verdict {
+        let mut state = self.lock();
+        if state.generation != generation || state.process.is_none() {
+            // Whoever noticed before has said what follows.
+            return Verdict::Repeat;
+        }
+        let is_guilty = state.calling.len() == 1 && state.suspects.contains_key(&plugin);
+        state.died();
+        if is_guilty { Verdict::Guilty } else { Verdict::Repeat }
+    }
+
+    pub(crate) fn process_id(&self) -> Option<u32> {
+        self.lock().process.as_ref().map(|process| process.child.id())
+    }
+
+    pub(crate) fn restarts(&self) -> u64 {
+        self.lock().generation.saturating_sub(1)
+    }
+
+    fn start_process(&self, state: &mut State) -> Result<Loaded, StartError> {
+        let (process, sockets, loaded) = Process::start(&self.spec)?;
+        state.generation += 1;
+        state.process = Some(process);
+        state.connections = sockets
+            .into_iter()
+            .map(|socket| Some(Connection::new(socket)))
+            .collect();
+        Ok(loaded)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// It ended by itself: whose calls were open may have done it.
+    fn died(&mut self) {
+        let calling = std::mem::take(&mut self.calling);
+        self.suspects.extend(calling);
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.process = None;
+        self.connections.clear();
+        self.calling.clear();
+    }
+}
+
+/// A running child; it is killed when this is dropped, and ends by itself when the agent does.
+struct Process {
+    child: Child,
+    /// While it is open the process lives.
+    _control: Frames<UnixStream>,
+}
+
+impl Process {
+    fn start(spec: &Spec) -> Result<(Self, Vec<UnixStream>, Loaded), StartError> {
+        let program = &spec.program;
+        let spawn = |source| StartError::Spawn {
+            program: program.clone(),
+            source,
+        };
+        let (control, theirs) = UnixStream::pair().map_err(spawn)?;
+        control.set_read_timeout(Some(START_TIME_MAX)).map_err(spawn)?;
+        control.set_write_timeout(Some(START_TIME_MAX)).map_err(spawn)?;
+        let mut process = Self {
+            child: spawn_child(program, theirs).map_err(spawn)?,
+            _control: Frames::new(control, TO_AGENT_BYTES_MAX),
+        };
+        let not_ready = |error: FrameError| StartError::NotReady {
+            program: program.clone(),
+            reason: error.to_string(),
+        };
+        let sockets = hand_over(&mut process._control, &spec.plugins).map_err(not_ready)?;
+        match process._control.receive().map_err(not_ready)? {
+            Ready::Sealed(loaded) if loaded.0.len() == sockets.len() => Ok((process, sockets, loaded.0)),
+            Ready::Sealed(_) => Err(StartError::NotReady {
+                program: program.clone(),
+                reason: "it took other plugins than it was given".to_owned(),
+            }),
+            Ready::Failed(reason) => Err(StartError::Machine { reason }),
+        }
+    }
+
+    fn is_alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn spawn_child(program: &Path, control: UnixStream) -> io::Result<Child> {
+    Command::new(program)
+        .env_clear()
+        // A heap of its own for each thread would cost more than the plugins.
+        .env("MALLOC_ARENA_MAX", "1")
+        .current_dir("/")
+        .stdin(OwnedFd::from(control))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+}
+
+/// Gives the process its code and its end of each plugin's socket; ours come back.
+fn hand_over(control: &mut Frames<UnixStream>, plugins: &[(Arc<Code>, Limits)]) -> Result<Vec<UnixStream>, FrameError> {
+    let mut codes: Vec<&Arc<Code>> = Vec::new();
+    let mut start = Vec::new();
+    for (code, limits) in plugins {
+        let known = codes.iter().position(|known| Arc::ptr_eq(known, code));
+        let index = known.unwrap_or_else(|| {
+            codes.push(code);
+            codes.len() - 1
+        });
+        start.push(StartPlugin {
+            code: index,
+            limits: *limits,
+        });
+    }
+    let pairs: Vec<(UnixStream, UnixStream)> = plugins
+        .iter()
+        .map(|_plugin| UnixStream::pair())
+        .collect::<io::Result<_>>()?;
+    let theirs = pairs.iter().map(|(_ours, theirs)| theirs.as_fd());
+    let descriptors: Vec<_> = codes.iter().map(|code| code.as_fd()).chain(theirs).collect();
+    send_descriptors(&control.stream, &descriptors)?;
+    control.send(&Start {
+        codes: codes.len(),
+        plugins: start,
+    })?;
+    Ok(pairs.into_iter().map(|(ours, _theirs)| ours).collect())
+}

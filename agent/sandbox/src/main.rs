@@ -1,0 +1,37 @@
+//! `tillwatch-sandbox`: the process of all plugins of an agent, which starts and ends it.
+
+use std::os::fd::OwnedFd;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use tillwatch_border::wire::{Refusal, StartPlugin};
+use tillwatch_sandbox::process::{Worker, run};
+use tillwatch_sandbox::{Plugin, Sandbox, seal, serve};
+
+fn main() -> ExitCode {
+    seal::close_inherited();
+    match run(load, || seal::seal().map_err(|error| error.to_string())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_no_agent) => ExitCode::FAILURE,
+    }
+}
+
+/// Plugins of the same code share it.
+fn load(codes: Vec<OwnedFd>, plugins: &[StartPlugin]) -> Result<Vec<Result<Worker, Refusal>>, String> {
+    let sandbox = Sandbox::new().map_err(|error| error.to_string())?;
+    let codes: Vec<Result<Arc<Plugin>, Refusal>> =
+        codes.into_iter().map(|code| sandbox.load(code).map(Arc::new)).collect();
+    Ok(plugins.iter().map(|plugin| worker(&codes, plugin)).collect())
+}
+
+fn worker(codes: &[Result<Arc<Plugin>, Refusal>], plugin: &StartPlugin) -> Result<Worker, Refusal> {
+    let limits = plugin.limits;
+    match codes.get(plugin.code) {
+        Some(Ok(code)) => {
+            let code = Arc::clone(code);
+            Ok(Box::new(move |socket| serve::serve(&code, limits, socket)))
+        }
+        Some(Err(refusal)) => Err(refusal.clone()),
+        None => Err(Refusal::Engine("its code was not handed over".to_owned())),
+    }
+}

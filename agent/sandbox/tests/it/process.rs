@@ -1,0 +1,178 @@
+//! What becomes of the other plugins when the process of all ends, and who is blamed for it.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use tillwatch_border::{Bound, CallError, Limits, Plugin};
+
+use crate::behavior::PATIENT;
+use crate::build::{Caller, sandbox, settings, start_hostile, stub};
+use crate::host::TestHost;
+
+const QUICK: Limits = Limits {
+    call_ms_max: 200,
+    ..PATIENT
+};
+
+fn kill(process: u32) {
+    let process = rustix::process::Pid::from_raw(process.cast_signed()).expect("the tests' own");
+    rustix::process::kill_process(process, rustix::process::Signal::KILL).expect("the tests' own");
+}
+
+fn reporter(plugin: Plugin) -> Caller {
+    let mut caller = Caller::new(plugin, &settings("report"), TestHost::with_input(b"line\n"));
+    caller.configure().expect("the tests' own");
+    caller
+}
+
+/// Native code in the plugins' place: what it does, then how its neighbor fares.
+fn native(behaviors: [&str; 2], limits: Limits) -> [Caller; 2] {
+    let mut behaviors = behaviors.iter();
+    start_hostile(stub(), [limits, PATIENT]).map(|plugin| {
+        let mut caller = Caller::new(
+            plugin,
+            behaviors.next().expect("the tests' own"),
+            TestHost::with_input(b"line\n"),
+        );
+        caller.configure().expect("the tests' own");
+        caller
+    })
+}
+
+#[test]
+fn a_process_that_is_killed_between_calls_is_back_with_the_next() {
+    let [mut first, mut second] = start_hostile(sandbox(), [PATIENT; 2]).map(reporter);
+    kill(first.plugin.process_id().unwrap());
+    let begun = Instant::now();
+    first.collect_anew().unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert_eq!(second.collect(), Err(CallError::Gone), "its instance died, too");
+    second.collect_anew().unwrap();
+    assert_eq!(second.plugin.restarts(), 1);
+}
+
+#[test]
+fn a_process_that_is_killed_in_the_middle_of_calls_costs_none_of_them() {
+    const KILLS: usize = 10;
+    let mut plugins: Vec<Plugin> = start_hostile(sandbox(), [PATIENT; 4]).into();
+    let watch = plugins.pop().unwrap();
+    let calls = [const { AtomicUsize::new(0) }; 3];
+    std::thread::scope(|scope| {
+        let call = |(plugin, calls): (Plugin, _)| {
+            let calls: &AtomicUsize = calls;
+            scope.spawn(move || {
+                let mut caller = Caller::new(plugin, &settings("report"), TestHost::with_input(b"line\n"));
+                while calls.load(Ordering::Relaxed) < 20 * KILLS {
+                    caller.collect_anew().unwrap();
+                    calls.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        };
+        let threads: Vec<_> = plugins.into_iter().zip(&calls).map(call).collect();
+        let mut before = [0; 3];
+        for _kill in 0..KILLS {
+            // A second kill in the same call is what a plugin that crashes looks like.
+            let is_behind = |(calls, before): (&AtomicUsize, &usize)| calls.load(Ordering::Relaxed) < before + 2;
+            while calls.iter().zip(&before).any(is_behind) && !threads.iter().any(|thread| thread.is_finished()) {
+                std::thread::yield_now();
+            }
+            before = calls.each_ref().map(|calls| calls.load(Ordering::Relaxed));
+            if threads.iter().any(|thread| thread.is_finished()) {
+                break;
+            }
+            if let Some(process) = watch.process_id() {
+                kill(process);
+            }
+        }
+    });
+    assert!(watch.restarts() >= 5, "{}", watch.restarts());
+}
+
+#[test]
+fn a_plugin_beyond_its_deadline_is_stopped_though_it_runs_native_code() {
+    let [mut silent, mut neighbor] = native(["silent", "report"], QUICK);
+    let begun = Instant::now();
+    assert_eq!(silent.collect(), Err(CallError::Deadline { call_ms_max: 200 }));
+    let took = begun.elapsed();
+    assert!(
+        took >= Duration::from_millis(200) && took < Duration::from_secs(10),
+        "{took:?}"
+    );
+    assert_eq!(neighbor.collect_anew().unwrap().series[0].labels, ["fine"]);
+}
+
+#[test]
+fn a_plugin_that_ends_the_process_is_convicted_and_its_neighbor_is_not() {
+    let [mut guilty, mut neighbor] = native(["abort", "report"], PATIENT);
+    std::thread::scope(|scope| {
+        let convicted = scope.spawn(|| {
+            for _ in 0..5 {
+                assert_eq!(guilty.collect_anew(), Err(CallError::Crash));
+            }
+        });
+        while !convicted.is_finished() {
+            neighbor.collect_anew().unwrap();
+        }
+    });
+    neighbor.collect_anew().unwrap();
+    // The first time it could have been the neighbor, and from then on it is called alone.
+    assert_eq!((guilty.repeated, guilty.plugin.restarts()), (1, 6));
+}
+
+#[test]
+fn what_makes_no_sense_ends_the_process_and_is_blamed_on_who_said_it() {
+    for behavior in ["garbage", "huge", "many-series"] {
+        let [mut guilty, mut neighbor] = native([behavior, "report"], PATIENT);
+        assert_eq!(guilty.collect_anew(), Err(CallError::Crash), "{behavior}");
+        neighbor.collect_anew().unwrap();
+    }
+}
+
+#[test]
+fn the_agent_holds_answers_against_their_bounds_itself() {
+    let [mut caller, _neighbor] = native(["long-label", "report"], PATIENT);
+    let expected = CallError::Oversized {
+        bound: Bound::LabelBytes,
+        found: 10_000,
+        limit: 256,
+    };
+    assert_eq!(caller.collect(), Err(expected));
+    let [mut caller, _neighbor] = native(["flood", "report"], QUICK);
+    assert_eq!(caller.collect(), Err(CallError::Deadline { call_ms_max: 200 }));
+    assert_eq!(caller.host.logs.len(), 32);
+    let few = Limits {
+        asks_max: 100,
+        ..PATIENT
+    };
+    let [mut caller, _neighbor] = native(["asks", "report"], few);
+    caller.collect().unwrap();
+    assert_eq!(caller.host.reads, 100);
+}
+
+#[test]
+fn a_program_that_is_missing_or_another_is_told() {
+    let start = |program: &str| {
+        let load = tillwatch_border::Load {
+            code: crate::build::HOSTILE.clone(),
+            limits: PATIENT,
+        };
+        tillwatch_border::start(PathBuf::from(program), vec![load])
+            .err()
+            .unwrap()
+            .to_string()
+    };
+    assert!(start("/missing/tillwatch-sandbox").starts_with("starting /missing/tillwatch-sandbox: No such file"));
+    assert!(start("/bin/true").starts_with("/bin/true did not become ready"));
+}
+
+#[test]
+fn the_process_ends_with_its_last_plugin() {
+    let [first, second] = start_hostile(sandbox(), [PATIENT; 2]);
+    let process = first.process_id().unwrap();
+    let is_there = || std::path::Path::new(&format!("/proc/{process}")).exists();
+    drop(first);
+    assert!(is_there());
+    drop(second);
+    assert!(!is_there());
+}
