@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
 
+use crate::bundle::commands as bundle;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::inspect;
@@ -101,6 +102,12 @@ enum PluginCommand {
         #[arg(long, value_name = "FILE")]
         wasm: Option<PathBuf>,
     },
+    /// Make one file of a built plugin, for stores.
+    Pack(bundle::Pack),
+    /// Sign a bundle, or a list of release keys.
+    Sign(bundle::Sign),
+    /// Say what a bundle is and who signed it.
+    Verify(bundle::Verify),
 }
 
 #[derive(Debug, Subcommand)]
@@ -162,6 +169,9 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Plugin(PluginCommand::List(settings)) => list::run(&settings.config)?,
         Command::Plugin(PluginCommand::Build { folder }) => build::run(&folder)?,
         Command::Plugin(PluginCommand::Test { folder, wasm }) => return golden::run(&folder, wasm.as_deref()),
+        Command::Plugin(PluginCommand::Pack(arguments)) => bundle::run_pack(&arguments)?,
+        Command::Plugin(PluginCommand::Sign(arguments)) => bundle::run_sign(&arguments)?,
+        Command::Plugin(PluginCommand::Verify(arguments)) => bundle::run_verify(&arguments)?,
         Command::Spool(SpoolCommand::Ls(settings)) => inspect::list(&load(&settings)?)?,
         Command::Spool(SpoolCommand::Export(settings)) => inspect::export(&load(&settings)?)?,
     }

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::Args;
 
-use crate::config::{PLUGIN_DIR, STATE_DIR, installed};
+use crate::config::found::installed;
+use crate::config::{PLUGIN_DIR, STATE_DIR};
 use crate::output;
 
 /// What differs from the defaults.

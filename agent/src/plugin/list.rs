@@ -6,7 +6,8 @@ use anyhow::Result;
 
 use super::manifest::{Manifest, SourceKind};
 use crate::config::written::{Reporter, Section, parse};
-use crate::config::{PLUGIN_DIR, installed};
+use crate::config::PLUGIN_DIR;
+use crate::config::found::installed;
 use crate::output;
 
 /// Lists the plugins of `plugin_dir`, also when the rest of agent.toml is wrong or missing.
