@@ -102,6 +102,10 @@ key = "/etc/tillwatch/key.pem"
 # bytes_max = "64MiB"
 # age_max = "14d"
 
+# [trust]                            # only plugins run that these keys signed; see docs/SECURITY.md
+# root = "/etc/tillwatch/root.pub"
+# keys = "/etc/tillwatch/keys.toml"
+
 # [system]                           # the host's own CPU, memory, disks and network
 # enabled = true
 # interval = "10s"

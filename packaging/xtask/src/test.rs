@@ -87,6 +87,7 @@ fn programs(root: &Path) -> Result<()> {
 fn tests(root: &Path) -> Result<()> {
     tools::time_zones()?;
     tools::program("mosquitto", "mosquitto")?;
+    tools::program("minisign", "minisign")?;
     let mut test = cargo(root, &["test", "--workspace"]);
     crate::command::run(test.env("TILLWATCH_PROGRAMS", target(root).join(Profile::Dev.folder())))?;
     let mut compiler = cargo(
