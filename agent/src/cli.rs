@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::inspect;
 use crate::output;
 use crate::plugin::host::Reading;
-use crate::plugin::{build, golden, list};
+use crate::plugin::{build, golden, list, new};
 use crate::preview::{self, Preview};
 use crate::stop::Stop;
 use crate::{backfill, check, init, run};
@@ -87,6 +87,8 @@ struct Backfill {
 enum PluginCommand {
     /// List the installed plugins, what they measure and what they ask for.
     List(Settings),
+    /// Make a new plugin's crate, ready to build, test and run.
+    New(new::New),
     /// Build a plugin's crate to a .wasm beside its plugin.toml.
     Build {
         /// The folder of the crate.
@@ -167,6 +169,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
             backfill::run(&load(&backfill.settings)?, until_ms, !backfill.no_delivery)?;
         }
         Command::Plugin(PluginCommand::List(settings)) => list::run(&settings.config)?,
+        Command::Plugin(PluginCommand::New(arguments)) => new::run(&arguments)?,
         Command::Plugin(PluginCommand::Build { folder }) => build::run(&folder)?,
         Command::Plugin(PluginCommand::Test { folder, wasm }) => return golden::run(&folder, wasm.as_deref()),
         Command::Plugin(PluginCommand::Pack(arguments)) => bundle::run_pack(&arguments)?,

@@ -6,6 +6,7 @@ pub mod compile;
 pub mod host;
 pub mod caution;
 pub mod collector;
+pub mod new;
 pub mod build;
 pub mod golden;
 pub mod list;
