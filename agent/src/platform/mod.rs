@@ -3,4 +3,4 @@
 #[cfg(unix)]
 mod linux;
 #[cfg(unix)]
-pub use linux::{FileId, file_id, is_own, notify_service_manager, open_document, open_log, read_at};
+pub use linux::{FileId, changed_ms, file_id, is_own, notify_service_manager, open_document, open_log, read_at};
