@@ -1,5 +1,6 @@
 //! `tillwatch-compile IN.wasm OUT.cwasm`: a plugin's component comes in, native code for this machine goes out.
 //!
+//! `-` for `IN.wasm` is the standard input: the agent hands over the very bytes that it hashed.
 //! A hostile plugin can make a compiler slow or large, so this runs as a short-lived process that limits itself
 //! before it looks at its input. It never runs what it compiles, opens no socket and starts nothing.
 
@@ -10,7 +11,7 @@ mod engine;
 mod limits;
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -33,9 +34,10 @@ fn main() -> ExitCode {
 fn run() -> Result<()> {
     let [input, output] = arguments()?;
     limits::limit_this_process()?;
-    let wasm = read(&input)?;
-    admit::check(&wasm).with_context(|| format!("{} is refused", input.display()))?;
-    let code = compile(&wasm).with_context(|| format!("compiling {}", input.display()))?;
+    let name = shown(&input);
+    let wasm = read(&input).with_context(|| format!("reading {name}"))?;
+    admit::check(&wasm).with_context(|| format!("{name} is refused"))?;
+    let code = compile(&wasm).with_context(|| format!("compiling {name}"))?;
     write(&output, &engine::with_header(&code)).with_context(|| format!("writing {}", output.display()))
 }
 
@@ -47,16 +49,34 @@ fn arguments() -> Result<[PathBuf; 2]> {
     }
 }
 
+fn is_standard_input(path: &Path) -> bool {
+    path == Path::new("-")
+}
+
+fn shown(path: &Path) -> String {
+    if is_standard_input(path) {
+        "the plugin".to_owned()
+    } else {
+        path.display().to_string()
+    }
+}
+
 fn read(path: &Path) -> Result<Vec<u8>> {
-    let size = fs::metadata(path)
-        .with_context(|| format!("reading {}", path.display()))?
-        .len();
+    if is_standard_input(path) {
+        read_bounded(std::io::stdin())
+    } else {
+        read_bounded(File::open(path)?)
+    }
+}
+
+fn read_bounded(input: impl Read) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    input.take(WASM_BYTES_MAX + 1).read_to_end(&mut bytes)?;
     ensure!(
-        size <= WASM_BYTES_MAX,
-        "{} has {size} bytes, at most {WASM_BYTES_MAX}",
-        path.display()
+        bytes.len() as u64 <= WASM_BYTES_MAX,
+        "it has more than {WASM_BYTES_MAX} bytes"
     );
-    fs::read(path).with_context(|| format!("reading {}", path.display()))
+    Ok(bytes)
 }
 
 fn compile(wasm: &[u8]) -> Result<Vec<u8>> {

@@ -1,3 +1,5 @@
+//! A bundle is read as it was packed, and nothing else is read as a bundle.
+
 use super::*;
 use crate::plugin::manifest::tests::GOOD;
 use sections::COMPONENT_HEAD;
@@ -16,7 +18,10 @@ pub(crate) fn bundle(sequence: u64, expires: &str) -> Vec<u8> {
 #[test]
 fn a_bundle_is_read_as_it_was_packed() {
     let bundle = parse(&bundle(7, "2027-01-31")).unwrap();
-    assert_eq!(bundle.manifest, Manifest::parse(Path::new("plugin.toml"), GOOD).unwrap());
+    assert_eq!(
+        bundle.manifest,
+        Manifest::parse(Path::new("plugin.toml"), GOOD).unwrap()
+    );
     assert_eq!(bundle.about.sequence, 7);
     assert_eq!(bundle.about.expires, "2027-01-31".parse().unwrap());
     assert_eq!(bundle.component_bytes, component().len());
