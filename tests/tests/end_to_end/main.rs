@@ -5,7 +5,9 @@
 #![allow(clippy::print_stdout, reason = "a seed that cannot be seen cannot be replayed")]
 
 mod world;
+mod client;
 mod kills;
 mod rights;
 mod commands;
 mod bundles;
+mod cardholder;
