@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::keeper::{FromSource, Keeper, Status};
 use crate::plugin::collector::Collected;
 use crate::plugin::host::Reading;
-use crate::run::{FROM_SOURCES_MAX, declare, deliver, keeper_settings, runtime, spool_folder};
+use crate::run::{FROM_SOURCES_MAX, accept_bundles, declare, deliver, keeper_settings, runtime, spool_folder};
 
 /// Event time between two frames of the spool.
 const STEP_MS: u64 = 30 * 60_000;
@@ -68,6 +68,7 @@ async fn backfill(config: &Config, until_ms: u64, is_delivering: bool) -> Result
         },
     )?;
     let declared = declare(config, &mut keeper, sources)?;
+    accept_bundles(config)?;
     let with_past = declared.into_iter().filter(|(source, _key)| source.has_past());
     let lanes: Vec<Lane> = with_past.map(Lane::new).collect();
     for Lane { source, .. } in &lanes {

@@ -7,12 +7,13 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
 
+use crate::bundle::commands as bundle;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::inspect;
 use crate::output;
 use crate::plugin::host::Reading;
-use crate::plugin::{build, golden, list};
+use crate::plugin::{build, golden, list, new};
 use crate::preview::{self, Preview};
 use crate::stop::Stop;
 use crate::{backfill, check, init, run};
@@ -86,6 +87,8 @@ struct Backfill {
 enum PluginCommand {
     /// List the installed plugins, what they measure and what they ask for.
     List(Settings),
+    /// Make a new plugin's crate, ready to build, test and run.
+    New(new::New),
     /// Build a plugin's crate to a .wasm beside its plugin.toml.
     Build {
         /// The folder of the crate.
@@ -101,6 +104,12 @@ enum PluginCommand {
         #[arg(long, value_name = "FILE")]
         wasm: Option<PathBuf>,
     },
+    /// Make one file of a built plugin, for stores.
+    Pack(bundle::Pack),
+    /// Sign a bundle, or a list of release keys.
+    Sign(bundle::Sign),
+    /// Say what a bundle is and who signed it.
+    Verify(bundle::Verify),
 }
 
 #[derive(Debug, Subcommand)]
@@ -160,8 +169,12 @@ fn dispatch(command: Command) -> Result<ExitCode> {
             backfill::run(&load(&backfill.settings)?, until_ms, !backfill.no_delivery)?;
         }
         Command::Plugin(PluginCommand::List(settings)) => list::run(&settings.config)?,
+        Command::Plugin(PluginCommand::New(arguments)) => new::run(&arguments)?,
         Command::Plugin(PluginCommand::Build { folder }) => build::run(&folder)?,
         Command::Plugin(PluginCommand::Test { folder, wasm }) => return golden::run(&folder, wasm.as_deref()),
+        Command::Plugin(PluginCommand::Pack(arguments)) => bundle::run_pack(&arguments)?,
+        Command::Plugin(PluginCommand::Sign(arguments)) => bundle::run_sign(&arguments)?,
+        Command::Plugin(PluginCommand::Verify(arguments)) => bundle::run_verify(&arguments)?,
         Command::Spool(SpoolCommand::Ls(settings)) => inspect::list(&load(&settings)?)?,
         Command::Spool(SpoolCommand::Export(settings)) => inspect::export(&load(&settings)?)?,
     }

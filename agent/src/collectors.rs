@@ -200,6 +200,7 @@ fn wanted(plugin: &PluginConfig) -> Wanted<'_> {
     };
     Wanted {
         wasm: &plugin.wasm,
+        verified: verified(plugin),
         limits,
     }
 }
@@ -236,6 +237,11 @@ fn start_plugin(
         declaration,
         Collector::Plugin(Box::new(collector)),
     ))
+}
+
+/// Of the file that a bundle was when it was verified.
+fn verified(plugin: &PluginConfig) -> Option<&str> {
+    plugin.bundle.as_ref().map(|bundle| bundle.sha256.as_str())
 }
 
 fn declaration(descriptor: Descriptor, labels: BTreeMap<String, LabelPolicy>) -> Declaration {

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::Args;
 
-use crate::config::{PLUGIN_DIR, STATE_DIR, installed};
+use crate::config::found::installed;
+use crate::config::{PLUGIN_DIR, STATE_DIR};
 use crate::output;
 
 /// What differs from the defaults.
@@ -100,6 +101,10 @@ key = "/etc/tillwatch/key.pem"
 # [spool]                            # what waits for central
 # bytes_max = "64MiB"
 # age_max = "14d"
+
+# [trust]                            # only plugins run that these keys signed; see docs/SECURITY.md
+# root = "/etc/tillwatch/root.pub"
+# keys = "/etc/tillwatch/keys.toml"
 
 # [system]                           # the host's own CPU, memory, disks and network
 # enabled = true

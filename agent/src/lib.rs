@@ -16,6 +16,7 @@ pub mod collectors;
 pub mod platform;
 pub mod source;
 pub mod plugin;
+pub mod bundle;
 pub mod health;
 pub mod keeper;
 pub mod spool;

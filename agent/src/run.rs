@@ -20,10 +20,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
 
+use crate::bundle::ledger::Ledger;
 use crate::clock::Clock;
 use crate::collectors::{self, Source};
+use crate::config::found::InstalledBundle;
 use crate::config::written::Problems;
-use crate::config::{Config, SpoolConfig};
+use crate::config::{Config, PluginConfig, SpoolConfig};
 use crate::keeper::{FromSource, Keeper, KeeperSettings, Status};
 use crate::platform::{is_own, notify_service_manager};
 use crate::plugin::host::Reading;
@@ -139,6 +141,7 @@ async fn run_agent(config: &Config, clock: &Clock, is_once: bool) -> Result<()> 
     let mut keeper = Keeper::open(keeper_settings(config)?, &folder, clock.clone())?;
     let sources = start_sources(config, clock, Reading::LIVE, &keeper)?;
     let declared = declare(config, &mut keeper, sources)?;
+    accept_bundles(config)?;
     let status = keeper.status();
 
     let (sender, from_sources) = mpsc::channel(FROM_SOURCES_MAX);
@@ -189,6 +192,32 @@ async fn run_agent(config: &Config, clock: &Clock, is_once: bool) -> Result<()> 
         bail!("what was collected is not kept: {fault}\nhint: nothing is lost, as the next run reads it again");
     }
     info!(records_held = last.records_held, "stopped");
+    Ok(())
+}
+
+/// What runs now is the oldest that may run from now on.
+///
+/// # Errors
+/// When that cannot be remembered.
+pub fn accept_bundles(config: &Config) -> Result<()> {
+    let installed = |plugin: &'_ PluginConfig| {
+        plugin
+            .bundle
+            .clone()
+            .map(|bundle| (plugin.manifest.name.clone(), bundle))
+    };
+    let bundles: Vec<(String, InstalledBundle)> = config.plugins.iter().filter_map(installed).collect();
+    let Some(keys) = bundles.iter().map(|(_plugin, bundle)| bundle.keys_sequence).max() else {
+        return Ok(());
+    };
+    for (plugin, _bundle) in bundles.iter().filter(|(_plugin, bundle)| bundle.is_expired) {
+        warn!(%plugin, "a bundle is over its time: it runs on, and no store takes it for the first time");
+    }
+    let sequences: Vec<(String, u64)> = bundles
+        .into_iter()
+        .map(|(plugin, bundle)| (plugin, bundle.sequence))
+        .collect();
+    Ledger::open(&config.state_dir)?.accept(keys, &sequences)?;
     Ok(())
 }
 

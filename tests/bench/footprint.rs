@@ -259,7 +259,7 @@ fn write_lines(mut file: File, is_over: &AtomicBool) -> std::io::Result<()> {
 }
 
 /// 133 or 134 bytes.
-pub(crate) fn line(number: u64) -> String {
+fn line(number: u64) -> String {
     let now = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap_or_default();

@@ -6,7 +6,6 @@
 )]
 
 mod footprint;
-mod sandbox;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -29,17 +28,10 @@ enum Benchmark {
         #[arg(long, default_value_t = 180)]
         seconds: u64,
     },
-    /// What plugins in a process of their own cost, and what they cost each other
-    Sandbox {
-        /// One JSON object in one line
-        #[arg(long)]
-        json: bool,
-    },
 }
 
 fn main() -> Result<()> {
     match Arguments::parse().benchmark {
         Benchmark::Footprint { json, seconds } => footprint::run(json, seconds),
-        Benchmark::Sandbox { json } => sandbox::run(json),
     }
 }

@@ -4,6 +4,7 @@
 //! with file, line, column and what to do. There is no half of a configuration: one problem, and the agent does not start.
 //! Paths that are not absolute begin at the folder of agent.toml.
 
+pub mod found;
 pub mod units;
 pub mod written;
 
@@ -14,11 +15,13 @@ use jiff::tz::TimeZone;
 use tillwatch_feed::topic::{ArchiveId, Shard, SiteId};
 use toml::Spanned;
 
+use crate::bundle::trust::TrustFiles;
 use crate::health;
 use crate::plugin::grant::{self, Grant};
 use crate::plugin::manifest::Manifest;
 use crate::source::system::NAME as SYSTEM_NAME;
 use crate::uplink::BrokerAddress;
+use found::{Finder, Found, InstalledBundle};
 use units::{broker_address, duration_ms, size_bytes};
 use written::{Mistake, Problem, Problems, Reporter, Section, closest};
 
@@ -63,6 +66,8 @@ pub struct Config {
     pub spool: SpoolConfig,
     pub system: SystemConfig,
     pub plugins: Vec<PluginConfig>,
+    /// Who may sign bundles; without it none is taken.
+    pub trust: Option<TrustFiles>,
 }
 
 /// `[broker]`
@@ -107,6 +112,8 @@ pub struct PluginConfig {
     pub name: String,
     pub manifest: Manifest,
     pub wasm: PathBuf,
+    /// When it came as a bundle.
+    pub bundle: Option<InstalledBundle>,
     pub interval_ms: u64,
     pub memory_bytes_max: u64,
     pub deadline_ms: u64,
@@ -163,7 +170,9 @@ fn read(root: &Section<'_>, base: &Path, elsewhere: &mut Vec<Problem>) -> Option
     let broker = broker(root, base);
     let spool = spool(root);
     let system = system(root);
-    let plugins = plugins(root, base, &plugin_dir, elsewhere);
+    let trust = trust(root, base);
+    let mut finder = Finder::new(base, &plugin_dir, &state_dir, trust.as_ref());
+    let plugins = plugins(root, &mut finder, elsewhere);
     root.report_unknown();
     Some(Config {
         site: site?,
@@ -176,6 +185,7 @@ fn read(root: &Section<'_>, base: &Path, elsewhere: &mut Vec<Problem>) -> Option
         spool,
         system,
         plugins,
+        trust,
     })
 }
 
@@ -383,7 +393,25 @@ fn system(root: &Section<'_>) -> SystemConfig {
     system
 }
 
-fn plugins(root: &Section<'_>, base: &Path, plugin_dir: &Path, elsewhere: &mut Vec<Problem>) -> Vec<PluginConfig> {
+/// Both files, or no trust.
+fn trust(root: &Section<'_>, base: &Path) -> Option<TrustFiles> {
+    let section = root.table("trust")?;
+    let file = |key: &str, example: &str| {
+        if section.value(key).is_none() {
+            section.report_missing(key, example);
+        }
+        section.string(key).map(|path| base.join(path.into_inner()))
+    };
+    let root_key = file("root", "\"/etc/tillwatch/root.pub\"");
+    let keys = file("keys", "\"/etc/tillwatch/keys.toml\"");
+    section.finish();
+    Some(TrustFiles {
+        root: root_key?,
+        keys: keys?,
+    })
+}
+
+fn plugins(root: &Section<'_>, finder: &mut Finder<'_>, elsewhere: &mut Vec<Problem>) -> Vec<PluginConfig> {
     let mut names = BTreeSet::new();
     let mut plugins = Vec::new();
     for section in root.tables("plugin") {
@@ -399,22 +427,22 @@ fn plugins(root: &Section<'_>, base: &Path, plugin_dir: &Path, elsewhere: &mut V
         if names.len() > PLUGINS_MAX {
             section.report(section.span(), format!("more than {PLUGINS_MAX} plugins"), "run fewer");
         }
-        plugins.extend(plugin(section, base, plugin_dir, elsewhere));
+        plugins.extend(plugin(section, finder, elsewhere));
     }
     plugins
 }
 
-fn plugin(section: Section<'_>, base: &Path, plugin_dir: &Path, elsewhere: &mut Vec<Problem>) -> Option<PluginConfig> {
+fn plugin(section: Section<'_>, finder: &mut Finder<'_>, elsewhere: &mut Vec<Problem>) -> Option<PluginConfig> {
     let used = section.string("use").or_else(|| section.string("name"));
     if used.is_none() && section.value("use").is_none() {
         section.report_missing("use", "\"sales\"");
     }
     let name = section.read("name", instance_name).or_else(|| used.clone());
-    let found = used.and_then(|used| find_plugin(&section, &used, base, plugin_dir, elsewhere));
+    let found = used.and_then(|used| finder.find(&section, &used, elsewhere));
     let memory_bytes_max = size(&section, "memory_max", PLUGIN_MEMORY_BYTES_MAX, MEMORY_RANGE_BYTES);
     let deadline_ms = duration(&section, "deadline", PLUGIN_DEADLINE_MS, DEADLINE_RANGE_MS);
     let interval_ms = duration(&section, "interval", PLUGIN_INTERVAL_MS, INTERVAL_RANGE_MS);
-    let Some((folder, manifest)) = found else {
+    let Some(Found { manifest, wasm, bundle }) = found else {
         // Without its manifest nothing can be said about the rest.
         for key in ["sources", "settings"] {
             section.value(key);
@@ -423,13 +451,14 @@ fn plugin(section: Section<'_>, base: &Path, plugin_dir: &Path, elsewhere: &mut 
         return None;
     };
     check_interval(&section, interval_ms, &manifest);
-    let grants = grant::sources(&section, &manifest, base);
+    let grants = grant::sources(&section, &manifest, finder.base);
     let settings = grant::settings(&section, &manifest);
     let place = section.place(format!("plugin `{}`", manifest.name));
     section.finish();
     Some(PluginConfig {
         name: name?.into_inner(),
-        wasm: folder.join(format!("{}.wasm", manifest.name)),
+        wasm,
+        bundle,
         manifest,
         interval_ms,
         memory_bytes_max,
@@ -456,70 +485,6 @@ fn instance_name(text: &str) -> Result<String, Mistake> {
         format!("cannot be {text:?}"),
         "use a-z, 0-9 and -, 1 to 40 of them",
     ))
-}
-
-fn find_plugin(
-    section: &Section<'_>,
-    used: &Spanned<String>,
-    base: &Path,
-    plugin_dir: &Path,
-    elsewhere: &mut Vec<Problem>,
-) -> Option<(PathBuf, Manifest)> {
-    let name = used.get_ref();
-    // A path names a folder of its own; a name is looked for where plugins are installed.
-    let folder = if name.contains('/') {
-        base.join(name)
-    } else {
-        plugin_dir.join(name)
-    };
-    if !folder.join("plugin.toml").is_file() {
-        let hint = not_found_hint(name, plugin_dir);
-        section.report(
-            used.span(),
-            format!(
-                "plugin {name:?} is not in {}",
-                folder.parent().unwrap_or(plugin_dir).display()
-            ),
-            hint,
-        );
-        return None;
-    }
-    let manifest = Manifest::load(&folder)
-        .map_err(|problems| elsewhere.extend(problems.0))
-        .ok()?;
-    let wasm = folder.join(format!("{}.wasm", manifest.name));
-    if !wasm.is_file() {
-        section.report(
-            used.span(),
-            format!("{} is missing", wasm.display()),
-            "build it with `tillwatch plugin build`, or install it again",
-        );
-        return None;
-    }
-    Some((folder, manifest))
-}
-
-fn not_found_hint(name: &str, plugin_dir: &Path) -> String {
-    let installed = installed(plugin_dir);
-    let installed: Vec<&str> = installed.iter().map(String::as_str).collect();
-    match closest(name, &installed) {
-        Some(closest) => format!("did you mean {closest:?}?"),
-        None if installed.is_empty() => "no plugin is installed there; correct `plugin_dir`".to_owned(),
-        None => format!("installed are: {}", installed.join(", ")),
-    }
-}
-
-/// The folders of `plugin_dir` that hold a plugin, by name.
-#[must_use]
-pub fn installed(plugin_dir: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(plugin_dir).into_iter().flatten().flatten();
-    let is_plugin = |entry: &std::fs::DirEntry| entry.path().join("plugin.toml").is_file();
-    let mut names: Vec<String> = entries
-        .filter(is_plugin)
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .collect();
-    names.sort();
-    names
 }
 
 fn check_interval(section: &Section<'_>, interval_ms: u64, manifest: &Manifest) {

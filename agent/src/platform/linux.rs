@@ -54,6 +54,11 @@ pub fn open_document(path: &Path) -> io::Result<File> {
     open(path, OFlags::NONBLOCK | OFlags::NOFOLLOW)
 }
 
+/// A file that is made with these options is for its owner only.
+pub fn for_owner_only(options: &mut OpenOptions) {
+    options.mode(0o600);
+}
+
 fn open(path: &Path, flags: OFlags) -> io::Result<File> {
     let file = OpenOptions::new()
         .read(true)

@@ -19,14 +19,13 @@ use tillwatch_border::Code;
 use tracing::info;
 
 use super::program;
+use crate::bundle::{WASM_BYTES_MAX, read_bounded, sha256};
 
 /// A backstop: the child limits its own processor time; a slow old machine under load takes half a minute.
 const COMPILE_TIME_MAX: Duration = Duration::from_secs(300);
 const COMPILE_POLL: Duration = Duration::from_millis(20);
 /// Of what the compiler says when it refuses.
 const MESSAGE_BYTES_MAX: u64 = 4 << 10;
-/// A larger plugin is refused unread.
-const WASM_BYTES_MAX: u64 = 16 << 20;
 
 /// Loads plugins, compiling what is not in the cache.
 pub struct Loader {
@@ -48,12 +47,13 @@ impl Loader {
         })
     }
 
+    /// Loads a component; of a bundle only the bytes that were `verified`, named by their sha256.
     /// The same component is the same code.
     ///
     /// # Errors
-    /// When the file cannot be read, the compiler refuses it, or what came out is not what it should be.
-    pub fn load(&mut self, wasm: &Path) -> Result<Arc<Code>> {
-        let (bytes, compiled) = self.find(wasm)?;
+    /// When the file cannot be read or was exchanged, the compiler refuses it, or what came out is not what it should be.
+    pub fn load(&mut self, wasm: &Path, verified: Option<&str>) -> Result<Arc<Code>> {
+        let (bytes, compiled) = self.find(wasm, verified)?;
         if let Some(code) = self.used.get(&compiled) {
             return Ok(Arc::clone(code));
         }
@@ -67,15 +67,18 @@ impl Loader {
     ///
     /// # Errors
     /// See `load`.
-    pub fn load_anew(&mut self, wasm: &Path) -> Result<Arc<Code>> {
-        let (bytes, compiled) = self.find(wasm)?;
+    pub fn load_anew(&mut self, wasm: &Path, verified: Option<&str>) -> Result<Arc<Code>> {
+        let (bytes, compiled) = self.find(wasm, verified)?;
         self.compile(wasm, bytes, compiled)
     }
 
     /// The component and its place in the cache.
-    fn find(&self, wasm: &Path) -> Result<(Vec<u8>, PathBuf)> {
-        let bytes = read_bounded(wasm).with_context(|| format!("reading {}", wasm.display()))?;
-        let compiled = self.cache.join(format!("{}.cwasm", sha256_hex(&bytes)));
+    fn find(&self, wasm: &Path, verified: Option<&str>) -> Result<(Vec<u8>, PathBuf)> {
+        let bytes = read_bounded(wasm, WASM_BYTES_MAX).with_context(|| format!("reading {}", wasm.display()))?;
+        let hash = sha256(&bytes);
+        let is_verified = verified.is_none_or(|verified| verified == hash);
+        ensure!(is_verified, "{} was exchanged after it was verified", wasm.display());
+        let compiled = self.cache.join(format!("{hash}.cwasm"));
         Ok((bytes, compiled))
     }
 
@@ -115,22 +118,6 @@ fn make_private_folder(folder: &Path) -> std::io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(folder)
-}
-
-fn read_bounded(path: &Path) -> Result<Vec<u8>> {
-    let file = std::fs::File::open(path)?;
-    let mut bytes = Vec::new();
-    file.take(WASM_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    ensure!(
-        bytes.len() as u64 <= WASM_BYTES_MAX,
-        "it is larger than {WASM_BYTES_MAX} bytes"
-    );
-    Ok(bytes)
-}
-
-fn sha256_hex(bytes: &[u8]) -> String {
-    let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn compile(wasm: Vec<u8>, compiled: &Path) -> Result<()> {
@@ -224,7 +211,7 @@ mod tests {
     #[test]
     fn the_cache_is_keyed_by_content() {
         assert_eq!(
-            sha256_hex(b"abc"),
+            sha256(b"abc"),
             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
         );
     }

@@ -14,6 +14,8 @@ use super::program;
 /// A component that is to run.
 pub struct Wanted<'a> {
     pub wasm: &'a Path,
+    /// The sha256 of the bytes of a bundle that was verified.
+    pub verified: Option<&'a str>,
     pub limits: Limits,
 }
 
@@ -23,13 +25,16 @@ pub struct Wanted<'a> {
 /// When the process does not start. Inside, why a single plugin does not run.
 pub fn load(loader: &mut Loader, wanted: &[Wanted<'_>]) -> Result<Vec<Result<Plugin>>> {
     let program = program::find(program::SANDBOX)?;
-    let mut codes: Vec<Result<Arc<Code>>> = wanted.iter().map(|wanted| loader.load(wanted.wasm)).collect();
+    let mut codes: Vec<Result<Arc<Code>>> = wanted
+        .iter()
+        .map(|wanted| loader.load(wanted.wasm, wanted.verified))
+        .collect();
     let mut plugins = start_all(&program, wanted, &codes)?;
     let mut is_compiled_anew = false;
     for (index, plugin) in plugins.iter().enumerate() {
         // Compiled by the same engine, but for the processor of another machine.
         if matches!(plugin, Some(Err(LoadError::Engine { .. }))) {
-            codes[index] = loader.load_anew(wanted[index].wasm);
+            codes[index] = loader.load_anew(wanted[index].wasm, wanted[index].verified);
             is_compiled_anew = true;
         }
     }

@@ -39,7 +39,7 @@ enum Command {
     Test,
     /// Build the shipped plugins, and what compiles and runs them, into target/
     Plugins,
-    /// Run one benchmark: footprint, sandbox
+    /// Run one benchmark: footprint
     Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,

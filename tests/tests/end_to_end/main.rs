@@ -1,10 +1,13 @@
 //! Real programs, a real broker, TLS, real plugins: what only shows when everything runs together.
 //!
-//! Needs mosquitto and what `cargo xtask test` builds before it: programs, plugins and the plugin compiler.
+//! Needs mosquitto, minisign and what `cargo xtask test` builds before it: programs, plugins and the plugin compiler.
 
 #![allow(clippy::print_stdout, reason = "a seed that cannot be seen cannot be replayed")]
 
 mod world;
+mod client;
 mod kills;
 mod rights;
 mod commands;
+mod bundles;
+mod cardholder;

@@ -48,6 +48,7 @@ pub fn run(folder: &Path, wasm: Option<&Path>) -> Result<ExitCode> {
     let cache = PrivateFolder::new()?;
     let wanted = Wanted {
         wasm: &wasm,
+        verified: None,
         limits: Limits {
             call_ms_max: CALL_MS_MAX,
             ..Limits::default()

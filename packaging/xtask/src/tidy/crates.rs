@@ -28,13 +28,10 @@ const ARROWS: [(&str, &[&str]); 14] = [
     (
         "tillwatch-tests",
         &[
-            "pos-latency",
             "tillwatch-agent",
-            "tillwatch-border",
             "tillwatch-central",
             "tillwatch-core",
             "tillwatch-feed",
-            "tillwatch-sdk",
         ],
     ),
     ("xtask", &[]),

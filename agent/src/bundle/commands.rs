@@ -1,0 +1,267 @@
+//! `tillwatch plugin pack`, `sign` and `verify`: from a built plugin to a file that stores accept.
+//!
+//! Keys and signatures are those of the program `minisign`, which may be used in place of `sign` and `verify`.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use jiff::civil::Date;
+use jiff::{Timestamp, ToSpan, tz::TimeZone};
+use minisign::{KeyPair, SecretKey, SecretKeyBox};
+use minisign_verify::{PublicKey, Signature};
+
+use super::ledger::Ledger;
+use super::trust::{Trust, signature_path};
+use super::{Bundle, WASM_BYTES_MAX, pack, parse, read_bounded};
+use crate::config::Config;
+use crate::output;
+use crate::plugin::manifest::Manifest;
+
+/// A bundle is taken for the first time within so many days, unless `--expires` says otherwise.
+const TAKEN_DAYS: i32 = 365;
+/// Of a secret key or a password.
+const KEY_BYTES_MAX: u64 = 4 << 10;
+
+/// Arguments of `plugin pack`.
+#[derive(Debug, Args)]
+pub struct Pack {
+    /// The folder with plugin.toml and the built .wasm.
+    #[arg(default_value = ".")]
+    folder: PathBuf,
+    /// Stores take no lower one afterwards; by default the seconds since 1970.
+    #[arg(long, value_name = "NUMBER")]
+    sequence: Option<u64>,
+    /// The last day on which a store takes it for the first time; by default in a year.
+    #[arg(long, value_name = "DATE")]
+    expires: Option<Date>,
+    /// Where to write NAME-VERSION.wasm; by default the plugin's folder.
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+}
+
+/// Arguments of `plugin sign`.
+#[derive(Debug, Args)]
+pub struct Sign {
+    /// A bundle, or a list of release keys.
+    file: PathBuf,
+    /// The secret key, as `minisign -G` writes it.
+    #[arg(long, value_name = "FILE")]
+    key: PathBuf,
+    /// Make the key first, with its public half beside it as FILE.pub.
+    #[arg(long)]
+    generate: bool,
+    /// Where the key's password stands; without it the terminal is asked.
+    #[arg(long, value_name = "FILE", conflicts_with = "no_password")]
+    password_file: Option<PathBuf>,
+    /// Leave a generated key without a password, such as for a build machine that guards it otherwise.
+    #[arg(long, requires = "generate")]
+    no_password: bool,
+}
+
+/// Arguments of `plugin verify`.
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// The bundle; its signature lies beside it.
+    file: PathBuf,
+    /// The public key that must have signed it.
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with = "config",
+        required_unless_present = "config"
+    )]
+    key: Option<PathBuf>,
+    /// Verify as the agent with these settings does: key list, sequence and expiry too.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Writes NAME-VERSION.wasm.
+///
+/// # Errors
+/// When plugin.toml or the component is wrong.
+pub fn run_pack(arguments: &Pack) -> Result<()> {
+    let folder = &arguments.folder;
+    let path = folder.join("plugin.toml");
+    let manifest = Manifest::load(folder)?;
+    let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    let wasm = folder.join(format!("{}.wasm", manifest.name));
+    let component = read_bounded(&wasm, WASM_BYTES_MAX).with_context(|| {
+        format!(
+            "reading {}\nhint: build it with `tillwatch plugin build`",
+            wasm.display()
+        )
+    })?;
+    let sequence = arguments.sequence.map_or_else(now_s, Ok)?;
+    let expires = match arguments.expires {
+        Some(expires) => expires,
+        None => today().checked_add(TAKEN_DAYS.days())?,
+    };
+    let bundle = pack(&component, &text, sequence, expires).with_context(|| wasm.display().to_string())?;
+    let out = arguments.out.as_deref().unwrap_or(folder);
+    let file = out.join(format!("{}-{}.wasm", manifest.name, manifest.version));
+    std::fs::write(&file, &bundle).with_context(|| format!("writing {}", file.display()))?;
+    let bytes = bundle.len();
+    output::line(&format!(
+        "packed {}: {bytes} bytes, sequence {sequence}, to be taken until {expires}",
+        file.display()
+    ))?;
+    Ok(())
+}
+
+/// Writes FILE.minisig.
+///
+/// # Errors
+/// When the key cannot be used or the file not be read.
+pub fn run_sign(arguments: &Sign) -> Result<()> {
+    let password = arguments.password_file.as_deref().map(password).transpose()?;
+    if arguments.generate {
+        generate(&arguments.key, password.clone(), arguments.no_password)?;
+    }
+    let secret = secret_key(&arguments.key, password)?;
+    let bytes = read_bounded(&arguments.file, WASM_BYTES_MAX)
+        .with_context(|| format!("reading {}", arguments.file.display()))?;
+    let comment = comment(&arguments.file, &bytes)?;
+    let signature = minisign::sign(None, &secret, bytes.as_slice(), Some(&comment), None)?;
+    let path = signature_path(&arguments.file);
+    std::fs::write(&path, signature.into_string()).with_context(|| format!("writing {}", path.display()))?;
+    output::line(&format!("signed {}", path.display()))?;
+    Ok(())
+}
+
+/// Prints what a bundle is when its signature is good.
+///
+/// # Errors
+/// Why it is not trusted.
+pub fn run_verify(arguments: &Verify) -> Result<()> {
+    let file = &arguments.file;
+    let (bundle, signer) = match (&arguments.key, &arguments.config) {
+        (Some(key), _) => verify_with_key(file, key)?,
+        (None, Some(config)) => verify_as_agent(file, config)?,
+        (None, None) => bail!("name a public key with --key, or the agent's settings with --config"),
+    };
+    output::line(&describe(&bundle, &signer))?;
+    Ok(())
+}
+
+fn verify_with_key(file: &Path, key: &Path) -> Result<(Bundle, String)> {
+    let public = PublicKey::from_file(key).with_context(|| format!("{} is no public key", key.display()))?;
+    let path = signature_path(file);
+    let signature = Signature::from_file(&path).with_context(|| format!("{} is no signature", path.display()))?;
+    let bytes = read_bounded(file, WASM_BYTES_MAX).with_context(|| format!("reading {}", file.display()))?;
+    let is_good = public.verify(&bytes, &signature, false).is_ok();
+    ensure!(
+        is_good,
+        "{} is not signed by that key, or was changed after signing",
+        file.display()
+    );
+    Ok((parse(&bytes)?, key.display().to_string()))
+}
+
+fn verify_as_agent(file: &Path, config: &Path) -> Result<(Bundle, String)> {
+    let config = Config::load(config)?;
+    let files = config
+        .trust
+        .context("[trust] is missing in the settings\nhint: add root and keys, see docs/SECURITY.md")?;
+    let ledger = Ledger::open(&config.state_dir)?;
+    let verified = Trust::open(&files, &ledger)?.verify(file, &ledger, today())?;
+    Ok((verified.bundle, verified.key))
+}
+
+fn describe(bundle: &Bundle, signer: &str) -> String {
+    let (manifest, about) = (&bundle.manifest, &bundle.about);
+    let sources: Vec<&str> = manifest.sources.iter().map(|source| source.name.as_str()).collect();
+    format!(
+        "{} {}: signed by {signer}\nsequence {}, to be taken until {}, for tillwatch {} and later\nasks for: {}\ncomponent: {} bytes, sha256 {}",
+        manifest.name,
+        manifest.version,
+        about.sequence,
+        about.expires,
+        about.agent_min,
+        sources.join(", "),
+        bundle.component_bytes,
+        about.component_sha256,
+    )
+}
+
+/// What `minisign -V` shows after it verified the file.
+fn comment(file: &Path, bytes: &[u8]) -> Result<String> {
+    let at = Timestamp::now().as_second();
+    if let Ok(bundle) = parse(bytes) {
+        let (manifest, about) = (bundle.manifest, bundle.about);
+        let (name, version, sequence) = (manifest.name, manifest.version, about.sequence);
+        return Ok(format!("timestamp:{at}\tplugin:{name}-{version}\tsequence:{sequence}"));
+    }
+    let name = file.file_name().and_then(|name| name.to_str());
+    let name = name.filter(|name| !name.contains(char::is_control));
+    Ok(format!(
+        "timestamp:{at}\tfile:{}",
+        name.context("the file's name is no text")?
+    ))
+}
+
+fn generate(path: &Path, password: Option<String>, without: bool) -> Result<()> {
+    ensure!(
+        !path.exists(),
+        "{} is there already\nhint: leave --generate out to use it",
+        path.display()
+    );
+    let pair = if without {
+        KeyPair::generate_unencrypted_keypair()?
+    } else {
+        KeyPair::generate_encrypted_keypair(password)?
+    };
+    let mut public = path.as_os_str().to_owned();
+    public.push(".pub");
+    let public = PathBuf::from(public);
+    private_file(path)?.write_all(&pair.sk.to_box(None)?.to_bytes())?;
+    std::fs::write(&public, pair.pk.to_box()?.to_bytes()).with_context(|| format!("writing {}", public.display()))?;
+    output::line(&format!(
+        "made the key {} and its public half {}",
+        path.display(),
+        public.display()
+    ))?;
+    Ok(())
+}
+
+/// For its owner only.
+fn private_file(path: &Path) -> Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    crate::platform::for_owner_only(&mut options);
+    options
+        .open(path)
+        .with_context(|| format!("writing {}", path.display()))
+}
+
+fn secret_key(path: &Path, password: Option<String>) -> Result<SecretKey> {
+    let hint = "make one with --generate, or with `minisign -G`";
+    let bytes = read_bounded(path, KEY_BYTES_MAX)
+        .with_context(|| format!("reading the key {}\nhint: {hint}", path.display()))?;
+    let written = SecretKeyBox::from_string(&String::from_utf8_lossy(&bytes))?;
+    match written.clone().into_unencrypted_secret_key() {
+        Ok(key) => Ok(key),
+        Err(_has_a_password) => written
+            .into_secret_key(password)
+            .with_context(|| format!("the key {} cannot be used", path.display())),
+    }
+}
+
+fn password(path: &Path) -> Result<String> {
+    let bytes = read_bounded(path, KEY_BYTES_MAX).with_context(|| format!("reading {}", path.display()))?;
+    let text = String::from_utf8(bytes).ok().context("the password is no text")?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+fn now_s() -> Result<u64> {
+    u64::try_from(Timestamp::now().as_second()).context("this machine's clock is before 1970")
+}
+
+/// Of the machine's clock, in UTC: a replayed time says nothing about keys.
+#[must_use]
+pub fn today() -> Date {
+    Timestamp::now().to_zoned(TimeZone::UTC).date()
+}

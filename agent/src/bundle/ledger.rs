@@ -1,0 +1,149 @@
+//! What this store has accepted before: the highest sequence of each plugin and of the key list.
+//!
+//! In: names and sequences. Out: a small file in the state folder, replaced as a whole and never lowered.
+//! It is what a copied old bundle, or an old key list, meets.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// In the state folder.
+pub const FILE_NAME: &str = "accepted.toml";
+/// A plugin that nobody uses any more keeps its place: removing and installing again must not lower a sequence.
+const PLUGINS_MAX: usize = 1_000;
+const BYTES_MAX: u64 = 256 << 10;
+
+/// The highest sequences that were accepted.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    path: PathBuf,
+    accepted: Accepted,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Accepted {
+    /// Of the key list.
+    keys: u64,
+    plugins: BTreeMap<String, u64>,
+}
+
+/// Why the file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    #[error("{path} cannot be {what}: {error}")]
+    Io {
+        path: PathBuf,
+        what: &'static str,
+        error: io::Error,
+    },
+    #[error(
+        "{path} is damaged: {error}\nhint: it keeps old plugins out; restore it, or delete it if every installed bundle is known to be the newest"
+    )]
+    Damaged { path: PathBuf, error: String },
+    #[error("{path} remembers {PLUGINS_MAX} plugins already")]
+    Full { path: PathBuf },
+}
+
+impl Ledger {
+    /// Reads what was accepted; a missing file is an empty one.
+    ///
+    /// # Errors
+    /// When it cannot be read: nothing is accepted on a guess.
+    pub fn open(state_dir: &Path) -> Result<Self, LedgerError> {
+        let path = state_dir.join(FILE_NAME);
+        let text = match super::read_bounded(&path, BYTES_MAX) {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            Err(error) => {
+                let what = "read";
+                return Err(LedgerError::Io { path, what, error });
+            }
+        };
+        let accepted = toml::from_str(&text).map_err(|error| LedgerError::Damaged {
+            path: path.clone(),
+            error: error.message().to_owned(),
+        })?;
+        Ok(Self { path, accepted })
+    }
+
+    /// Of the key list, 0 before the first.
+    #[must_use]
+    pub fn keys(&self) -> u64 {
+        self.accepted.keys
+    }
+
+    /// Of a plugin, if one was accepted before.
+    #[must_use]
+    pub fn plugin(&self, name: &str) -> Option<u64> {
+        self.accepted.plugins.get(name).copied()
+    }
+
+    /// Remembers what is about to run; lower sequences change nothing.
+    ///
+    /// # Errors
+    /// When it cannot be made durable.
+    pub fn accept(&mut self, keys: u64, plugins: &[(String, u64)]) -> Result<(), LedgerError> {
+        let mut accepted = self.accepted.clone();
+        accepted.keys = accepted.keys.max(keys);
+        for (name, sequence) in plugins {
+            let highest = accepted.plugins.entry(name.clone()).or_default();
+            *highest = (*highest).max(*sequence);
+        }
+        if accepted == self.accepted {
+            return Ok(());
+        }
+        if accepted.plugins.len() > PLUGINS_MAX {
+            return Err(LedgerError::Full {
+                path: self.path.clone(),
+            });
+        }
+        self.write(&accepted).map_err(|error| LedgerError::Io {
+            path: self.path.clone(),
+            what: "written",
+            error,
+        })?;
+        self.accepted = accepted;
+        Ok(())
+    }
+
+    /// Beside it, then over it: after a power cut it is the old one or the new one.
+    fn write(&self, accepted: &Accepted) -> io::Result<()> {
+        let text = toml::to_string(accepted).map_err(io::Error::other)?;
+        let beside = self.path.with_extension("new");
+        let mut file = File::create(&beside)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&beside, &self.path)?;
+        let folder = self.path.parent().unwrap_or(Path::new("."));
+        File::open(folder)?.sync_all()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_accepted_is_known_to_the_next_start_and_never_lowered() {
+        let state = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::open(state.path()).unwrap();
+        assert_eq!((ledger.keys(), ledger.plugin("a")), (0, None));
+        ledger.accept(3, &[("a".to_owned(), 7)]).unwrap();
+        ledger.accept(2, &[("a".to_owned(), 5), ("b".to_owned(), 1)]).unwrap();
+        let ledger = Ledger::open(state.path()).unwrap();
+        assert_eq!(ledger.keys(), 3);
+        assert_eq!((ledger.plugin("a"), ledger.plugin("b")), (Some(7), Some(1)));
+    }
+
+    #[test]
+    fn a_damaged_file_accepts_nothing() {
+        let state = tempfile::tempdir().unwrap();
+        std::fs::write(state.path().join(FILE_NAME), "keys = \"x\"").unwrap();
+        let error = Ledger::open(state.path()).unwrap_err().to_string();
+        assert!(error.contains("is damaged"), "{error}");
+    }
+}

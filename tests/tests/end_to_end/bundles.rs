@@ -1,0 +1,182 @@
+//! Signed plugins: packed and signed as an author does, installed as an operator does, refused as an attacker fears.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use anyhow::{Context, Result, ensure};
+use tillwatch_tests::process::{plugin_dir, program};
+
+const PLUGIN: &str = "queue-depth";
+
+/// An author's keys, and a store that trusts them.
+struct Place {
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    fn new() -> Result<Self> {
+        let place = Self {
+            folder: tempfile::tempdir()?,
+        };
+        for folder in ["plugins", "state", "drop"] {
+            std::fs::create_dir(place.path(folder))?;
+        }
+        std::fs::write(place.path("drop/1.msg"), "x")?;
+        std::fs::write(place.path("agent.toml"), SETTINGS)?;
+        // The release key is made on the way; the list names its public half.
+        std::fs::write(place.path("first"), "x")?;
+        place.run("plugin sign first --key release.key --generate --no-password")?;
+        let public = std::fs::read_to_string(place.path("release.key.pub"))?;
+        let public = public.lines().nth(1).context("a public key")?;
+        std::fs::write(place.path("keys.toml"), KEYS.replace("PUBLIC", public))?;
+        place.run("plugin sign keys.toml --key root.key --generate --no-password")?;
+        Ok(place)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn tillwatch(&self, arguments: &str) -> Result<Output> {
+        let mut command = Command::new(program("tillwatch")?);
+        command.current_dir(self.folder.path()).args(arguments.split(' '));
+        command.output().context("starting tillwatch")
+    }
+
+    fn run(&self, arguments: &str) -> Result<String> {
+        let output = self.tillwatch(arguments)?;
+        ensure!(output.status.success(), "tillwatch {arguments}: {}", text(&output));
+        Ok(text(&output))
+    }
+
+    /// What `check` says of settings that it must refuse.
+    fn refused(&self) -> Result<String> {
+        let output = self.tillwatch("check --config agent.toml")?;
+        ensure!(!output.status.success(), "it went on: {}", text(&output));
+        Ok(text(&output))
+    }
+
+    /// Packs and signs the built plugin, and installs it as the only one.
+    fn install(&self, sequence: u64) -> Result<PathBuf> {
+        let built = plugin_dir()?.join(PLUGIN);
+        let built = built.to_str().context("a path in UTF-8")?;
+        self.run(&format!("plugin pack {built} --sequence {sequence} --out plugins"))?;
+        let bundle = std::fs::read_dir(self.path("plugins"))?
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .find(|path| path.extension().is_some_and(|extension| extension == "wasm"))
+            .context("a bundle")?;
+        let name = bundle.to_str().context("a path in UTF-8")?;
+        self.run(&format!("plugin sign {name} --key release.key"))?;
+        Ok(bundle)
+    }
+}
+
+const SETTINGS: &str = r#"site = "store-0412"
+time_zone = "Europe/Berlin"
+state_dir = "state"
+plugin_dir = "plugins"
+[broker]
+url = "mqtt://127.0.0.1:1"
+[trust]
+root = "root.key.pub"
+keys = "keys.toml"
+[[plugin]]
+use = "queue-depth"
+[plugin.sources.folder]
+folder = "drop"
+"#;
+
+const KEYS: &str = r#"sequence = 1
+expires = "2099-12-31"
+[[key]]
+name = "releases"
+public = "PUBLIC"
+plugins = ["queue-*"]
+"#;
+
+fn text(output: &Output) -> String {
+    let both = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
+    String::from_utf8_lossy(&both).into_owned()
+}
+
+fn flip_a_bit(path: &Path) -> Result<()> {
+    let mut bytes = std::fs::read(path)?;
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    Ok(std::fs::write(path, bytes)?)
+}
+
+#[test]
+fn a_signed_bundle_runs_in_a_store_and_an_older_one_never_again() -> Result<()> {
+    let place = Place::new()?;
+    place.install(5)?;
+    place.run("check --config agent.toml")?;
+    place.run("backfill --no-delivery --config agent.toml")?;
+    let accepted = std::fs::read_to_string(place.path("state/accepted.toml"))?;
+    ensure!(accepted.contains("queue-depth = 5"), "{accepted}");
+
+    place.install(4)?;
+    let told = place.refused()?;
+    ensure!(
+        told.contains("agent.toml:11:") && told.contains("it is an old bundle"),
+        "{told}"
+    );
+    place.install(6)?;
+    place.run("backfill --no-delivery --config agent.toml")?;
+    Ok(())
+}
+
+#[test]
+fn what_nobody_trusted_signed_does_not_run() -> Result<()> {
+    let place = Place::new()?;
+    let bundle = place.install(5)?;
+    flip_a_bit(&bundle)?;
+    let told = place.refused()?;
+    ensure!(told.contains("signed by none of the keys"), "{told}");
+
+    std::fs::remove_file(&bundle)?;
+    let folder = place.path("plugins").join(PLUGIN);
+    std::fs::create_dir(&folder)?;
+    for file in ["plugin.toml", "queue-depth.wasm"] {
+        std::fs::copy(plugin_dir()?.join(PLUGIN).join(file), folder.join(file))?;
+    }
+    let told = place.refused()?;
+    ensure!(told.contains("is not signed"), "{told}");
+
+    std::fs::remove_dir_all(&folder)?;
+    place.install(5)?;
+    let trusting_nobody = SETTINGS.replace("[trust]\nroot = \"root.key.pub\"\nkeys = \"keys.toml\"\n", "");
+    std::fs::write(place.path("agent.toml"), trusting_nobody)?;
+    let told = place.refused()?;
+    ensure!(told.contains("the settings trust nobody"), "{told}");
+    Ok(())
+}
+
+#[test]
+fn signatures_are_those_of_minisign_both_ways() -> Result<()> {
+    let place = Place::new()?;
+    let bundle = place.install(5)?;
+    let minisign = |arguments: &[&str]| -> Result<String> {
+        let output = Command::new("minisign")
+            .current_dir(place.folder.path())
+            .args(arguments)
+            .output()
+            .context("starting minisign")?;
+        ensure!(output.status.success(), "minisign {arguments:?}: {}", text(&output));
+        Ok(text(&output))
+    };
+    let name = bundle.to_str().context("a path in UTF-8")?;
+    let told = minisign(&["-V", "-m", name, "-p", "release.key.pub"])?;
+    ensure!(
+        told.contains("sequence:5"),
+        "the trusted comment names the bundle: {told}"
+    );
+
+    minisign(&["-G", "-W", "-p", "other.pub", "-s", "other.key"])?;
+    minisign(&["-S", "-m", name, "-s", "other.key"])?;
+    let told = place.run(&format!("plugin verify {name} --key other.pub"))?;
+    ensure!(told.contains("queue-depth 0.1.0: signed by other.pub"), "{told}");
+    let refused = place.tillwatch(&format!("plugin verify {name} --key release.key.pub"))?;
+    ensure!(!refused.status.success(), "{}", text(&refused));
+    Ok(())
+}
