@@ -287,9 +287,9 @@ async fn problems_of_acknowledgements_are_all_counted_and_said_once_a_minute() {
             births_wanted: Vec::new(),
         }));
     }
-    keeper.on_report(FromUplink::Ignored);
+    keeper.on_report(FromUplink::Ignored { messages: 2 });
     let counters = keeper.status().borrow().counters;
-    assert_eq!((counters.acks_unknown, counters.ignored), (5, 1));
+    assert_eq!((counters.acks_unknown, counters.ignored), (5, 2));
     let minute = keeper.real_now_ms() + 60_000;
     assert_eq!(keeper.said.count("unknown archive", minute), Some(5));
 }
