@@ -24,7 +24,7 @@ use tracing::warn;
 
 use super::progress::ProgressError;
 use super::{NAMES_MAX, NamePattern, Start, machine_now_ms, regular_file};
-use crate::platform::{changed_ms, open_document};
+use crate::platform::{FileId, changed_ms, file_id, open_document};
 use crate::rate::PerMinute;
 use memory::{Changes, Mark, Memory};
 
@@ -86,6 +86,8 @@ pub struct Documents {
     said_cut: PerMinute,
     look_at: fn(&DirEntry) -> io::Result<Option<Metadata>>,
     open_file: fn(&Path) -> io::Result<File>,
+    /// The folder as it was when it last held files.
+    home: Option<FileId>,
     up: bool,
     refused: u64,
     /// Too large, since the last commit.
@@ -115,6 +117,7 @@ impl Documents {
             said_cut: PerMinute::new(1),
             look_at: regular_file,
             open_file: open_document,
+            home: None,
             up: false,
             refused: 0,
             too_large: 0,
@@ -142,7 +145,8 @@ impl Documents {
         Ok(None)
     }
 
-    /// Whether the last listing found the folder and saw all of it, and all files that were tried could be opened.
+    /// Whether the last listing found the folder and saw all of it, and all files that were tried could be opened. An
+    /// empty folder in the place of one that held files is none: its share is not mounted.
     #[must_use]
     pub fn is_up(&self) -> bool {
         self.up && self.unreadable.is_empty()
@@ -185,7 +189,7 @@ impl Documents {
             .encode(&self.taken, &self.unread, self.settings.remembered_max)
     }
 
-    /// Whether all of the folder was looked at.
+    /// Whether all of the folder was looked at, and it is no empty one in the place of another.
     fn list(&mut self, now_ms: u64) -> io::Result<bool> {
         let (mut present, mut fresh) = (Changes::new(), Vec::new());
         let mut entries = std::fs::read_dir(&self.settings.folder)?;
@@ -206,8 +210,10 @@ impl Documents {
         if is_cut {
             self.say_cut(now_ms);
         }
+        let home = Some(file_id(&std::fs::metadata(&self.settings.folder)?));
         // A folder that is empty for a moment has forgotten nothing.
         if !present.is_empty() {
+            self.home = home;
             let times = fresh.iter().map(|candidate| (candidate.mark, present[&candidate.mark]));
             self.unread = times.collect();
         }
@@ -218,7 +224,8 @@ impl Documents {
         fresh.retain(|candidate| self.is_settled(candidate, now_ms));
         fresh.sort_by(|a, b| (a.mark.modified_ms, &a.name).cmp(&(b.mark.modified_ms, &b.name)));
         self.waiting = fresh.into();
-        Ok(is_whole)
+        let is_there = self.home.is_none() || self.home == home;
+        Ok(is_whole && is_there)
     }
 
     fn on_listed(&mut self, present: &Changes, is_whole: bool) {
@@ -484,9 +491,10 @@ mod tests {
         };
         unmount();
         let progress = read_through(&mut documents);
+        assert!(!documents.is_up());
         mount();
         documents.commit();
-        assert_eq!(read_all(&mut documents), [""; 0]);
+        assert_eq!((read_all(&mut documents), documents.is_up()), (vec![], true));
         // The same across a restart without the share.
         unmount();
         let mut again = Documents::open(settings, Some(&progress)).unwrap();
