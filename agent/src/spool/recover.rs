@@ -87,6 +87,8 @@ pub(super) fn recover(disk: &dyn Disk, files: &[(String, u64)]) -> io::Result<Fo
         if found.add_segment(disk, *first_position, name, *size, next)? == Content::Useless {
             found.notes.push(Note::UnreadableSegment { name: name.clone() });
             found.changes.push(Change::PutAside(name.clone()));
+            // The newest checkpoint was in the newest segment.
+            found.has_newest_checkpoint &= next.is_some();
         }
     }
     let is_newest_lost = found.is_newest_lost();

@@ -430,8 +430,9 @@ fn only_a_few_damaged_segments_are_kept() {
         disk.write(name, 0, &vec![0xaa; usize::try_from(*size).unwrap()])
             .unwrap();
     }
-    open(&disk, &settings(), 8);
+    let (_, recovery) = open(&disk, &settings(), 8);
     assert_eq!(names(&disk, ".bad").len(), BAD_SEGMENTS_MAX);
+    assert!(recovery.notes.contains(&Note::LostCheckpoint));
 }
 
 #[test]
