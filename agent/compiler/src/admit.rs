@@ -12,6 +12,9 @@ const INTERFACES: [&str; 5] = ["types", "log", "clock", "state", "source"];
 /// What a component made by `wasm-component-ld` has is 3.
 const CORE_MODULES_MAX: usize = 8;
 
+/// Of a name in a message.
+const NAME_CHARS_MAX: usize = 100;
+
 /// Refuses what the sandbox could not or should not run.
 pub(crate) fn check(wasm: &[u8]) -> Result<()> {
     if Parser::is_core_wasm(wasm) {
@@ -50,6 +53,7 @@ fn check_import(name: &str) -> Result<()> {
         .strip_prefix(PACKAGE)
         .and_then(|rest| rest.strip_prefix('/'))
         .and_then(|rest| rest.split_once('@'));
+    let name = shortened(name);
     let (interface, version) = known.with_context(|| {
         format!("it wants {name}, but a plugin gets only {PACKAGE}\nhint: files, network, clock and environment of the standard library are out of reach")
     })?;
@@ -63,6 +67,14 @@ fn check_import(name: &str) -> Result<()> {
         INTERFACES.join(", ")
     );
     Ok(())
+}
+
+/// A plugin may give its imports names of any length.
+fn shortened(name: &str) -> String {
+    match name.char_indices().nth(NAME_CHARS_MAX) {
+        Some((end, _)) => format!("{}...", &name[..end]),
+        None => name.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -103,6 +115,13 @@ mod tests {
         ] {
             assert!(refusal(text).starts_with(expected), "{}", refusal(text));
         }
+    }
+
+    #[test]
+    fn a_long_name_is_not_quoted_whole() {
+        let text = format!(r#"(component (import "{}" (func)))"#, "x".repeat(90_000));
+        assert!(refusal(&text).starts_with("it wants xxx"));
+        assert!(refusal(&text).len() < 400);
     }
 
     #[test]

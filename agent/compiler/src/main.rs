@@ -1,6 +1,7 @@
-//! `tillwatch-compile IN.wasm OUT.cwasm`: a plugin's component comes in, native code for this machine goes out.
+//! `tillwatch-compile IN.wasm OUT.cwasm [SHA256]`: a plugin's component comes in, native code for this machine goes out.
 //!
-//! `-` for `IN.wasm` is the standard input: the agent hands over the very bytes that it hashed.
+//! `-` for `IN.wasm` is the standard input: the agent hands over the very bytes that it hashed, and their SHA-256, so
+//! that what arrived in part is never taken for the whole.
 //! A hostile plugin can make a compiler slow or large, so this runs as a short-lived process that limits itself
 //! before it looks at its input. It never runs what it compiles, opens no socket and starts nothing.
 
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 
 /// A larger plugin is refused unread.
@@ -32,21 +34,31 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    let [input, output] = arguments()?;
+    let (input, output, expected) = arguments()?;
     limits::limit_this_process()?;
     let name = shown(&input);
     let wasm = read(&input).with_context(|| format!("reading {name}"))?;
+    let is_whole = expected.is_none_or(|expected| expected == hash(&wasm));
+    ensure!(is_whole, "{name} did not arrive as it was sent");
     admit::check(&wasm).with_context(|| format!("{name} is refused"))?;
     let code = compile(&wasm).with_context(|| format!("compiling {name}"))?;
     write(&output, &engine::with_header(&code)).with_context(|| format!("writing {}", output.display()))
 }
 
-fn arguments() -> Result<[PathBuf; 2]> {
-    let paths: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
-    match <[PathBuf; 2]>::try_from(paths) {
-        Ok(paths) => Ok(paths),
-        Err(_) => bail!("usage: tillwatch-compile IN.wasm OUT.cwasm"),
-    }
+/// Input, output, and what the input must hash to.
+fn arguments() -> Result<(PathBuf, PathBuf, Option<String>)> {
+    let mut arguments = std::env::args_os().skip(1);
+    let (input, output, expected) = (arguments.next(), arguments.next(), arguments.next());
+    let (Some(input), Some(output), None) = (input, output, arguments.next()) else {
+        bail!("usage: tillwatch-compile IN.wasm OUT.cwasm [SHA256]");
+    };
+    let expected = expected.map(|hash| hash.to_string_lossy().into_owned());
+    Ok((input.into(), output.into(), expected))
+}
+
+/// In lower-case hexadecimal.
+fn hash(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn is_standard_input(path: &Path) -> bool {
@@ -108,4 +120,17 @@ fn owner_only() -> OpenOptions {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_is_written_as_the_agent_writes_it() {
+        assert_eq!(
+            hash(b"abc"),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
+    }
 }

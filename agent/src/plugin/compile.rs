@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::fs::DirBuilder;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStderr, ChildStdin, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,7 @@ const COMPILE_TIME_MAX: Duration = Duration::from_secs(300);
 const COMPILE_POLL: Duration = Duration::from_millis(20);
 /// Of what the compiler says when it refuses.
 const MESSAGE_BYTES_MAX: u64 = 4 << 10;
+const HINT: &str = "\nhint: the agent starts with all of its plugins or not at all; build this one smaller, or take it out of agent.toml";
 
 /// Loads plugins, compiling what is not in the cache.
 pub struct Loader {
@@ -64,7 +65,7 @@ impl Loader {
             return Ok(plugin);
         }
         let begun = Instant::now();
-        compile(bytes, &compiled).with_context(|| format!("compiling {}", wasm.display()))?;
+        compile(bytes, &hash, &compiled).with_context(|| format!("compiling {}", wasm.display()))?;
         info!(wasm = %wasm.display(), ms = begun.elapsed().as_millis(), "plugin compiled");
         self.sandbox
             .load(&compiled)
@@ -94,9 +95,10 @@ fn make_private_folder(folder: &Path) -> std::io::Result<()> {
     builder.create(folder)
 }
 
-fn compile(wasm: Vec<u8>, compiled: &Path) -> Result<()> {
+/// The child compares the hash, so that what it got of the bytes is all of them.
+fn compile(wasm: Vec<u8>, hash: &str, compiled: &Path) -> Result<()> {
     let mut command = Command::new(find_compiler()?);
-    command.args([Path::new("-"), compiled]);
+    command.args([Path::new("-"), compiled, Path::new(hash)]);
     run(command, wasm)
 }
 
@@ -110,25 +112,18 @@ fn run(mut command: Command, wasm: Vec<u8>) -> Result<()> {
         .spawn()
         .with_context(|| format!("starting {}", command.get_program().display()))?;
     let writer = child.stdin.take().map(|input| feed(input, wasm));
+    let reader = child.stderr.take().map(drain);
     let is_ok = wait(&mut child)?;
-    // It ends with the child, which is gone.
+    // Both end with the child, which is gone.
     writer.map(JoinHandle::join);
+    let message = reader.and_then(|reader| reader.join().ok()).unwrap_or_default();
     if is_ok {
         return Ok(());
     }
-    let mut message = String::new();
-    if let Some(errors) = child.stderr.take() {
-        errors.take(MESSAGE_BYTES_MAX).read_to_string(&mut message)?;
+    match message.trim() {
+        "" => bail!("the compiler was stopped by its limits of time and memory{HINT}"),
+        message => bail!("{message}"),
     }
-    let message = message.trim();
-    bail!(
-        "{}",
-        if message.is_empty() {
-            "the compiler was stopped by its limits"
-        } else {
-            message
-        }
-    )
 }
 
 /// On a thread of its own: the child may stop reading, or be stopped.
@@ -136,6 +131,19 @@ fn feed(mut input: ChildStdin, wasm: Vec<u8>) -> JoinHandle<()> {
     std::thread::spawn(move || {
         // A child that refuses before it has read everything says why by itself.
         input.write_all(&wasm).unwrap_or_default();
+    })
+}
+
+/// Reads to the end, as a full pipe would keep the child from ending, and keeps the beginning.
+fn drain(mut errors: ChildStderr) -> JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut kept = Vec::new();
+        let begun = errors.by_ref().take(MESSAGE_BYTES_MAX).read_to_end(&mut kept);
+        // What cannot be read is no message.
+        begun
+            .and_then(|_bytes| std::io::copy(&mut errors, &mut std::io::sink()))
+            .unwrap_or_default();
+        String::from_utf8_lossy(&kept).into_owned()
     })
 }
 
@@ -193,6 +201,23 @@ mod tests {
     fn a_compiler_that_refuses_unread_says_why() {
         let error = run(shell("echo it is too large >&2; exit 1"), vec![0; 1 << 20]).unwrap_err();
         assert_eq!(error.to_string(), "it is too large");
+    }
+
+    /// A plugin with a name of 90 KB filled the pipe, and the start hung for five minutes.
+    #[test]
+    #[cfg(unix)]
+    fn a_compiler_that_says_more_than_a_pipe_holds_is_not_kept_waiting() {
+        let words = "x".repeat(100);
+        let script = format!("i=0; while [ $i -lt 2000 ]; do echo {words} >&2; i=$((i+1)); done; exit 1");
+        let message = run(shell(&script), Vec::new()).unwrap_err().to_string();
+        assert!(message.starts_with(&words) && message.len() as u64 <= MESSAGE_BYTES_MAX);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_compiler_that_is_ended_in_silence_leaves_a_hint() {
+        let error = run(shell("kill -9 $$"), Vec::new()).unwrap_err().to_string();
+        assert!(error.contains("limits") && error.contains("hint: "), "{error}");
     }
 
     #[test]
