@@ -28,7 +28,7 @@ const TIME: u16 = 4;
 const READ: u16 = 5;
 const SKIPPED: u16 = 6;
 const LOST: u16 = 7;
-const LOGS_DROPPED: u16 = 8;
+const BEYOND: u16 = 8;
 const SOURCE_UP: u16 = 9;
 const UNREADABLE: u16 = 10;
 
@@ -59,6 +59,41 @@ impl Failure {
     }
 }
 
+/// What a plugin can want too much of, without failing for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// Log lines of one call.
+    LogLines,
+    /// Log lines of a minute.
+    LogRate,
+    /// A log line that was cut.
+    LogBytes,
+    /// Bytes read in one call.
+    ReadBytes,
+    /// A state that was not kept.
+    StateBytes,
+}
+
+impl Limit {
+    const ALL: [Self; 5] = [
+        Self::LogLines,
+        Self::LogRate,
+        Self::LogBytes,
+        Self::ReadBytes,
+        Self::StateBytes,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::LogLines => "log_lines",
+            Self::LogRate => "log_rate",
+            Self::LogBytes => "log_bytes",
+            Self::ReadBytes => "read_bytes",
+            Self::StateBytes => "state_bytes",
+        }
+    }
+}
+
 /// The counts of one plugin since the start.
 #[derive(Debug, Default)]
 pub struct PluginHealth {
@@ -68,7 +103,7 @@ pub struct PluginHealth {
     read_bytes: AtomicU64,
     skipped_bytes: AtomicU64,
     lost: AtomicU64,
-    logs_dropped: AtomicU64,
+    beyond: [AtomicU64; 5],
     unreadable: AtomicU64,
     sources_up: Mutex<BTreeMap<String, bool>>,
 }
@@ -88,11 +123,12 @@ impl PluginHealth {
         self.skipped_bytes.fetch_add(skipped_bytes, Relaxed);
     }
 
-    pub fn on_log_dropped(&self) {
-        self.logs_dropped.fetch_add(1, Relaxed);
+    /// So many times it wanted more than a limit allows.
+    pub fn on_beyond(&self, limit: Limit, times: u64) {
+        self.beyond[limit as usize].fetch_add(times, Relaxed);
     }
 
-    /// Files that vanished unread, documents that were too large, what the plugin fails at; over all sources.
+    /// Files that vanished unread, documents that were too large or came too late, what the plugin fails at; over all sources.
     pub fn set_lost(&self, lost: u64) {
         self.lost.store(lost, Relaxed);
     }
@@ -119,6 +155,11 @@ impl PluginHealth {
     pub(crate) fn sources(&self) -> Vec<(String, bool)> {
         let sources = self.sources_up.lock().unwrap_or_else(PoisonError::into_inner);
         sources.iter().map(|(name, is_up)| (name.clone(), *is_up)).collect()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn beyond(&self) -> [u64; 5] {
+        Limit::ALL.map(|limit| self.beyond[limit as usize].load(Relaxed))
     }
 
     #[must_use]
@@ -181,12 +222,17 @@ impl Health {
             push(SKIPPED, &[], health.skipped_bytes.load(Relaxed));
             push(LOST, &[], health.lost.load(Relaxed));
             push(UNREADABLE, &[], health.unreadable.load(Relaxed));
-            push(LOGS_DROPPED, &[], health.logs_dropped.load(Relaxed));
             for failure in Failure::ALL {
                 let count = health.failures[failure as usize].load(Relaxed);
                 // A kind of failure that never happened costs no series.
                 if count > 0 {
                     push(FAILURES, &[failure.name()], count);
+                }
+            }
+            for limit in Limit::ALL {
+                let count = health.beyond[limit as usize].load(Relaxed);
+                if count > 0 {
+                    push(BEYOND, &[limit.name()], count);
                 }
             }
             for (source, is_up) in &*health.sources_up.lock().unwrap_or_else(PoisonError::into_inner) {
@@ -233,6 +279,7 @@ impl Health {
             }
         };
         let failures = Failure::ALL.iter().map(|failure| failure.name().to_owned()).collect();
+        let limits = Limit::ALL.iter().map(|limit| limit.name().to_owned()).collect();
         let reasons = REASONS.iter().map(|(_reason, name)| (*name).to_owned()).collect();
         let events = events(&Status::default())
             .map(|(name, _count)| name.to_owned())
@@ -251,13 +298,14 @@ impl Health {
             ),
             ("tillwatch.source".to_owned(), list(sources)),
             ("error.type".to_owned(), list(failures)),
+            ("tillwatch.limit".to_owned(), list(limits)),
         ];
         own.into_iter().chain(plugins).collect()
     }
 }
 
 /// Limits that were hit and faults that were met, with the names that they have in the agent's own metrics.
-fn events(status: &Status) -> [(&'static str, u64); 22] {
+fn events(status: &Status) -> [(&'static str, u64); 23] {
     let Status {
         core, spool, counters, ..
     } = status;
@@ -275,6 +323,7 @@ fn events(status: &Status) -> [(&'static str, u64); 22] {
         ("cursor_failures", spool.cursor_failures),
         ("disk_full", spool.disk_full),
         ("payloads_refused", counters.refused),
+        ("messages_ignored", counters.ignored),
         ("records_too_large", counters.records_too_large),
         ("records_unreadable", counters.records_unreadable),
         ("records_given_up", counters.records_given_up),
@@ -353,15 +402,15 @@ fn descriptor() -> Descriptor {
             Kind::Counter,
             0,
             &plugin,
-            "Files that vanished unread or were too large, documents and lines at which the plugin fails.",
+            "Files that vanished unread, were too large or came too late, documents and lines at which the plugin fails.",
         ),
         metric(
-            "tillwatch.plugin.logs_dropped",
-            "{line}",
+            "tillwatch.plugin.beyond",
+            "{event}",
             Kind::Counter,
             0,
-            &plugin,
-            "Log lines beyond the plugin's rate.",
+            &["tillwatch.plugin", "tillwatch.limit"],
+            "What the plugin wanted beyond a limit and was not given: log lines, reads, state.",
         ),
         metric(
             "source.up",
@@ -403,6 +452,7 @@ mod tests {
         sender.send_modify(|status| {
             status.core.refused.add(tillwatch_core::tally::Reason::Label, 7);
             status.spool.disk_full = 2;
+            status.counters.ignored = 3;
         });
         let told = health.collect(2).series;
         assert_eq!(health.collect(3).series, []);
@@ -426,6 +476,7 @@ mod tests {
             [
                 ("tillwatch.agent.refused", "label", &Values::Integers(vec![7])),
                 ("tillwatch.agent.events", "disk_full", &Values::Integers(vec![2])),
+                ("tillwatch.agent.events", "messages_ignored", &Values::Integers(vec![3])),
             ]
         );
         let mut core = tillwatch_core::Core::new(tillwatch_core::Settings {
@@ -444,6 +495,7 @@ mod tests {
         let sales = health.plugin("sales");
         sales.on_call(1_500);
         sales.on_failure(Failure::Deadline);
+        sales.on_beyond(Limit::StateBytes, 3);
         sales.set_source("lines", false);
         let batch = health.collect(1_000);
         let metrics = descriptor().metrics;
@@ -460,6 +512,7 @@ mod tests {
         for (name, labels, value) in [
             ("tillwatch.plugin.calls", "sales", 1),
             ("tillwatch.plugin.failures", "sales deadline", 1),
+            ("tillwatch.plugin.beyond", "sales state_bytes", 3),
             ("tillwatch.plugin.time", "sales", 1_500),
             ("source.up", "sales lines", 0),
         ] {

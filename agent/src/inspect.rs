@@ -67,7 +67,7 @@ fn open(config: &Config) -> Result<(Spool, Recovery)> {
 }
 
 fn export_run(spool: &mut Spool, run: &Run, writer: &mut json::Writer) -> Result<()> {
-    if let Some(birth) = spool.birth(run.schema) {
+    if let Some(birth) = spool.birth(run.schema)? {
         // Remembered and not printed: it is a record of its own.
         writer.lines(&body(&birth.payload)?);
     }

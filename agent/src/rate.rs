@@ -2,6 +2,8 @@
 //!
 //! In: a time. Out: whether to say it. Whoever asks counts what is not said.
 
+use std::collections::BTreeMap;
+
 const MINUTE_MS: u64 = 60_000;
 
 /// At most so many times in each minute.
@@ -32,6 +34,40 @@ impl PerMinute {
     }
 }
 
+/// Counts what is said at most once a minute.
+#[derive(Debug)]
+pub struct Said {
+    limit: PerMinute,
+    unsaid: u64,
+}
+
+impl Default for Said {
+    fn default() -> Self {
+        Self {
+            limit: PerMinute::new(1),
+            unsaid: 0,
+        }
+    }
+}
+
+impl Said {
+    /// When it is time to say so: how many there were since it was said last.
+    pub fn count(&mut self, now_ms: u64) -> Option<u64> {
+        self.unsaid += 1;
+        self.limit.admits(now_ms).then(|| std::mem::take(&mut self.unsaid))
+    }
+}
+
+/// The same for several kinds; as many as there are names in the program.
+#[derive(Debug, Default)]
+pub struct SaidByKind(BTreeMap<&'static str, Said>);
+
+impl SaidByKind {
+    pub fn count(&mut self, kind: &'static str, now_ms: u64) -> Option<u64> {
+        self.0.entry(kind).or_default().count(now_ms)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -42,5 +78,12 @@ mod tests {
         let admitted = (0..100).filter(|_| limit.admits(59_999)).count();
         assert_eq!(admitted, 20);
         assert!(limit.admits(60_000));
+    }
+
+    #[test]
+    fn each_kind_is_said_once_a_minute_with_how_many_there_were() {
+        let mut said = SaidByKind::default();
+        let counts = [("a", 0), ("a", 1), ("b", 2), ("a", 60_000)].map(|(kind, now_ms)| said.count(kind, now_ms));
+        assert_eq!(counts, [Some(1), None, Some(1), Some(2)]);
     }
 }

@@ -40,6 +40,8 @@ pub const FROM_SOURCES_MAX: usize = 64;
 /// `run --once` waits so long for a connection, and so long for each further acknowledgement.
 const ONCE_CONNECT_MAX: Duration = Duration::from_secs(10);
 const ONCE_DELIVERY_MAX: Duration = Duration::from_secs(30);
+/// `run --once` waits so long for a disk that refuses; the keeper tries it every five seconds.
+const ONCE_STORAGE_MAX: Duration = Duration::from_secs(30);
 /// Where the spool lives below the state folder.
 pub const SPOOL_DIR: &str = "spool";
 const DETECTORS_FILE: &str = "detectors";
@@ -173,9 +175,9 @@ async fn run_agent(config: &Config, clock: &Clock, is_once: bool) -> Result<()> 
         tokio::select! {
             done = round => done?,
             // What it would wait for may never come: the disk is somebody else's to mend.
-            Ok(status) = faults.wait_for(|status| status.storage_fault.is_some()) => {
+            Some(fault) = lasting_fault(&mut faults) => {
                 stop.set();
-                bail!("nothing can be kept: {}", status.storage_fault.clone().unwrap_or_default());
+                bail!("nothing could be kept for {} s: {fault}", ONCE_STORAGE_MAX.as_secs());
             }
         }
     } else {
@@ -186,6 +188,9 @@ async fn run_agent(config: &Config, clock: &Clock, is_once: bool) -> Result<()> 
     // The channel ends with its last sender; then the keeper writes what it has and returns.
     drop(sender);
     let last = keeper.await.context("the keeper broke")?;
+    if let (true, Some(fault)) = (is_once, &last.storage_fault) {
+        bail!("what was collected is not kept: {fault}\nhint: nothing is lost, as the next run reads it again");
+    }
     info!(records_held = last.records_held, "stopped");
     Ok(())
 }
@@ -279,6 +284,17 @@ pub async fn deliver(keeper: &mpsc::Sender<FromSource>, mut status: watch::Recei
     Ok(())
 }
 
+/// Why nothing is kept, once that has lasted for [`ONCE_STORAGE_MAX`]; none when the keeper is gone.
+async fn lasting_fault(status: &mut watch::Receiver<Status>) -> Option<String> {
+    loop {
+        let fault = status.wait_for(|status| status.storage_fault.is_some()).await;
+        let fault = fault.ok()?.storage_fault.clone();
+        if !changes_within(ONCE_STORAGE_MAX, status, |status| status.storage_fault.is_none()).await {
+            return fault;
+        }
+    }
+}
+
 async fn changes_within(
     time: Duration,
     status: &mut watch::Receiver<Status>,
@@ -345,6 +361,28 @@ pub fn stop_at_signal(stop: &Stop) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// One failed write ended the run, though the next try five seconds later would have kept everything.
+    #[tokio::test(start_paused = true)]
+    async fn a_disk_that_refuses_for_a_moment_does_not_end_a_single_run_and_one_that_stays_does() {
+        let (sender, mut status) = watch::channel(Status::default());
+        let set = |fault: Option<&str>| sender.send_modify(|status| status.storage_fault = fault.map(str::to_owned));
+        let begun = tokio::time::Instant::now();
+        let disk = async {
+            set(Some("input/output error"));
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            set(None);
+            tokio::time::sleep(Duration::from_secs(100)).await;
+            set(Some("no room"));
+            std::future::pending::<()>().await;
+        };
+        let fault = tokio::select! {
+            fault = lasting_fault(&mut status) => fault,
+            () = disk => None,
+        };
+        assert_eq!(fault.as_deref(), Some("no room"));
+        assert_eq!(begun.elapsed().as_secs(), 110 + ONCE_STORAGE_MAX.as_secs());
+    }
 
     #[test]
     fn a_folder_of_another_user_is_left_alone() {

@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::{debug, info, warn};
 
-use crate::rate::PerMinute;
+use crate::rate::Said;
 pub use address::{BrokerAddress, UrlError, parse_url};
 use retry::Retry;
 
@@ -111,6 +111,8 @@ pub(crate) enum FromUplink {
     },
     Acked(Ack),
     Configured(Config),
+    /// A message that is not for us, or not understood.
+    Ignored,
 }
 
 /// Starts the task; it ends when the sender of `ToUplink` is dropped, after saying goodbye to the broker.
@@ -128,8 +130,8 @@ pub(crate) fn start(
         reports,
         retry,
         birth_number: 0,
-        ignored: Said::new(),
-        refused: Said::new(),
+        ignored: Said::default(),
+        refused: Said::default(),
     };
     tokio::spawn(uplink.run())
 }
@@ -413,7 +415,7 @@ impl Session<'_> {
                 if let Some(messages) = self.uplink.ignored.count(machine_now_ms()) {
                     warn!(site = %self.uplink.settings.site, error, messages, "ignored a message of the broker");
                 }
-                None
+                self.report(FromUplink::Ignored).await
             }
         }
     }
@@ -521,28 +523,6 @@ fn understand(topic: &str, payload: &[u8]) -> Result<FromUplink, &'static str> {
     }
 }
 
-/// Counts what is said at most once a minute.
-#[derive(Debug)]
-struct Said {
-    limit: PerMinute,
-    unsaid: u64,
-}
-
-impl Said {
-    fn new() -> Self {
-        Self {
-            limit: PerMinute::new(1),
-            unsaid: 0,
-        }
-    }
-
-    /// When it is time to say so: how many there were since it was said last.
-    fn count(&mut self, now_ms: u64) -> Option<u64> {
-        self.unsaid += 1;
-        self.limit.admits(now_ms).then(|| std::mem::take(&mut self.unsaid))
-    }
-}
-
 fn machine_now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
@@ -598,7 +578,7 @@ mod tests {
             let error = understand(topic, &[0xff; 9]).unwrap_err();
             assert!(!error.contains("4111"), "{error}");
         }
-        let mut said = Said::new();
+        let mut said = Said::default();
         let counts = [0, 1, 2, 60_000].map(|now_ms| said.count(now_ms));
         assert_eq!(counts, [Some(1), None, None, Some(3)]);
     }
@@ -620,8 +600,8 @@ mod tests {
             requests,
             reports,
             birth_number: 0,
-            ignored: Said::new(),
-            refused: Said::new(),
+            ignored: Said::default(),
+            refused: Said::default(),
         };
         assert_eq!(
             uplink.options().session_expiry_interval(),

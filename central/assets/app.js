@@ -181,14 +181,20 @@ addEventListener("resize", () => {
   if (id) show(id);
 });
 
-refresh();
-const events = new EventSource("/api/v1/events");
-events.addEventListener("view", refresh);
-events.addEventListener("open", () => {
-  connection.textContent = "live";
-  connection.classList.remove("lost");
-});
-events.addEventListener("error", () => {
-  connection.textContent = "connection lost, trying again";
-  connection.classList.add("lost");
-});
+function listen() {
+  refresh();
+  const events = new EventSource("/api/v1/events");
+  events.addEventListener("view", refresh);
+  events.addEventListener("open", () => {
+    connection.textContent = "live";
+    connection.classList.remove("lost");
+  });
+  events.addEventListener("error", () => {
+    connection.textContent = "connection lost, trying again";
+    connection.classList.add("lost");
+    // The browser tries again by itself unless it was refused, such as when too many pages listen.
+    if (events.readyState === EventSource.CLOSED) setTimeout(listen, 15000);
+  });
+}
+
+listen();

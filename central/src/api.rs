@@ -13,11 +13,13 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{Html, IntoResponse, Json, Response};
 use axum::routing::get;
 use serde::{Deserialize, Serialize};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_stream::wrappers::WatchStream;
 use tokio_stream::{Stream, StreamExt};
 
 use crate::dashboard;
 use crate::health::{Board, Counter};
+use crate::http::Door;
 use crate::impact::chart::Chart;
 use crate::incident::Incident;
 use crate::view::{SiteView, View, ViewReader};
@@ -26,8 +28,11 @@ use crate::view::{SiteView, View, ViewReader};
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; base-uri 'none'; \
      form-action 'none'; frame-ancestors 'none'";
 
+/// When whoever found no place for a stream of events may ask again, in seconds.
+const STREAM_RETRY_S: &str = "15";
+
 /// Everything that this server answers.
-pub fn router(view: ViewReader, board: Arc<Board>) -> Router {
+pub fn router(view: ViewReader, board: Arc<Board>, door: Arc<Door>) -> Router {
     Router::new()
         .route("/", get(page))
         .route("/fragments/overview", get(overview))
@@ -40,7 +45,7 @@ pub fn router(view: ViewReader, board: Arc<Board>) -> Router {
         .route("/api/v1/openapi.json", get(openapi))
         .route("/assets/{*name}", get(asset))
         .route("/healthz", get(|| async { "ok\n" }))
-        .with_state(Sources { view, board })
+        .with_state(Sources { view, board, door })
 }
 
 /// What the answers are made of.
@@ -48,6 +53,7 @@ pub fn router(view: ViewReader, board: Arc<Board>) -> Router {
 struct Sources {
     view: ViewReader,
     board: Arc<Board>,
+    door: Arc<Door>,
 }
 
 impl FromRef<Sources> for ViewReader {
@@ -132,7 +138,7 @@ async fn incident(State(view): State<ViewReader>, Path(id): Path<String>) -> Res
             let answer = IncidentWithChart {
                 now_ms: view.now_ms,
                 incident,
-                chart: view.charts.get(&incident.id),
+                chart: view.charts.get(&incident.id).map(Arc::as_ref),
             };
             guarded(Json(answer).into_response())
         }
@@ -152,9 +158,22 @@ async fn sites(State(view): State<ViewReader>) -> Response {
 }
 
 /// One event for each new picture; its data is the event time of the picture.
-async fn events(State(view): State<ViewReader>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    let changes = WatchStream::new(view).map(|view| Ok(Event::default().event("view").data(view.now_ms.to_string())));
-    Sse::new(changes).keep_alive(KeepAlive::default())
+async fn events(State(sources): State<Sources>) -> Response {
+    let Some(place) = sources.door.stream() else {
+        let later = [(header::RETRY_AFTER, STREAM_RETRY_S)];
+        return guarded((StatusCode::SERVICE_UNAVAILABLE, later, "as many listen as may\n").into_response());
+    };
+    Sse::new(changes(sources.view, place))
+        .keep_alive(KeepAlive::default())
+        .into_response()
+}
+
+/// The place is held until the stream ends.
+fn changes(view: ViewReader, place: OwnedSemaphorePermit) -> impl Stream<Item = Result<Event, Infallible>> {
+    WatchStream::new(view).map(move |view| {
+        let _held = &place;
+        Ok(Event::default().event("view").data(view.now_ms.to_string()))
+    })
 }
 
 async fn openapi() -> Response {
@@ -210,14 +229,40 @@ mod tests {
     use tower::ServiceExt as _;
 
     use super::*;
+    use crate::http::Limits;
     use crate::view::{self, examples};
 
     async fn answer(path: &str) -> (StatusCode, Response<Body>) {
         let (sender, reader) = view::channel();
         sender.send_replace(Arc::new(examples::one_incident()));
         let request = Request::get(path).body(Body::empty()).unwrap();
-        let response = router(reader, board()).oneshot(request).await.unwrap();
+        let response = router(reader, board(), door(1)).oneshot(request).await.unwrap();
         (response.status(), response)
+    }
+
+    fn door(streams_max: usize) -> Arc<Door> {
+        let limits = Limits {
+            streams_max,
+            ..Limits::default()
+        };
+        Arc::new(Door::new(limits, Vec::new()))
+    }
+
+    #[tokio::test]
+    async fn streams_of_events_are_bounded_and_one_that_ends_gives_its_place_to_the_next() {
+        let (_sender, reader) = view::channel();
+        let router = router(reader, board(), door(1));
+        let listen = || {
+            let request = Request::get("/api/v1/events").body(Body::empty()).unwrap();
+            router.clone().oneshot(request)
+        };
+        let first = listen().await.unwrap();
+        assert_eq!(first.status(), StatusCode::OK);
+        let second = listen().await.unwrap();
+        assert_eq!(second.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(second.headers().contains_key(header::RETRY_AFTER));
+        drop(first);
+        assert_eq!(listen().await.unwrap().status(), StatusCode::OK);
     }
 
     /// One store, with everything that there is to say, whose name no model has.

@@ -32,15 +32,11 @@
 //! names = ["tillwatch.example.com"]           # under which people reach it, when not by address
 //! ```
 
-mod section;
-
 use crate::archive::Retention;
-use section::{Section, Sections};
+use crate::document::{Document, Faults, Table, hint};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use tillwatch_feed::topic::ArchiveId;
-
-pub use section::{ConfigError, ConfigErrors};
 
 /// Payloads younger than this must stay, since a start reads them again.
 const PAYLOADS_MS_MIN: u64 = 2 * 24 * 60 * 60 * 1_000;
@@ -116,18 +112,21 @@ impl Config {
     ///
     /// # Errors
     /// All faults at once.
-    pub fn parse(file: &str, text: &str) -> Result<Self, ConfigErrors> {
-        let sections = Sections::new(file, text);
-        let root = sections.root(&["archive", "broker", "embedded_broker", "storage", "model", "http"]);
+    pub fn parse(file: &str, text: &str) -> Result<Self, Faults> {
+        let document = Document::new(file, text);
+        let root = document.root(
+            "the settings",
+            &["archive", "broker", "embedded_broker", "storage", "model", "http"],
+        );
         let config = Self::read(&root);
-        let errors = sections.into_errors();
+        let faults = document.faults();
         match config {
-            Some(config) if errors.0.is_empty() => Ok(config),
-            _ => Err(errors),
+            Some(config) if faults.0.is_empty() => Ok(config),
+            _ => Err(faults),
         }
     }
 
-    fn read(root: &Section<'_>) -> Option<Self> {
+    fn read(root: &Table<'_>) -> Option<Self> {
         // All parts are read before any is missed, so that every fault is found.
         let archive = root.parsed("archive", "\"main\"", |text| text.parse().map_err(|e| format!("{e}")));
         let broker = root.table("broker", &["url", "ca", "certificate", "key", "client_id"]);
@@ -148,7 +147,7 @@ impl Config {
             root.fault(
                 "broker",
                 "neither [broker] nor [embedded_broker] is set",
-                "add [broker] with url = \"mqtts://...\"",
+                hint("add [broker] with url = \"mqtts://...\""),
             );
         }
         let storage = root.table("storage", &["path", "payloads", "rollups"]);
@@ -183,7 +182,7 @@ fn transpose<T>(part: Option<Option<T>>) -> Option<Option<T>> {
     }
 }
 
-fn read_broker(section: &Section<'_>, archive: Option<&ArchiveId>) -> Option<BrokerConfig> {
+fn read_broker(section: &Table<'_>, archive: Option<&ArchiveId>) -> Option<BrokerConfig> {
     let url = section.parsed("url", "\"mqtts://broker.example.com:8883\"", Url::parse);
     let client_id = section.optional("client_id", |text| Ok(text.to_owned()));
     let is_plain = url.as_ref().is_some_and(|url| !url.is_tls);
@@ -197,7 +196,7 @@ fn read_broker(section: &Section<'_>, archive: Option<&ArchiveId>) -> Option<Bro
     })
 }
 
-fn read_embedded(section: &Section<'_>) -> Option<EmbeddedBrokerConfig> {
+fn read_embedded(section: &Table<'_>) -> Option<EmbeddedBrokerConfig> {
     let listen = section.optional("listen", address);
     let tls = listen.is_some().then(|| read_tls(section, "client_ca"));
     let listen_plain = section.optional("listen_plain", |text| match address(text)? {
@@ -208,7 +207,7 @@ fn read_embedded(section: &Section<'_>) -> Option<EmbeddedBrokerConfig> {
         section.fault(
             "listen",
             "[embedded_broker] listens nowhere",
-            "add: listen = \"0.0.0.0:8883\"",
+            hint("add: listen = \"0.0.0.0:8883\""),
         );
     }
     let archives = section.texts("archives", |text| text.parse().map_err(|e| format!("{e}")));
@@ -227,7 +226,7 @@ fn read_embedded(section: &Section<'_>) -> Option<EmbeddedBrokerConfig> {
     })
 }
 
-fn read_tls(section: &Section<'_>, ca: &str) -> Option<TlsFiles> {
+fn read_tls(section: &Table<'_>, ca: &str) -> Option<TlsFiles> {
     let (ca, certificate, key) = (section.path(ca), section.path("certificate"), section.path("key"));
     Some(TlsFiles {
         ca: ca?,
@@ -236,7 +235,7 @@ fn read_tls(section: &Section<'_>, ca: &str) -> Option<TlsFiles> {
     })
 }
 
-fn read_storage(section: &Section<'_>) -> Option<StorageConfig> {
+fn read_storage(section: &Table<'_>) -> Option<StorageConfig> {
     let payloads = |text: &str| match duration_ms(text)? {
         short if short < PAYLOADS_MS_MIN => {
             Err("payloads must be kept for at least 2d, since a start reads them".into())

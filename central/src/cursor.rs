@@ -312,11 +312,6 @@ impl Cursor {
         self.ack_due.insert(site.clone());
     }
 
-    /// Is any acknowledgement waiting for its second to pass?
-    pub fn has_acks_due(&self) -> bool {
-        !self.ack_due.is_empty()
-    }
-
     pub fn sites(&self) -> usize {
         self.sites.len()
     }

@@ -104,6 +104,13 @@ impl Dictionaries {
         Ok(dictionary)
     }
 
+    /// The archive does not hold this birth any more: what needs it must ask for it, now as after a restart.
+    pub fn forget(&mut self, site: &SiteId, schema: u64) {
+        if let Some(known) = self.sites.get_mut(site) {
+            known.retain(|(found, _)| *found != schema);
+        }
+    }
+
     fn dictionary(&mut self, birth: &Birth) -> Result<Dictionary, Unreadable> {
         let mut series = HashMap::with_capacity(birth.series.len());
         for entry in &birth.series {

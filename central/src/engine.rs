@@ -61,13 +61,11 @@ impl Engine {
         }
     }
 
-    fn publish(&self, incidents: &[Incident]) {
-        let charts = incidents.iter().take(CHARTS_MAX);
-        let charts = charts.filter_map(|incident| Some((incident.id.clone(), self.impact.chart(&incident.id)?)));
+    fn publish(&mut self, incidents: &[Incident]) {
         let view = View {
             now_ms: self.now_ms,
             incidents: incidents.to_vec(),
-            charts: charts.collect(),
+            charts: self.impact.charts(CHARTS_MAX),
             sites: self.site_views(incidents),
             zone: self.zone.clone(),
             counters: self.impact.counters(),

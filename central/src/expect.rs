@@ -239,18 +239,6 @@ impl SiteSales {
         (found >= WEEKS_MIN).then(|| trimmed_mean(&mut values[..found]))
     }
 
-    /// How many weeks back the site has reported, of those that an expectation looks at.
-    pub fn weeks_known(&self, now_ms: u64) -> usize {
-        let at = self.local_ms(now_ms) / QUARTER_MS;
-        let reported = |week: &u64| {
-            let newest = at.saturating_sub(week * WEEK_QUARTERS);
-            (newest..newest + WEEK_QUARTERS)
-                .step_by(4)
-                .any(|quarter| self.known(quarter).is_some_and(|q| q.covered != 0))
-        };
-        (1..=WEEKS_USED).filter(reported).count()
-    }
-
     fn known(&self, quarter: u64) -> Option<Quarter> {
         let kept = quarter <= self.newest_quarter && quarter + QUARTERS_KEPT > self.newest_quarter;
         (kept && !self.quarters.is_empty()).then(|| self.quarters[index(quarter, QUARTERS_KEPT)])
@@ -436,7 +424,6 @@ mod tests {
         week_of(&mut sales, 3, |_| 20);
         let now = MONDAY + 4 * WEEK_QUARTERS * QUARTER_MS;
         assert_eq!(sales.baseline(now + 8 * QUARTER_MS, now), Some(15.0));
-        assert_eq!(sales.weeks_known(now), 2);
     }
 
     #[test]

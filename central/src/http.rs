@@ -4,6 +4,7 @@
 //! It never holds more connections than [`Limits`] says, so that it takes no file handles of the stores, and it answers no
 //! request for a host that it is not: a foreign website whose name points here reads nothing.
 
+use crate::health::Counts;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -14,9 +15,10 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{debug, warn};
 
 /// Pause after the system refused to accept, such as for want of file descriptors.
@@ -27,6 +29,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Limits {
     /// Open at a time, each page's stream of events among them; more wait outside.
     pub connections_max: usize,
+    /// Streams of events among them, so that pages which are left open keep nobody from asking.
+    pub streams_max: usize,
     /// From the opening or the last answer to the end of the next request's head.
     pub head_max: Duration,
 }
@@ -35,24 +39,96 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections_max: 256,
+            streams_max: 128,
             head_max: Duration::from_secs(10),
         }
     }
 }
 
-/// Serves for ever. `names` are the hosts under which it is reached, besides addresses and `localhost`.
-pub async fn serve(listener: TcpListener, router: Router, names: Vec<String>, limits: Limits) {
-    let names: Arc<[String]> = names.into();
-    let service = TowerToHyperService::new(router.layer(from_fn_with_state(names, only_ours)));
-    let room = Arc::new(Semaphore::new(limits.connections_max));
-    // The semaphore is never closed.
-    while let Ok(place) = Arc::clone(&room).acquire_owned().await {
+/// Places, and what happened at the door; each bound that was hit has its own number.
+#[derive(Debug)]
+pub struct Door {
+    limits: Limits,
+    /// Hosts under which it is reached, besides addresses and `localhost`.
+    names: Vec<String>,
+    room: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
+    connections: AtomicU64,
+    /// Times that all places were taken, so that whoever came next waited outside.
+    connections_held_back: AtomicU64,
+    /// Connections closed since their next request did not come in time.
+    heads_late: AtomicU64,
+    hosts_refused: AtomicU64,
+    streams_refused: AtomicU64,
+}
+
+impl Door {
+    pub fn new(limits: Limits, names: Vec<String>) -> Self {
+        Self {
+            limits,
+            names,
+            room: Arc::new(Semaphore::new(limits.connections_max)),
+            streams: Arc::new(Semaphore::new(limits.streams_max)),
+            connections: AtomicU64::default(),
+            connections_held_back: AtomicU64::default(),
+            heads_late: AtomicU64::default(),
+            hosts_refused: AtomicU64::default(),
+            streams_refused: AtomicU64::default(),
+        }
+    }
+
+    /// A place for a stream of events, for as long as it is held; `None` when all are taken.
+    pub fn stream(&self) -> Option<OwnedSemaphorePermit> {
+        let place = Arc::clone(&self.streams).try_acquire_owned().ok();
+        if place.is_none() {
+            count(&self.streams_refused);
+        }
+        place
+    }
+
+    /// Each counter with its name.
+    pub fn counts(&self) -> Counts {
+        let all = [
+            ("connections", &self.connections),
+            ("connections_held_back", &self.connections_held_back),
+            ("heads_late", &self.heads_late),
+            ("hosts_refused", &self.hosts_refused),
+            ("streams_refused", &self.streams_refused),
+        ];
+        all.map(|(name, number)| (name, number.load(Ordering::Relaxed))).into()
+    }
+
+    /// Waits for a place. `None` never comes, since nobody closes the semaphore.
+    async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        if let Ok(place) = Arc::clone(&self.room).try_acquire_owned() {
+            return Some(place);
+        }
+        count(&self.connections_held_back);
+        Arc::clone(&self.room).acquire_owned().await.ok()
+    }
+}
+
+fn count(number: &AtomicU64) {
+    number.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Serves for ever.
+pub async fn serve(listener: TcpListener, router: Router, door: Arc<Door>) {
+    let service = TowerToHyperService::new(router.layer(from_fn_with_state(Arc::clone(&door), only_ours)));
+    while let Some(place) = door.place().await {
         let stream = accept(&listener).await;
+        count(&door.connections);
         let mut server = http1::Builder::new();
-        server.timer(TokioTimer::new()).header_read_timeout(limits.head_max);
+        server
+            .timer(TokioTimer::new())
+            .header_read_timeout(door.limits.head_max);
         let connection = server.serve_connection(TokioIo::new(stream), service.clone());
+        let door = Arc::clone(&door);
         tokio::spawn(async move {
             if let Err(error) = connection.await {
+                if error.is_timeout() {
+                    count(&door.heads_late);
+                }
                 debug!(%error, "HTTP connection ended");
             }
             drop(place);
@@ -72,10 +148,11 @@ async fn accept(listener: &TcpListener) -> TcpStream {
     }
 }
 
-async fn only_ours(State(names): State<Arc<[String]>>, request: Request, next: Next) -> Response {
-    if is_ours(request.headers(), &names) {
+async fn only_ours(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
+    if is_ours(request.headers(), &door.names) {
         next.run(request).await
     } else {
+        count(&door.hosts_refused);
         let text = "this host name is none of the center's\nhint: add it to names in [http] of the settings\n";
         (StatusCode::MISDIRECTED_REQUEST, text).into_response()
     }
@@ -100,12 +177,17 @@ mod tests {
     use axum::routing::get;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-    async fn open(limits: Limits) -> std::net::SocketAddr {
+    async fn open(limits: Limits) -> (std::net::SocketAddr, Arc<Door>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = Router::new().route("/", get(|| async { "sold" }));
-        tokio::spawn(serve(listener, router, vec!["till.example.com".to_owned()], limits));
-        address
+        let door = Arc::new(Door::new(limits, vec!["till.example.com".to_owned()]));
+        tokio::spawn(serve(listener, router, Arc::clone(&door)));
+        (address, door)
+    }
+
+    fn counted(door: &Door, name: &str) -> u64 {
+        door.counts().into_iter().find(|(found, _)| *found == name).unwrap().1
     }
 
     async fn answer(address: std::net::SocketAddr, host: &str) -> String {
@@ -120,7 +202,7 @@ mod tests {
     /// A website could make its own name point to 127.0.0.1 and read what a chain loses in a visitor's browser.
     #[tokio::test]
     async fn a_request_for_a_foreign_host_reads_nothing() {
-        let address = open(Limits::default()).await;
+        let (address, door) = open(Limits::default()).await;
         for (host, is_good) in [
             ("127.0.0.1:8480", true),
             ("[::1]:8480", true),
@@ -135,6 +217,7 @@ mod tests {
             assert_eq!(text.starts_with("HTTP/1.1 200"), is_good, "{host}: {text}");
             assert_eq!(text.contains("sold"), is_good, "{host}: {text}");
         }
+        assert_eq!((counted(&door, "connections"), counted(&door, "hosts_refused")), (8, 3));
     }
 
     #[tokio::test]
@@ -142,13 +225,16 @@ mod tests {
         let limits = Limits {
             connections_max: 1,
             head_max: Duration::from_millis(50),
+            ..Limits::default()
         };
-        let address = open(limits).await;
+        let (address, door) = open(limits).await;
         let mut idle = TcpStream::connect(address).await.unwrap();
         idle.write_all(b"GET / HT").await.unwrap();
         assert!(answer(address, "localhost").await.contains("sold"));
         let mut rest = Vec::new();
         idle.read_to_end(&mut rest).await.unwrap();
         assert!(!String::from_utf8(rest).unwrap().contains("sold"));
+        assert_eq!(counted(&door, "heads_late"), 1);
+        assert!(counted(&door, "connections_held_back") > 0);
     }
 }

@@ -11,8 +11,9 @@
 //! impact.restore(&[]);          // sums of past quarters from the archive, before the intervals that follow
 //! impact.on_observations(&[]);  // fresh intervals, as they arrive
 //! impact.on_clock(1_767_571_200_000);
+//! let charts = impact.charts(30);
 //! for incident in impact.incidents() {
-//!     let chart = impact.chart(&incident.id);
+//!     let chart = charts.get(&incident.id);
 //! }
 //! # Ok(())
 //! # }
@@ -34,9 +35,11 @@ use crate::incident::book::Book;
 use crate::model::Model;
 use crate::rollup::Rollup;
 use crate::topology::{Extent, Site, Topology};
-use chart::Chart;
+use chart::{Chart, Drawn};
 use gauges::Gauges;
 use mapping::{Purpose, Purposes};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use tillwatch_feed::message::Finding;
 use tillwatch_feed::score::ScoreState;
 use tillwatch_feed::topic::SiteId;
@@ -91,6 +94,7 @@ pub struct ImpactCounters {
     pub metrics_refused: u64,
     /// Closed incidents forgotten early.
     pub incidents_forgotten: u64,
+    pub charts_drawn: u64,
 }
 
 impl ImpactCounters {
@@ -105,6 +109,7 @@ impl ImpactCounters {
             ("odd_counts", self.odd_counts),
             ("metrics_refused", self.metrics_refused),
             ("incidents_forgotten", self.incidents_forgotten),
+            ("charts_drawn", self.charts_drawn),
         ]
     }
 }
@@ -131,6 +136,8 @@ pub struct Impact {
     urgent: bool,
     counters: ImpactCounters,
     incidents: Vec<Incident>,
+    /// Charts as drawn last.
+    drawn: BTreeMap<String, Drawn>,
 }
 
 impl Impact {
@@ -157,6 +164,7 @@ impl Impact {
             urgent: false,
             counters: ImpactCounters::default(),
             incidents: Vec::new(),
+            drawn: BTreeMap::new(),
         }
     }
 
@@ -396,10 +404,22 @@ impl Impact {
         absorbed.into_iter().collect()
     }
 
-    /// The picture of an incident, or `None` when there is none of that id.
-    pub fn chart(&self, incident: &str) -> Option<Chart> {
-        let tracked = self.book.tracked.iter().find(|tracked| tracked.id == incident)?;
-        Some(chart::draw(self, tracked))
+    /// The pictures of the first `max` incidents, by id. What has not changed since the last time is not drawn again.
+    pub fn charts(&mut self, max: usize) -> BTreeMap<String, Arc<Chart>> {
+        let first = self.incidents.get(..max).unwrap_or(&self.incidents);
+        let drawn = chart::draw_changed(self, first);
+        let charts: BTreeMap<_, _> = drawn
+            .iter()
+            .map(|(id, drawn)| (id.clone(), Arc::clone(&drawn.chart)))
+            .collect();
+        let is_fresh = |(id, chart): &(&String, &Arc<Chart>)| {
+            let before = self.drawn.get(*id);
+            before.is_none_or(|before| !Arc::ptr_eq(&before.chart, chart))
+        };
+        let fresh = charts.iter().filter(is_fresh).count();
+        self.counters.charts_drawn += u64::try_from(fresh).unwrap_or(u64::MAX);
+        self.drawn = drawn;
+        charts
     }
 
     /// Services that are anomalous at a site now.

@@ -25,6 +25,7 @@ pub mod view;
 pub mod api;
 pub mod dashboard;
 pub mod http;
+pub mod document;
 pub mod config;
 pub mod tls;
 pub mod json;

@@ -24,10 +24,10 @@
 
 mod reader;
 
+use crate::document::{Document, Faults, Table, hint};
 use crate::incident::Reach;
 use jiff::tz::TimeZone;
-use reader::{Entry, Reader};
-use std::collections::HashMap;
+use reader::Ids;
 use tillwatch_feed::topic::SiteId;
 
 /// Most sites of one model; each costs about 70 KB once it has five weeks of history.
@@ -80,40 +80,23 @@ pub struct Selector {
     pub labels: Vec<(String, String)>,
 }
 
-/// One fault of a model, at its place.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{file}:{line}:{column}: {message}{}", hint.as_ref().map(|hint| format!("\n  hint: {hint}")).unwrap_or_default())]
-pub struct ModelError {
-    pub file: String,
-    /// From 1.
-    pub line: usize,
-    /// From 1, in characters.
-    pub column: usize,
-    pub message: String,
-    pub hint: Option<String>,
-}
-
-/// All faults of a model, in the order of the file.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
-pub struct ModelErrors(pub Vec<ModelError>);
-
 impl Model {
     /// Reads and checks a whole model. `file` is only named in messages.
     ///
     /// # Errors
     /// All faults of the text at once: syntax, unknown keys, wrong types, duplicates, unknown regions and services, cycles.
-    pub fn parse(file: &str, text: &str) -> Result<Model, ModelErrors> {
-        let mut reader = Reader::new(file, text);
-        let root = reader.root(&["region", "site", "service"]);
-        let regions = root.tables(&mut reader, "region", REGIONS_MAX);
-        let sites = root.tables(&mut reader, "site", SITES_MAX);
-        let services = root.tables(&mut reader, "service", SERVICES_MAX);
+    pub fn parse(file: &str, text: &str) -> Result<Model, Faults> {
+        let document = Document::new(file, text);
+        let root = document.root("the model", &["region", "site", "service"]);
+        let regions = root.tables("region", REGIONS_MAX);
+        let sites = root.tables("site", SITES_MAX);
+        let services = root.tables("service", SERVICES_MAX);
         let mut model = Model::default();
-        let region_ids = model.read_regions(&mut reader, &regions);
-        model.read_sites(&mut reader, &sites, &region_ids);
-        model.read_services(&mut reader, &services);
-        reader.finish(model)
+        let region_ids = model.read_regions(&regions);
+        model.read_sites(&sites, &region_ids);
+        model.read_services(&services);
+        let faults = document.faults();
+        if faults.0.is_empty() { Ok(model) } else { Err(faults) }
     }
 
     pub fn service(&self, id: &str) -> Option<usize> {
@@ -124,36 +107,36 @@ impl Model {
         self.regions.iter().position(|region| region.id == id)
     }
 
-    fn read_regions(&mut self, reader: &mut Reader<'_>, entries: &[Entry<'_>]) -> HashMap<String, usize> {
-        let mut ids = HashMap::new();
+    fn read_regions(&mut self, entries: &[Table<'_>]) -> Ids {
+        let mut ids = Ids::new();
         for entry in entries {
-            entry.only(reader, &["id", "name"]);
-            let Some(id) = entry.id(reader, "region", &mut ids) else {
+            entry.only(&["id", "name"]);
+            let Some(id) = reader::id(entry, "region", &mut ids) else {
                 continue;
             };
-            let name = entry.text(reader, "name").unwrap_or_else(|| id.clone());
+            let name = entry.text("name").unwrap_or_else(|| id.clone());
             self.regions.push(Region { id, name });
         }
         ids
     }
 
-    fn read_sites(&mut self, reader: &mut Reader<'_>, entries: &[Entry<'_>], regions: &HashMap<String, usize>) {
-        let mut ids = HashMap::new();
+    fn read_sites(&mut self, entries: &[Table<'_>], regions: &Ids) {
+        let mut ids = Ids::new();
         for entry in entries {
-            entry.only(reader, &["id", "region", "time_zone", "currency"]);
-            let Some(id) = entry.id(reader, "site", &mut ids) else {
+            entry.only(&["id", "region", "time_zone", "currency"]);
+            let Some(id) = reader::id(entry, "site", &mut ids) else {
                 continue;
             };
             let id = match id.parse::<SiteId>() {
                 Ok(site) => site,
                 Err(error) => {
-                    entry.fault(reader, "id", error.to_string(), None);
+                    entry.fault("id", error.to_string(), None);
                     continue;
                 }
             };
-            let region = entry.reference(reader, "region", regions);
-            let time_zone = entry.time_zone(reader);
-            let currency = entry.currency(reader);
+            let region = reader::reference(entry, "region", regions);
+            let time_zone = reader::time_zone(entry);
+            let currency = reader::currency(entry);
             // A fault was noted when the region is unknown; the index is then never used.
             self.sites.push(Site {
                 id,
@@ -164,17 +147,17 @@ impl Model {
         }
     }
 
-    fn read_services(&mut self, reader: &mut Reader<'_>, entries: &[Entry<'_>]) {
-        let mut ids = HashMap::new();
+    fn read_services(&mut self, entries: &[Table<'_>]) {
+        let mut ids = Ids::new();
         let mut kept = Vec::new();
         for entry in entries {
-            entry.only(reader, &["id", "name", "depends_on", "scope", "metrics"]);
-            let Some(id) = entry.id(reader, "service", &mut ids) else {
+            entry.only(&["id", "name", "depends_on", "scope", "metrics"]);
+            let Some(id) = reader::id(entry, "service", &mut ids) else {
                 continue;
             };
-            let name = entry.text(reader, "name").unwrap_or_else(|| id.clone());
-            let scope = entry.scope(reader);
-            let metrics = entry.selectors(reader);
+            let name = entry.text("name").unwrap_or_else(|| id.clone());
+            let scope = reader::scope(entry);
+            let metrics = reader::selectors(entry);
             self.services.push(Service {
                 id,
                 name,
@@ -185,15 +168,15 @@ impl Model {
             kept.push(entry);
         }
         for (index, entry) in kept.iter().enumerate() {
-            self.services[index].depends_on = entry.references(reader, "depends_on", &ids);
+            self.services[index].depends_on = reader::references(entry, "depends_on", &ids);
         }
         for (index, entry) in kept.iter().enumerate() {
-            self.check_cycle(reader, entry, index);
+            self.check_cycle(entry, index);
         }
     }
 
     /// Reports a cycle once: at its member that comes first in the file.
-    fn check_cycle(&self, reader: &mut Reader<'_>, entry: &Entry<'_>, index: usize) {
+    fn check_cycle(&self, entry: &Table<'_>, index: usize) {
         let Some(path) = self.path_back(index) else { return };
         if path.iter().any(|&member| member < index) {
             return;
@@ -204,8 +187,8 @@ impl Model {
             .map(|&at| self.services[at].id.as_str())
             .collect();
         let message = format!("services depend on each other in a circle: {}", names.join(" -> "));
-        let hint = "a service may only depend on what works without it; remove one of these dependencies";
-        entry.fault(reader, "depends_on", message, Some(hint.to_owned()));
+        let hint = hint("a service may only depend on what works without it; remove one of these dependencies");
+        entry.fault("depends_on", message, hint);
     }
 
     /// The services on a way from `start` over what it depends on back to itself.

@@ -10,17 +10,22 @@
 //!                       birth missing: stored as it came, asked for, read when the birth is there
 //! ```
 
+mod missing;
 mod news;
 
+pub use missing::BIRTHS_MISSING_PER_SITE_MAX;
 pub use news::Reckoner;
 
-use crate::archive::{Archive, ArchiveError, Batch, Lost, Payload, Retention, SiteState, Tally, Undecoded};
+use crate::archive::{
+    Archive, ArchiveError, Batch, BirthKey, BirthRow, Lost, Payload, Retention, SiteState, Tally, Undecoded,
+};
 use crate::cursor::{Arrival, Brings, Cursor, CursorLimits, Numbers};
 use crate::decode::{self, Dictionaries, Dictionary};
 use crate::expect::QUARTERS_KEPT;
 use crate::health::{Board, Counts};
 use crate::rollup::{Rollups, SLOT_MS};
-use crate::watermark::Watermark;
+use crate::watermark::{LATENESS_MS, Watermark};
+use missing::Missing;
 use news::{News, dictionary, news_again, read, tell};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -79,6 +84,13 @@ pub struct Counters {
     pub messages_refused: AtomicU64,
     pub messages_undecoded: AtomicU64,
     pub messages_waiting_for_birth: AtomicU64,
+    /// Dated too far ahead to be believed: they age from their arrival on.
+    pub messages_ahead: AtomicU64,
+    /// Beyond what is kept of one site.
+    pub births_displaced: AtomicU64,
+    /// Blocks refused as their site has [`BIRTHS_MISSING_PER_SITE_MAX`] births to send first.
+    pub births_missing_refused: AtomicU64,
+    pub rows_purged: AtomicU64,
     pub records_lost: AtomicU64,
     pub commits: AtomicU64,
     pub acks: AtomicU64,
@@ -99,6 +111,10 @@ impl Counters {
             ("messages_refused", &self.messages_refused),
             ("messages_undecoded", &self.messages_undecoded),
             ("messages_waiting_for_birth", &self.messages_waiting_for_birth),
+            ("messages_ahead", &self.messages_ahead),
+            ("births_displaced", &self.births_displaced),
+            ("births_missing_refused", &self.births_missing_refused),
+            ("rows_purged", &self.rows_purged),
             ("records_lost", &self.records_lost),
             ("commits", &self.commits),
             ("acks", &self.acks),
@@ -117,9 +133,9 @@ pub struct Receiver {
     cursor: Cursor,
     dictionaries: Dictionaries,
     /// Births that stored payloads wait for.
-    missing: BTreeSet<(SiteId, u64)>,
+    missing: Missing,
     /// Births that came since the last commit and for which payloads wait.
-    came: Vec<(SiteId, u64)>,
+    came: Vec<BirthKey>,
     watermark: Watermark,
     purged_ms: u64,
     batch: Batch,
@@ -147,7 +163,7 @@ impl Receiver {
             reckoner,
             retention,
             dictionaries: Dictionaries::default(),
-            missing: BTreeSet::new(),
+            missing: Missing::default(),
             came: Vec::new(),
             watermark: Watermark::default(),
             purged_ms: 0,
@@ -172,7 +188,7 @@ impl Receiver {
         }
         for (site, schema) in self.archive.births_missing()? {
             self.cursor.want_birth(&site, schema);
-            self.missing.insert((site, schema));
+            self.missing.add(&site, schema);
         }
         for SiteState { site, bytes } in self.archive.states()? {
             if let Ok(state) = codec::decode_state(&bytes) {
@@ -180,6 +196,7 @@ impl Receiver {
             }
         }
         self.watermark.set(self.archive.latest()?);
+        self.watermark.resume(self.archive.watermark_ms()?.unwrap_or(0));
         let from_ms = self.watermark.now_ms().saturating_sub(REPLAY_MS);
         let from_ms = from_ms - from_ms % SLOT_MS;
         let past_ms = from_ms.saturating_sub(PAST_MS)..from_ms;
@@ -193,6 +210,12 @@ impl Receiver {
             "archive read"
         );
         self.read_births_that_are_there()
+    }
+
+    /// Central's wall clock, for what arrives next: a ceiling for what stores say, and never event time itself.
+    pub fn tell_time(&mut self, wall_ms: u64) {
+        self.board.tell_time(wall_ms);
+        self.watermark.tell_time(wall_ms);
     }
 
     /// Takes one arrival into the batch.
@@ -290,6 +313,12 @@ impl Receiver {
             }
         };
         self.board.heard(&site, &message.clock);
+        if !self.may_wait(&site, &message.body)? {
+            Counters::add(&self.counters.births_missing_refused, 1);
+            let refusal = "its birth is missing, as too many others are";
+            warn!(%site, refusal, "message refused");
+            return Ok(());
+        }
         let Some(arrival) = self.settle(shard, &site, &message)? else {
             return Ok(());
         };
@@ -299,14 +328,20 @@ impl Receiver {
                 if let Err(reason) = self.dictionaries.learn(&site, birth) {
                     self.undecoded(site, leaf, reason.to_string(), bytes);
                 } else {
-                    self.take_birth(site, birth.schema, bytes);
+                    let came_ms = self.ages_ms(&message).max(self.watermark.now_ms());
+                    self.take_birth(BirthRow {
+                        site,
+                        schema: birth.schema,
+                        came_ms,
+                        bytes,
+                    });
                 }
             }
             Body::Gap(_) => {}
             _ if arrival.fresh.is_empty() => {}
             Body::Finding(finding) => {
                 let finding = finding.clone();
-                self.store(&site, &message, arrival, None, bytes);
+                self.store(&site, &message, arrival, false, bytes);
                 self.news.push(News::Finding { site, finding });
             }
             Body::Block(block) => match self.dictionary(&site, block.schema)? {
@@ -315,6 +350,24 @@ impl Receiver {
             },
         }
         Ok(())
+    }
+
+    /// False for a block whose birth is one more than its site may leave out; it is not acknowledged, so it comes again.
+    fn may_wait(&mut self, site: &SiteId, body: &Body) -> Result<bool, ArchiveError> {
+        let Body::Block(block) = body else {
+            return Ok(true);
+        };
+        Ok(self.missing.has_room(site, block.schema) || self.dictionary(site, block.schema)?.is_some())
+    }
+
+    /// From when on a message ages: its own time, or central's when it is dated too far ahead.
+    fn ages_ms(&self, message: &Message) -> u64 {
+        let end_ms = decode::covers(message).1;
+        if self.watermark.is_ahead(end_ms) {
+            self.watermark.now_ms()
+        } else {
+            end_ms
+        }
     }
 
     /// What the message brings, or `None` when a limit refused it; it will come again then.
@@ -354,17 +407,20 @@ impl Receiver {
 
     /// Writes down what is fresh and what is lost, so that received + accounted for = produced can be checked by day.
     fn count(&mut self, site: &SiteId, message: &Message, arrival: &Arrival) {
-        let day = u32::try_from(decode::covers(message).1 / DAY_MS).unwrap_or(u32::MAX);
+        let ages_ms = self.ages_ms(message);
+        let end_ms = decode::covers(message).1;
+        let day = u32::try_from(end_ms / DAY_MS).unwrap_or(u32::MAX);
         let mut tally = Tally {
             site: site.clone(),
             day,
             received: 0,
             accounted: total(&arrival.lost),
         };
-        self.lose(site, message.generation, &arrival.lost, "lost at the centre");
+        let generation = message.generation;
+        self.lose(site, generation, &arrival.lost, ages_ms, "lost at the centre");
         if let Body::Gap(reason) = message.body {
             tally.accounted = tally.accounted.saturating_add(total(&arrival.fresh));
-            self.lose(site, message.generation, &arrival.fresh, gap_text(reason));
+            self.lose(site, generation, &arrival.fresh, ages_ms, gap_text(reason));
         } else {
             tally.received = total(&arrival.fresh);
             Counters::add(&self.counters.records_fresh, tally.received);
@@ -372,12 +428,15 @@ impl Receiver {
         if arrival.fresh.is_empty() {
             Counters::add(&self.counters.messages_duplicate, 1);
         }
+        if ages_ms < end_ms {
+            Counters::add(&self.counters.messages_ahead, 1);
+        }
         if tally.received > 0 || tally.accounted > 0 {
             self.batch.tallies.push(tally);
         }
     }
 
-    fn lose(&mut self, site: &SiteId, generation: u64, ranges: &[(u64, u64)], reason: &str) {
+    fn lose(&mut self, site: &SiteId, generation: u64, ranges: &[(u64, u64)], ages_ms: u64, reason: &str) {
         for &(seq_first, seq_last) in ranges {
             warn!(%site, generation, seq_first, seq_last, reason, "records lost");
             let reason = reason.to_owned();
@@ -386,28 +445,28 @@ impl Receiver {
                 generation,
                 seq_first,
                 seq_last,
+                ages_ms,
                 reason,
             });
         }
         Counters::add(&self.counters.records_lost, total(ranges));
     }
 
-    fn take_birth(&mut self, site: SiteId, schema: u64, bytes: Vec<u8>) {
-        self.cursor.birth_came(&site, schema);
-        if self.missing.remove(&(site.clone(), schema)) {
+    fn take_birth(&mut self, birth: BirthRow) {
+        let (site, schema) = (&birth.site, birth.schema);
+        self.cursor.birth_came(site, schema);
+        if self.missing.remove(site, schema) {
             self.came.push((site.clone(), schema));
         }
-        // The next of those that did not fit into the last acknowledgement.
-        let next = self
-            .missing
-            .range((site.clone(), 0)..)
-            .take_while(|(other, _)| *other == site);
-        for (_, schema) in next {
-            if !self.cursor.want_birth(&site, *schema) {
-                break;
-            }
-        }
-        self.batch.births.push((site, schema, bytes));
+        self.want_births(site);
+        self.batch.births.push(birth);
+    }
+
+    /// Asks for as many births as fit into an acknowledgement.
+    fn want_births(&mut self, site: &SiteId) {
+        let cursor = &mut self.cursor;
+        // The first that has no room ends it.
+        self.missing.of(site).all(|schema| cursor.want_birth(site, schema));
     }
 
     fn take_block(
@@ -424,7 +483,7 @@ impl Receiver {
                     .iter()
                     .for_each(|observation| self.rollups.add(observation));
                 let end_ms = decode::covers(message).1;
-                self.store(&site, message, arrival, None, bytes);
+                self.store(&site, message, arrival, false, bytes);
                 self.news.push(News::Observations {
                     site,
                     end_ms,
@@ -438,13 +497,18 @@ impl Receiver {
     fn keep_for_later(&mut self, site: &SiteId, message: &Message, arrival: Arrival, schema: u64, bytes: Vec<u8>) {
         Counters::add(&self.counters.messages_waiting_for_birth, 1);
         debug!(%site, schema, "block waits for its birth");
-        self.store(site, message, arrival, Some(schema), bytes);
+        self.store(site, message, arrival, true, bytes);
         self.cursor.want_birth(site, schema);
-        self.missing.insert((site.clone(), schema));
+        self.missing.add(site, schema);
     }
 
-    fn store(&mut self, site: &SiteId, message: &Message, arrival: Arrival, waits_for: Option<u64>, bytes: Vec<u8>) {
+    fn store(&mut self, site: &SiteId, message: &Message, arrival: Arrival, is_waiting: bool, bytes: Vec<u8>) {
         let (start_ms, end_ms) = decode::covers(message);
+        let ages_ms = self.ages_ms(message);
+        let schema = match &message.body {
+            Body::Block(block) => Some(block.schema),
+            _ => None,
+        };
         let Message {
             generation,
             seq_first,
@@ -460,7 +524,9 @@ impl Receiver {
             fresh,
             start_ms,
             end_ms,
-            waits_for,
+            ages_ms,
+            schema,
+            is_waiting,
             bytes,
         });
     }
@@ -487,8 +553,13 @@ impl Receiver {
         self.batch.incidents.add(self.reckoner.changed_incidents());
         if !self.batch.is_empty() {
             self.batch.watermark_ms = Some(self.watermark.now_ms()).filter(|now_ms| *now_ms > 0);
-            self.archive.commit(&self.batch)?;
+            let displaced = self.archive.commit(&self.batch)?;
             Counters::add(&self.counters.commits, 1);
+            Counters::add(
+                &self.counters.births_displaced,
+                u64::try_from(displaced.len()).unwrap_or(u64::MAX),
+            );
+            self.forget(&displaced);
         }
         self.cursor.committed();
         self.batch = Batch::default();
@@ -539,9 +610,10 @@ impl Receiver {
 
     /// After a kill between a birth's commit and the reading of what waited for it.
     fn read_births_that_are_there(&mut self) -> Result<(), ArchiveError> {
-        for (site, schema) in self.missing.clone() {
+        let missing: Vec<_> = self.missing.all().collect();
+        for (site, schema) in missing {
             if self.dictionary(&site, schema)?.is_some() {
-                self.missing.remove(&(site.clone(), schema));
+                self.missing.remove(&site, schema);
                 self.cursor.birth_came(&site, schema);
                 self.read_waiting(&site, schema)?;
             }
@@ -558,7 +630,7 @@ impl Receiver {
             ..
         } = self;
         // Time passes again as it did, but not beyond where all sites together say that it is.
-        let mut again = Watermark::up_to(watermark.reached_ms().unwrap_or(0));
+        let mut again = Watermark::up_to(watermark.believed_ms().max(watermark.now_ms() + LATENESS_MS));
         let mut failed = None;
         archive.payloads_since(from_ms, &mut |stored| match news_again(
             dictionaries,
@@ -582,10 +654,36 @@ impl Receiver {
             return Ok(());
         }
         let old_ms = self.watermark.most_ms();
-        let removed = self.archive.purge(old_ms, self.retention, PURGE_ROWS_MAX)?;
+        let purged = self.archive.purge(old_ms, self.retention, PURGE_ROWS_MAX)?;
+        Counters::add(&self.counters.rows_purged, u64::try_from(purged.rows).unwrap_or(0));
+        self.forget(&purged.births);
+        if purged.rows > 0 {
+            self.wait_for_what_is_left()?;
+        }
         // As long as there is more to remove, the next commit goes on.
-        if removed < usize::try_from(PURGE_ROWS_MAX).unwrap_or(usize::MAX) {
+        if purged.rows < usize::try_from(PURGE_ROWS_MAX).unwrap_or(usize::MAX) {
             self.purged_ms = now_ms;
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self, births: &[BirthKey]) {
+        for (site, schema) in births {
+            self.dictionaries.forget(site, *schema);
+        }
+    }
+
+    /// Nobody waits any more for the births of payloads that are gone.
+    fn wait_for_what_is_left(&mut self) -> Result<(), ArchiveError> {
+        if self.missing.is_empty() {
+            return Ok(());
+        }
+        let left: BTreeSet<_> = self.archive.births_missing()?.into_iter().collect();
+        let gone: Vec<_> = self.missing.all().filter(|key| !left.contains(key)).collect();
+        for (site, schema) in gone {
+            self.missing.remove(&site, schema);
+            self.cursor.birth_came(&site, schema);
+            self.want_births(&site);
         }
         Ok(())
     }

@@ -85,12 +85,11 @@ async fn serve_until_told(config: &Config, model: Model, is_broker: bool) -> any
         drop(ended_in.send(ended)); // when nobody listens any more, the process is at its end
     })?;
 
-    let http = tokio::spawn(http::serve(
-        listener,
-        api::router(view_out, Arc::clone(&board)),
-        config.http_names.clone(),
-        http::Limits::default(),
-    ));
+    let door = Arc::new(http::Door::new(http::Limits::default(), config.http_names.clone()));
+    let counted = Arc::clone(&door);
+    board.count("http", move || counted.counts());
+    let router = api::router(view_out, Arc::clone(&board), Arc::clone(&door));
+    let http = tokio::spawn(http::serve(listener, router, door));
     if !config.http_listen.ip().is_loopback() {
         warn!(address = %config.http_listen, "page and API can be reached from other machines and have no login");
     }
@@ -200,6 +199,7 @@ fn archive_thread_main(
     acks: mpsc::Sender<OutgoingAck>,
     ready: oneshot::Sender<()>,
 ) -> anyhow::Result<()> {
+    receiver.tell_time(wall_ms());
     receiver.restore().context("reading the archive")?;
     if ready.send(()).is_err() {
         return Ok(());
@@ -226,7 +226,7 @@ pub async fn receive(
             arrived = arrivals.recv() => {
                 match arrived {
                     Some(arrived) => {
-                        receiver.board.tell_time(wall_ms());
+                        receiver.tell_time(wall_ms());
                         receiver.take(arrived)?;
                     }
                     None => is_open = false,
@@ -244,7 +244,7 @@ pub async fn receive(
     Ok(())
 }
 
-/// For the clocks of the stores only; everything else runs on event time.
+/// For the stores' clocks, and as a ceiling where few of them are left; everything else runs on event time.
 fn wall_ms() -> u64 {
     u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0)
 }

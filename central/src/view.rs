@@ -22,7 +22,7 @@ pub struct View {
     /// Ranked, the first first.
     pub incidents: Vec<Incident>,
     /// By id of the incident; not every incident has one.
-    pub charts: BTreeMap<String, Chart>,
+    pub charts: BTreeMap<String, Arc<Chart>>,
     /// Sorted by region, then id.
     pub sites: Vec<SiteView>,
     /// In which times are shown to people.
@@ -101,7 +101,7 @@ pub(crate) mod examples {
         };
         View {
             now_ms: 1_795_430_700_000,
-            charts: BTreeMap::from([(incident.id.clone(), chart)]),
+            charts: BTreeMap::from([(incident.id.clone(), Arc::new(chart))]),
             incidents: vec![incident],
             sites: vec![site("north-01", SiteState::Costing), site("<b>evil", SiteState::Silent)],
             zone: TimeZone::UTC,

@@ -1,11 +1,14 @@
 //! Central's time: event time that the sites have reached.
 //!
-//! In: the end of each interval that a site sent. Out: one time that never goes back.
+//! In: the end of each interval that a site sent, and the wall clock of its arrival. Out: one time that never goes back.
 //! It never asks a clock, so that live operation, a backlog and a replay are the same to it.
 //!
 //! Sites run ahead, fall silent and have wrong clocks. So central's time is that which a small share of the sites has
-//! reached, less the lateness that is waited for: neither one fast clock nor any number of silent sites moves or stops it.
+//! reached, less the lateness that is waited for: neither one fast clock nor many silent sites move or stop it.
 //! What comes later than that still adds to its own interval; it only no longer delays anybody.
+//! When nearly all are silent, the rest is that small share. So sites from which nothing has come for long, by the wall
+//! clock of arrivals, leave the quorum; what the others alone have reached counts up to that wall clock, so that a wrong
+//! clock among the few that are left still moves nothing beyond the present. Where nobody tells the wall clock, all stay.
 //! While fewer than three sites have ever been heard, the foremost is believed; a restart looks at all sites of the
 //! archive at once, so that it mends what one fast clock did before there were others.
 
@@ -18,16 +21,34 @@ pub const LATENESS_MS: u64 = 30_000;
 pub const AHEAD_ONE_IN: usize = 20;
 /// Time advances in steps of this, so that a replay takes the same steps.
 pub const STEP_MS: u64 = 10_000;
+/// A site from which nothing has come for so long, by the wall clock, is waited for no longer.
+pub const SILENT_AFTER_MS: u64 = 15 * 60 * 1_000;
+/// What is dated so far after central's time and after the wall clock comes from a wrong clock.
+pub const AHEAD_MAX_MS: u64 = 24 * 60 * 60 * 1_000;
+/// Wall time between two looks at who is silent.
+const SWEEP_EVERY_MS: u64 = 60_000;
 
 /// How far every site is.
 #[derive(Debug)]
 pub struct Watermark {
-    sites: HashMap<SiteId, u64>,
-    /// How many sites are at each time.
-    counts: BTreeMap<u64, usize>,
+    sites: HashMap<SiteId, Progress>,
+    all: Ranks,
+    /// Those that are not silent.
+    living: Ranks,
     now_ms: u64,
     /// What ends later is not believed.
     limit_ms: u64,
+    /// Of the last arrival; 0 while nobody tells it.
+    wall_ms: u64,
+    swept_ms: u64,
+}
+
+#[derive(Debug)]
+struct Progress {
+    end_ms: u64,
+    /// Wall clock when it was heard last.
+    heard_ms: u64,
+    is_living: bool,
 }
 
 impl Default for Watermark {
@@ -39,12 +60,24 @@ impl Default for Watermark {
 impl Watermark {
     /// For a replay: what ends after `limit_ms` says nothing.
     pub fn up_to(limit_ms: u64) -> Self {
-        let (sites, counts) = Default::default();
+        let (sites, all, living) = Default::default();
         Self {
             sites,
-            counts,
+            all,
+            living,
             now_ms: 0,
             limit_ms,
+            wall_ms: 0,
+            swept_ms: 0,
+        }
+    }
+
+    /// The wall clock, for what is heard next.
+    pub fn tell_time(&mut self, wall_ms: u64) {
+        self.wall_ms = self.wall_ms.max(wall_ms);
+        if self.wall_ms >= self.swept_ms + SWEEP_EVERY_MS {
+            self.swept_ms = self.wall_ms;
+            self.sweep();
         }
     }
 
@@ -53,38 +86,71 @@ impl Watermark {
         if end_ms > self.limit_ms {
             return None;
         }
-        let reached = self.reaches(site, end_ms)?.saturating_sub(LATENESS_MS);
-        let step = reached - reached % STEP_MS;
+        self.reaches(site, end_ms);
+        self.advance(self.believed_ms())
+    }
+
+    /// How far all sites are, told at once and in any order: a single one that is heard first is not believed.
+    pub fn set(&mut self, sites: impl IntoIterator<Item = (SiteId, u64)>) {
+        for (site, end_ms) in sites {
+            self.reaches(&site, end_ms);
+        }
+        self.advance(self.believed_ms());
+    }
+
+    /// Central's time before a restart, as far as the wall clock bears it out: few living sites may have moved it.
+    pub fn resume(&mut self, now_ms: u64) {
+        self.advance(now_ms.min(self.wall_ms).saturating_add(LATENESS_MS));
+    }
+
+    fn advance(&mut self, reached_ms: u64) -> Option<u64> {
+        let reached_ms = reached_ms.saturating_sub(LATENESS_MS);
+        let step = reached_ms - reached_ms % STEP_MS;
         (step > self.now_ms).then(|| {
             self.now_ms = step;
             step
         })
     }
 
-    /// How far all sites are, told at once and in any order: a single one that is heard first is not believed.
-    pub fn set(&mut self, sites: impl IntoIterator<Item = (SiteId, u64)>) {
-        let reached = sites
-            .into_iter()
-            .filter_map(|(site, end_ms)| self.reaches(&site, end_ms))
-            .last();
-        let reached = reached.unwrap_or(0).saturating_sub(LATENESS_MS);
-        self.now_ms = self.now_ms.max(reached - reached % STEP_MS);
+    /// Moves one site, without moving central's time.
+    fn reaches(&mut self, site: &SiteId, end_ms: u64) {
+        let heard_ms = self.wall_ms;
+        let Some(progress) = self.sites.get_mut(site) else {
+            let is_living = true;
+            self.sites.insert(
+                site.clone(),
+                Progress {
+                    end_ms,
+                    heard_ms,
+                    is_living,
+                },
+            );
+            self.all.add(end_ms);
+            self.living.add(end_ms);
+            return;
+        };
+        progress.heard_ms = heard_ms;
+        let before_ms = progress.end_ms;
+        if progress.is_living && end_ms <= before_ms {
+            return;
+        }
+        progress.end_ms = before_ms.max(end_ms);
+        self.all.remove(before_ms);
+        self.all.add(progress.end_ms);
+        if std::mem::replace(&mut progress.is_living, true) {
+            self.living.remove(before_ms);
+        }
+        self.living.add(progress.end_ms);
     }
 
-    /// Moves one site, without moving central's time; how far the sites are then, if it was news.
-    fn reaches(&mut self, site: &SiteId, end_ms: u64) -> Option<u64> {
-        match self.sites.get_mut(site) {
-            Some(before) if *before >= end_ms => return None,
-            Some(before) => {
-                let old = std::mem::replace(before, end_ms);
-                self.leave(old);
-            }
-            None => {
-                self.sites.insert(site.clone(), end_ms);
-            }
+    /// Those that have been silent for long leave the living; each comes back when it is heard.
+    fn sweep(&mut self) {
+        let wall_ms = self.wall_ms;
+        let silent = |progress: &&mut Progress| progress.is_living && progress.heard_ms + SILENT_AFTER_MS < wall_ms;
+        for progress in self.sites.values_mut().filter(silent) {
+            progress.is_living = false;
+            self.living.remove(progress.end_ms);
         }
-        *self.counts.entry(end_ms).or_default() += 1;
-        self.reached_ms()
     }
 
     /// Central's time, UTC milliseconds; 0 when nothing has been heard.
@@ -92,39 +158,70 @@ impl Watermark {
         self.now_ms
     }
 
-    /// How far one site is.
-    pub fn site_ms(&self, site: &SiteId) -> Option<u64> {
-        self.sites.get(site).copied()
+    /// Does this lie so far ahead that only a wrong clock can say so?
+    pub fn is_ahead(&self, at_ms: u64) -> bool {
+        self.now_ms != 0 && at_ms > self.now_ms.max(self.wall_ms).saturating_add(AHEAD_MAX_MS)
     }
 
-    fn leave(&mut self, at_ms: u64) {
-        if let Some(count) = self.counts.get_mut(&at_ms) {
-            *count -= 1;
-            if *count == 0 {
-                self.counts.remove(&at_ms);
-            }
+    /// The time that all but the foremost sites' share has reached, of all or of the living.
+    pub fn believed_ms(&self) -> u64 {
+        let of_living = self.living.reached_ms().min(self.wall_ms);
+        self.all.reached_ms().max(of_living)
+    }
+
+    /// The time that half of the sites have reached, of all or of the living: nothing is removed that is not old to them.
+    pub fn most_ms(&self) -> u64 {
+        let of_living = self.living.middle_ms().min(self.wall_ms);
+        self.all.middle_ms().max(of_living).min(self.now_ms)
+    }
+}
+
+/// How many sites are at each time.
+#[derive(Debug, Default)]
+struct Ranks {
+    counts: BTreeMap<u64, usize>,
+    sites: usize,
+}
+
+impl Ranks {
+    fn add(&mut self, at_ms: u64) {
+        *self.counts.entry(at_ms).or_default() += 1;
+        self.sites += 1;
+    }
+
+    fn remove(&mut self, at_ms: u64) {
+        let Some(count) = self.counts.get_mut(&at_ms) else {
+            return;
+        };
+        *count -= 1;
+        if *count == 0 {
+            self.counts.remove(&at_ms);
         }
+        self.sites -= 1;
     }
 
-    /// The time that all but the foremost sites' share has reached; with three sites or more, one is never enough.
-    pub fn reached_ms(&self) -> Option<u64> {
-        let sites = self.sites.len();
-        let ahead = if sites < 3 { 0 } else { sites.div_ceil(AHEAD_ONE_IN) };
+    /// The time that all but the foremost share has reached; with three sites or more, one is never enough.
+    fn reached_ms(&self) -> u64 {
+        let ahead = if self.sites < 3 {
+            0
+        } else {
+            self.sites.div_ceil(AHEAD_ONE_IN)
+        };
         self.behind(ahead)
     }
 
-    /// The time that half of the sites have reached: nothing is removed that is not old to most of them.
-    pub fn most_ms(&self) -> u64 {
-        self.behind(self.sites.len() / 2).unwrap_or(0).min(self.now_ms)
+    fn middle_ms(&self) -> u64 {
+        self.behind(self.sites / 2)
     }
 
     /// The time of the foremost site but so many.
-    fn behind(&self, ahead: usize) -> Option<u64> {
+    fn behind(&self, ahead: usize) -> u64 {
         let mut passed = 0;
-        self.counts.iter().rev().find_map(|(at_ms, count)| {
+        let found = self.counts.iter().rev().find_map(|(at_ms, count)| {
             passed += count;
             (passed > ahead).then_some(*at_ms)
-        })
+        });
+        found.unwrap_or(0)
     }
 }
 
@@ -184,7 +281,7 @@ mod tests {
         two.heard(&site(2), T);
         assert_eq!((two.now_ms(), two.most_ms()), (2 * T - LATENESS_MS, T));
         let mut replay = Watermark::up_to(T);
-        assert_eq!((replay.heard(&site(1), T + 1), replay.site_ms(&site(1))), (None, None));
+        assert_eq!(replay.heard(&site(1), T + 1), None);
         assert_eq!(replay.heard(&site(2), T), Some(T - LATENESS_MS));
     }
 
@@ -194,6 +291,87 @@ mod tests {
         watermark.heard(&site(1), T);
         assert_eq!(watermark.heard(&site(1), T - 3_600_000), None);
         assert_eq!(watermark.now_ms(), T - LATENESS_MS);
-        assert_eq!(watermark.site_ms(&site(1)), Some(T));
+    }
+
+    /// Sixty stores are heard at `T`; `left` of them go on for an hour, and everybody else is silent.
+    fn nearly_all_dead(left: usize) -> Watermark {
+        let mut watermark = Watermark::default();
+        watermark.tell_time(T);
+        for number in 0..60 {
+            watermark.heard(&site(number), T);
+        }
+        for minute in 1..=60 {
+            watermark.tell_time(T + minute * 60_000);
+            for number in 0..left {
+                watermark.heard(&site(number), T + minute * 60_000);
+            }
+        }
+        watermark
+    }
+
+    /// The center's time stood still, and the stores that were left were judged no more.
+    #[test]
+    fn time_goes_on_for_the_few_that_are_left_when_nearly_all_are_silent() {
+        for left in 1..=3 {
+            let watermark = nearly_all_dead(left);
+            assert_eq!(watermark.now_ms(), T + 60 * 60_000 - LATENESS_MS, "{left} left");
+            assert_eq!(watermark.most_ms(), watermark.now_ms(), "{left} left");
+        }
+    }
+
+    #[test]
+    fn a_wrong_clock_among_the_few_that_are_left_moves_nothing_beyond_the_present() {
+        const DAY_MS: u64 = 24 * 3_600_000;
+        for left in 1..=3 {
+            let mut watermark = nearly_all_dead(left);
+            watermark.heard(&site(0), T + DAY_MS);
+            assert!(watermark.now_ms() <= T + 60 * 60_000, "{left} left");
+            assert!(watermark.most_ms() <= T + 60 * 60_000, "{left} left");
+        }
+        // Three agree: the one that is wrong is not believed at all.
+        let mut watermark = nearly_all_dead(3);
+        watermark.heard(&site(0), T + DAY_MS);
+        assert_eq!(watermark.now_ms(), T + 60 * 60_000 - LATENESS_MS);
+    }
+
+    #[test]
+    fn a_store_that_is_heard_again_counts_again() {
+        let mut watermark = nearly_all_dead(1);
+        for minute in 61..=120 {
+            watermark.tell_time(T + minute * 60_000);
+            for number in 0..60 {
+                watermark.heard(&site(number), T + 59 * 60_000 + minute);
+            }
+        }
+        // Alone it would be believed up to the wall clock; among sixty it runs ahead.
+        watermark.heard(&site(0), T + 110 * 60_000);
+        assert_eq!(watermark.now_ms(), T + 60 * 60_000 - LATENESS_MS);
+    }
+
+    #[test]
+    fn a_restart_takes_time_up_where_it_was_but_not_beyond_the_present() {
+        let dead = || (0..60).map(|number| (site(number), T));
+        for (wall_ms, stored_ms, expected_ms) in [
+            (T + 7_200_000, T + 3_600_000, T + 3_600_000),
+            (T + 7_200_000, T + 90_000_000, T + 7_200_000),
+            (0, T + 3_600_000, T - LATENESS_MS),
+        ] {
+            let mut watermark = Watermark::default();
+            watermark.tell_time(wall_ms);
+            watermark.set(dead());
+            watermark.resume(stored_ms);
+            assert_eq!(watermark.now_ms(), expected_ms);
+        }
+    }
+
+    #[test]
+    fn what_is_dated_a_day_after_central_and_the_wall_clock_is_ahead() {
+        let mut watermark = Watermark::default();
+        assert!(!watermark.is_ahead(u64::MAX));
+        watermark.heard(&site(1), T);
+        assert!(!watermark.is_ahead(T + AHEAD_MAX_MS - LATENESS_MS) && watermark.is_ahead(T + AHEAD_MAX_MS));
+        // After a long night of the center its own time is old, the wall clock is not.
+        watermark.tell_time(T + 9 * AHEAD_MAX_MS);
+        assert!(!watermark.is_ahead(T + 10 * AHEAD_MAX_MS) && watermark.is_ahead(T + 11 * AHEAD_MAX_MS));
     }
 }

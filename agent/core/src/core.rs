@@ -111,9 +111,9 @@ impl Core {
         Ok(core)
     }
 
-    /// From now on records are written under this generation. Its first record is a birth that names `previous`: at
+    /// From now on records are written under a new generation. Its first record is a birth that names `previous`: at
     /// once when any series is known, as blocks that were taken and not kept may follow.
-    pub fn begin_generation(&mut self, _generation: u64, previous: Option<RecordId>) {
+    pub fn begin_generation(&mut self, previous: Option<RecordId>) {
         self.previous = previous;
         self.schema = None;
         if !self.registry.series.is_empty() {

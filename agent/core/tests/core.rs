@@ -64,7 +64,7 @@ fn declare(core: &mut Core) -> SourceKey {
 
 fn started() -> (Core, SourceKey) {
     let mut core = Core::new(settings());
-    core.begin_generation(1, None);
+    core.begin_generation(None);
     let key = declare(&mut core);
     core.on_tick(START_MS);
     (core, key)
@@ -194,7 +194,7 @@ fn a_value_comes_out_in_the_interval_of_its_own_time() {
 fn a_birth_comes_first_in_a_generation_and_before_each_block_with_something_new() {
     let (mut core, key) = started();
     let previous = Some(RecordId { generation: 9, seq: 44 });
-    core.begin_generation(2, previous);
+    core.begin_generation(previous);
     let mut records = Vec::new();
     for (minute, route) in ["/a", "/a", "/b"].into_iter().enumerate() {
         let at_ms = START_MS + minute as u64 * 60_000;
@@ -232,7 +232,7 @@ fn a_generation_that_begins_later_says_its_birth_at_once() {
     core.on_batch(START_MS + 1_000, key, values, vec![]);
     tick_to(&mut core, START_MS, START_MS + 10 * 60_000);
     let previous = Some(RecordId { generation: 1, seq: 2 });
-    core.begin_generation(2, previous);
+    core.begin_generation(previous);
     assert_eq!(births(&core.take_records())[0].previous, previous);
 }
 
@@ -604,7 +604,7 @@ proptest! {
                 let mut core = Core::restore(settings(), &checkpoint, Some(&detectors)).unwrap();
                 prop_assert_eq!(core.checkpoint(), checkpoint);
                 prop_assert_eq!(core.detectors(), detectors);
-                core.begin_generation(2, None);
+                core.begin_generation(None);
                 prop_assert_eq!(declare(&mut core), key);
                 restored = Some((core, now_ms));
             }

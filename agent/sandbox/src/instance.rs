@@ -88,6 +88,19 @@ impl Instance {
         self.store.data().counters
     }
 
+    /// The same, and counting begins anew; the memory stays.
+    pub fn take_counters(&mut self) -> Counters {
+        let counters = &mut self.store.data_mut().counters;
+        let memory_bytes = counters.memory_bytes;
+        std::mem::replace(
+            counters,
+            Counters {
+                memory_bytes,
+                ..Counters::default()
+            },
+        )
+    }
+
     /// Whether a call ended in the middle, so that another instance must be made.
     pub fn is_spent(&self) -> bool {
         self.spent

@@ -53,7 +53,7 @@ impl Default for Limits {
     }
 }
 
-/// What one instance did since it was made, for the plugin's own metrics.
+/// What one instance did since it was made, or since its counters were taken, for the plugin's own metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     /// Calls of `describe`, `configure` and `collect`.

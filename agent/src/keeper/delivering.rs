@@ -56,15 +56,19 @@ impl Keeper {
                     .send_modify(|status| status.counters.records_unreadable += lost);
             }
             WireError::NotRead(_) => {
-                warn!(
-                    error = fault,
-                    "the spool cannot be read, what waits there is tried again"
-                );
+                if let Some(times) = self.said.count("spool not read", now) {
+                    warn!(
+                        error = fault,
+                        times, "the spool cannot be read, what waits there is tried again"
+                    );
+                }
                 self.on_refused(now, what, Refusal::Denied);
             }
             WireError::TooLarge { .. } => self.on_refused(now, what, Refusal::TooLarge),
             WireError::NoBirth { .. } => {
-                warn!(error = fault, "a dictionary cannot be read back");
+                if let Some(times) = self.said.count("dictionary", now) {
+                    warn!(error = fault, times, "a dictionary cannot be read back");
+                }
                 self.on_refused(now, what, Refusal::TooLarge);
                 self.status.send_modify(|status| status.counters.births_unreadable += 1);
             }
@@ -109,6 +113,7 @@ impl Keeper {
                 }
             }
             FromUplink::Acked(ack) => self.on_ack(now, &ack),
+            FromUplink::Ignored => self.status.send_modify(|status| status.counters.ignored += 1),
             FromUplink::Configured(config) => info!(?config, "settings from the centre"),
         }
     }
@@ -124,19 +129,26 @@ impl Keeper {
             self.spool.release(through);
         }
         let now_ms = self.clock.now_ms();
-        self.status.send_modify(|status| {
-            status.acked_ms = now_ms;
-            for problem in &outcome.problems {
-                match problem {
-                    AckProblem::UnknownArchive { .. } => status.counters.acks_unknown += 1,
-                    AckProblem::SpoolRewound { .. } => status.counters.spool_rewound += 1,
-                    AckProblem::Restarted { .. } => status.counters.archive_restarts += 1,
-                }
-            }
-        });
+        self.status.send_modify(|status| status.acked_ms = now_ms);
         for problem in &outcome.problems {
-            warn!(?problem, "an acknowledgement is not as expected");
+            self.on_problem(now, problem);
         }
         self.show(&Observation::Acked(ack));
+    }
+
+    fn on_problem(&mut self, now: u64, problem: &AckProblem) {
+        let mut kind = "";
+        self.status.send_modify(|status| {
+            let counter;
+            (kind, counter) = match problem {
+                AckProblem::UnknownArchive { .. } => ("unknown archive", &mut status.counters.acks_unknown),
+                AckProblem::SpoolRewound { .. } => ("spool rewound", &mut status.counters.spool_rewound),
+                AckProblem::Restarted { .. } => ("archive restarted", &mut status.counters.archive_restarts),
+            };
+            *counter += 1;
+        });
+        if let Some(times) = self.said.count(kind, now) {
+            warn!(?problem, times, "an acknowledgement is not as expected");
+        }
     }
 }

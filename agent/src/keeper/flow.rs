@@ -339,7 +339,7 @@ impl Keeper {
         }
         self.spool = opened.spool;
         self.generation = opened.generation;
-        self.core.begin_generation(opened.generation, opened.recovery.previous);
+        self.core.begin_generation(opened.recovery.previous);
         self.put_birth_first();
         self.status.send_modify(|status| {
             status.generation = opened.generation;

@@ -33,6 +33,7 @@ use tokio::sync::{oneshot, watch};
 use tracing::{error, warn};
 
 use crate::clock::Clock;
+use crate::rate::SaidByKind;
 use crate::spool::{Disk, MemoryDisk, Note, Recovery, Spool, SpoolCounters, SpoolError, SpoolSettings};
 use crate::uplink::UplinkSettings;
 
@@ -124,6 +125,8 @@ pub struct Counters {
     pub published_bytes: u64,
     /// Payloads that the broker refused; each is sent again later.
     pub refused: u64,
+    /// Messages of the broker that are not for us, or not understood.
+    pub ignored: u64,
     /// Records of frames that were too large to be kept; a gap stands for them.
     pub records_too_large: u64,
     /// Records that could not be read back from disk, or not be understood.
@@ -173,6 +176,7 @@ pub struct Keeper {
     /// What each token on the uplink stands for.
     on_uplink: BTreeMap<u64, ToSend>,
     next_token: u64,
+    said: SaidByKind,
     started: Instant,
     boot_id: u64,
     observer: Option<Observer>,
@@ -221,7 +225,7 @@ impl Keeper {
         report_notes(&recovery.notes);
         let detectors = settings.detectors_file.as_deref().and_then(snapshot::read);
         let mut core = restore_core(&settings, &recovery, detectors.as_deref())?;
-        core.begin_generation(generation, recovery.previous);
+        core.begin_generation(recovery.previous);
         let mut delivery = Delivery::new(settings.delivery.clone());
         recovery.runs.iter().for_each(|run| delivery.on_held(*run));
         recovery.gaps.iter().for_each(|gap| delivery.on_gap(*gap));
@@ -243,6 +247,7 @@ impl Keeper {
             is_state_due: false,
             on_uplink: BTreeMap::new(),
             next_token: 1,
+            said: SaidByKind::default(),
             started: Instant::now(),
             boot_id: wire::boot_id(),
             observer: None,

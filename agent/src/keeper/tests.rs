@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::spool::simulated::{Faults, SimulatedDisk};
+use crate::uplink::FromUplink;
 
 const START_MS: u64 = 1_790_000_000_000;
 const SOURCE: &str = "tills";
@@ -272,4 +273,23 @@ fn a_checkpoint_of_another_version_is_no_reason_to_count_twice() {
     spool.append(&[], b"of a version to come", 0).unwrap();
     drop(spool);
     assert!(Keeper::on_disk(settings(), disk, Clock::told(START_MS)).is_err());
+}
+
+/// Archives of other chains acknowledged to a store's topic, and filled its log.
+#[tokio::test]
+async fn problems_of_acknowledgements_are_all_counted_and_said_once_a_minute() {
+    let mut keeper = Keeper::in_memory(settings(), Clock::told(START_MS));
+    for number in 0..5 {
+        keeper.on_report(FromUplink::Acked(Ack {
+            archive: format!("foreign-{number}").parse().unwrap(),
+            start: 1,
+            generations: Vec::new(),
+            births_wanted: Vec::new(),
+        }));
+    }
+    keeper.on_report(FromUplink::Ignored);
+    let counters = keeper.status().borrow().counters;
+    assert_eq!((counters.acks_unknown, counters.ignored), (5, 1));
+    let minute = keeper.real_now_ms() + 60_000;
+    assert_eq!(keeper.said.count("unknown archive", minute), Some(5));
 }

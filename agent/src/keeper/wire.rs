@@ -67,7 +67,8 @@ impl Keeper {
     }
 
     fn birth(&self, schema: u64) -> Result<Message, WireError> {
-        let Record { id, payload, .. } = self.spool.birth(schema).ok_or(WireError::NoBirth { schema })?;
+        let found = self.spool.birth(schema).map_err(WireError::NotRead)?;
+        let Record { id, payload, .. } = found.ok_or(WireError::NoBirth { schema })?;
         Ok(self.message(id.generation, id.seq, id.seq, decode_body(&payload)?))
     }
 

@@ -24,6 +24,14 @@ pub fn file_id(metadata: &Metadata) -> FileId {
     }
 }
 
+/// When content, name or rights of the file last changed, in UTC milliseconds: unlike its modification time nobody can
+/// set it, and a copy or a renamed file has a new one.
+#[must_use]
+pub fn changed_ms(metadata: &Metadata) -> u64 {
+    let milliseconds = metadata.ctime().saturating_mul(1000) + metadata.ctime_nsec() / 1_000_000;
+    u64::try_from(milliseconds).unwrap_or(0)
+}
+
 /// Whether the file or folder that `metadata` describes belongs to the user that this program runs as.
 #[must_use]
 pub fn is_own(metadata: &Metadata) -> bool {

@@ -10,13 +10,13 @@ use anyhow::{Context, Result, ensure};
 use std::sync::Arc;
 use tillwatch_core::guard::Guard;
 use tillwatch_core::sample::{Batch, Descriptor, Metric};
-use tillwatch_sandbox::{CallError, Instance, Limits, Plugin};
+use tillwatch_sandbox::{CallError, Counters, Instance, Limits, Plugin};
 use tracing::warn;
 
 use super::host::GrantedHost;
 use super::manifest::Manifest;
 use crate::config::PluginConfig;
-use crate::health::{Failure, PluginHealth};
+use crate::health::{Failure, Limit, PluginHealth};
 
 /// Calls that are left out after a failure, doubled with each further one.
 const PAUSE_CALLS_MAX: u32 = 64;
@@ -124,12 +124,16 @@ impl PluginCollector {
     }
 
     fn call(&mut self) -> Result<Batch, CallError> {
-        if self.instance.is_none() {
+        let Some(instance) = &mut self.instance else {
             let mut instance = self.plugin.instantiate(self.limits, Box::new(self.host.clone()))?;
-            instance.configure(&self.settings)?;
+            let result = instance.configure(&self.settings).and_then(|()| instance.collect());
+            report_limits(&self.health, instance.take_counters());
             self.instance = Some(instance);
-        }
-        self.instance.as_mut().map_or(Err(CallError::Spent), Instance::collect)
+            return result;
+        };
+        let result = instance.collect();
+        report_limits(&self.health, instance.take_counters());
+        result
     }
 
     fn on_error(&mut self, error: CallError) {
@@ -156,6 +160,13 @@ impl PluginCollector {
             self.instance = None;
         }
     }
+}
+
+fn report_limits(health: &PluginHealth, counters: Counters) {
+    health.on_beyond(Limit::LogLines, counters.log_lines_dropped);
+    health.on_beyond(Limit::LogBytes, counters.log_lines_cut);
+    health.on_beyond(Limit::ReadBytes, counters.reads_refused);
+    health.on_beyond(Limit::StateBytes, counters.states_refused);
 }
 
 /// A plugin's own words may quote what it read.
@@ -234,8 +245,59 @@ fn check_configured(before: &Descriptor, after: &Descriptor) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Clock;
+    use crate::plugin::host::Reading;
     use crate::plugin::manifest::tests::GOOD;
-    use std::path::Path;
+    use std::collections::BTreeMap;
+    use std::path::{Path, PathBuf};
+    use tillwatch_sandbox::Sandbox;
+
+    /// What `cargo xtask plugins` built, compiled anew.
+    fn hostile() -> Plugin {
+        let beside = || std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned();
+        let programs = std::env::var_os("TILLWATCH_PROGRAMS").map_or_else(beside, PathBuf::from);
+        let folder = tempfile::tempdir().unwrap();
+        let compiled = folder.path().join("hostile.cwasm");
+        let status = std::process::Command::new(programs.join("tillwatch-compile"))
+            .arg(programs.parent().unwrap().join("guests/hostile.wasm"))
+            .arg(&compiled)
+            .status();
+        assert!(status.unwrap().success(), "hint: cargo xtask plugins");
+        Sandbox::new().unwrap().load(&compiled).unwrap()
+    }
+
+    /// The sandbox counted what it dropped, and nobody asked it.
+    #[test]
+    fn what_a_plugin_wanted_beyond_its_limits_is_counted_also_when_it_fails_for_it() {
+        for (behavior, failures, beyond) in [("logs", 0, [968, 12, 32, 0, 0]), ("huge-state", 1, [0, 0, 0, 0, 1])] {
+            let health = Arc::new(PluginHealth::default());
+            let host = GrantedHost::new(
+                "hostile",
+                &BTreeMap::new(),
+                None,
+                Reading::LIVE,
+                Clock::told(0),
+                health.clone(),
+            );
+            let mut collector = PluginCollector {
+                plugin: hostile(),
+                limits: Limits {
+                    call_ms_max: 60_000,
+                    ..Limits::default()
+                },
+                host: host.unwrap(),
+                name: "hostile".to_owned(),
+                settings: format!("{{\"behavior\": \"{behavior}\"}}"),
+                instance: None,
+                descriptor: described(|_same| {}).0,
+                failures: 0,
+                pause_calls: 0,
+                health: health.clone(),
+            };
+            collector.collect();
+            assert_eq!((health.failures(), health.beyond()), (failures, beyond), "{behavior}");
+        }
+    }
 
     fn described(change: impl Fn(&mut Descriptor)) -> (Descriptor, Manifest) {
         let manifest = Manifest::parse(Path::new("plugin.toml"), GOOD).unwrap();

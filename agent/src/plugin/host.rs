@@ -15,7 +15,7 @@ use tracing::{debug, error, info, warn};
 use super::caution::{CallRead, Caution, Verdict};
 use super::grant::Grant;
 use crate::clock::Clock;
-use crate::health::PluginHealth;
+use crate::health::{Limit, PluginHealth};
 use crate::rate::PerMinute;
 use crate::source::documents::{Documents, DocumentsSettings};
 use crate::source::folder::{ENTRIES_MAX, Folder};
@@ -297,7 +297,7 @@ impl Host for GrantedHost {
 impl Granted {
     fn log(&mut self, level: Level, message: &str) {
         if !self.logs.admits(self.clock.now_ms()) {
-            self.health.on_log_dropped();
+            self.health.on_beyond(Limit::LogRate, 1);
             return;
         }
         let plugin = self.plugin.as_str();

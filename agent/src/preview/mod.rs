@@ -75,7 +75,7 @@ struct Printer {
 impl Printer {
     fn new(config: &Config, sources: Vec<Source>, preview: Preview) -> Result<Self> {
         let mut core = Core::new(core_settings(config));
-        core.begin_generation(0, None);
+        core.begin_generation(None);
         let mut declared = Vec::new();
         for source in sources {
             let declaration = source.declaration.clone();

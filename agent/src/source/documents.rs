@@ -1,24 +1,30 @@
 //! The new files of a folder, whole, oldest first, each once.
 //!
 //! A file is complete when it has not changed for `settle_ms`; one that is written elsewhere and renamed in is taken
-//! as soon as its content is that old. A file that was read is remembered by its name, size, time and inode in a set of
-//! at most `remembered_max`; names that vanished from the folder are forgotten. Beyond that bound the oldest are
-//! forgotten together with everything before them, so nothing is read twice.
+//! as soon as its content is that old. A file that was read is known by its name, size, time and inode until its name
+//! vanishes from the folder, so one that comes with an old time is read as well.
+//! Across a restart the newest `remembered_max` are known; a file with an older time than these that comes while the
+//! agent does not run is counted and left, so nothing is read twice.
+//! With more than `names_max` names some are not looked at, and the source is not up.
 //! Links are never followed. Too large files are counted and left.
 //! One that cannot be opened is counted, and the source is not up, as long as it lies there: it is tried again.
 
+mod memory;
+
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::fs::{File, Metadata};
+use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use tillwatch_sandbox::{Document, Fault};
 use tracing::warn;
 
-use super::progress::{ProgressError, Reader, Writer};
-use super::{NamePattern, Start, machine_now_ms, modified_ms};
-use crate::platform::{file_id, open_document};
+use super::progress::ProgressError;
+use super::{NAMES_MAX, NamePattern, Start, machine_now_ms, regular_file};
+use crate::platform::{changed_ms, open_document};
 use crate::rate::PerMinute;
+use memory::{Changes, Mark, Memory};
 
 /// The default of [`DocumentsSettings::settle_ms`].
 pub const SETTLE_MS: u64 = 2_000;
@@ -26,8 +32,6 @@ pub const SETTLE_MS: u64 = 2_000;
 pub const DOCUMENT_BYTES_MAX: u64 = 4 << 20;
 /// The default of [`DocumentsSettings::remembered_max`]: 16 bytes each, in every checkpoint.
 pub const REMEMBERED_MAX: usize = 4_096;
-/// Names that one listing looks at.
-const NAMES_MAX: usize = 100_000;
 
 /// What is read and within which bounds.
 #[derive(Clone, Debug)]
@@ -37,6 +41,8 @@ pub struct DocumentsSettings {
     pub settle_ms: u64,
     pub document_bytes_max: u64,
     pub remembered_max: usize,
+    /// Names that one listing looks at.
+    pub names_max: usize,
     /// [`Start::End`] leaves what is there at the first listing.
     pub start: Start,
 }
@@ -50,6 +56,7 @@ impl DocumentsSettings {
             settle_ms: SETTLE_MS,
             document_bytes_max: DOCUMENT_BYTES_MAX,
             remembered_max: REMEMBERED_MAX,
+            names_max: NAMES_MAX,
             start: Start::Live,
         }
     }
@@ -62,16 +69,20 @@ pub struct Documents {
     memory: Memory,
     /// Read since the last commit.
     taken: BTreeSet<Mark>,
+    /// What the last listing found that was not read before.
+    unread: Changes,
     waiting: VecDeque<Candidate>,
     is_listed: bool,
     /// When a file whose time lies in the future was first seen as it is now.
     unsettled: HashMap<Mark, u64>,
     /// Are there and could not be opened when they were last tried.
     unreadable: BTreeSet<Mark>,
-    said: PerMinute,
+    said_unreadable: PerMinute,
+    said_cut: PerMinute,
     open_file: fn(&Path) -> io::Result<File>,
     up: bool,
     refused: u64,
+    late: u64,
 }
 
 impl Documents {
@@ -85,14 +96,17 @@ impl Documents {
             settings,
             memory,
             taken: BTreeSet::new(),
+            unread: Changes::new(),
             waiting: VecDeque::new(),
             is_listed: false,
             unsettled: HashMap::new(),
             unreadable: BTreeSet::new(),
-            said: PerMinute::new(1),
+            said_unreadable: PerMinute::new(1),
+            said_cut: PerMinute::new(1),
             open_file: open_document,
             up: false,
             refused: 0,
+            late: 0,
         })
     }
 
@@ -103,7 +117,7 @@ impl Documents {
     pub fn read(&mut self) -> Result<Option<Document>, Fault> {
         if self.waiting.is_empty() && !self.is_listed {
             let listed = self.list(machine_now_ms());
-            self.up = listed.is_ok();
+            self.up = listed.as_ref().is_ok_and(|is_whole| *is_whole);
             listed.map_err(|_unreadable| Fault::Unavailable)?;
         }
         while let Some(candidate) = self.waiting.pop_front() {
@@ -116,7 +130,7 @@ impl Documents {
         Ok(None)
     }
 
-    /// Whether the last listing found the folder, and all of its files that were tried could be opened.
+    /// Whether the last listing found the folder and saw all of it, and all files that were tried could be opened.
     #[must_use]
     pub fn is_up(&self) -> bool {
         self.up && self.unreadable.is_empty()
@@ -128,18 +142,23 @@ impl Documents {
         self.unreadable.len() as u64
     }
 
-    /// Files that were left because they are larger than `document_bytes_max`.
+    /// Files that were left because they are larger than `document_bytes_max`, or came too late to be told from those
+    /// that were read before a restart.
     #[must_use]
     pub fn refused(&self) -> u64 {
-        self.refused
+        self.refused + self.late
     }
 
     /// What was read counts as used.
     pub fn commit(&mut self) {
-        self.memory.remember(
-            std::mem::take(&mut self.taken).into_iter(),
-            self.settings.remembered_max,
-        );
+        let taken = std::mem::take(&mut self.taken);
+        self.unread.retain(|mark, _changed_ms| !taken.contains(mark));
+        let DocumentsSettings {
+            remembered_max,
+            names_max,
+            ..
+        } = self.settings;
+        self.memory.remember(taken, remembered_max, names_max);
         self.is_listed = false;
     }
 
@@ -153,31 +172,29 @@ impl Documents {
     /// The memory that a commit would make permanent.
     #[must_use]
     pub fn progress(&self) -> Vec<u8> {
-        let mut memory = self.memory.clone();
-        memory.remember(self.taken.iter().copied(), self.settings.remembered_max);
-        memory.encode()
+        self.memory
+            .encode(&self.taken, &self.unread, self.settings.remembered_max)
     }
 
-    fn list(&mut self, now_ms: u64) -> io::Result<()> {
-        let mut present = BTreeSet::new();
-        let mut fresh = Vec::new();
-        let mut names = 0;
-        for entry in std::fs::read_dir(&self.settings.folder)?.take(NAMES_MAX) {
+    /// Whether all of the folder was looked at.
+    fn list(&mut self, now_ms: u64) -> io::Result<bool> {
+        let (mut present, mut fresh, mut names) = (Changes::new(), Vec::new(), 0);
+        for entry in std::fs::read_dir(&self.settings.folder)?.take(self.settings.names_max + 1) {
             names += 1;
-            let Some(candidate) = self.candidate(&entry?) else {
+            let Some((candidate, changed_ms)) = self.candidate(&entry?)? else {
                 continue;
             };
-            present.insert(candidate.mark);
+            present.insert(candidate.mark, changed_ms);
             if !self.memory.has(candidate.mark) && !self.taken.contains(&candidate.mark) {
                 fresh.push(candidate);
             }
         }
-        // Also those beyond the limit are tried again.
-        self.unreadable.retain(|mark| present.contains(mark));
-        if names < NAMES_MAX {
-            self.memory.marks.retain(|mark| present.contains(mark));
-            self.unsettled.retain(|mark, _since_ms| present.contains(mark));
-        }
+        let is_whole = names <= self.settings.names_max;
+        self.on_listed(&present, is_whole, now_ms);
+        self.unread = fresh
+            .iter()
+            .map(|candidate| (candidate.mark, present[&candidate.mark]))
+            .collect();
         self.is_listed = true;
         if std::mem::replace(&mut self.settings.start, Start::Live) == Start::End && self.memory.is_empty() {
             self.taken.extend(fresh.drain(..).map(|candidate| candidate.mark));
@@ -185,20 +202,39 @@ impl Documents {
         fresh.retain(|candidate| self.is_settled(candidate, now_ms));
         fresh.sort_by(|a, b| (a.mark.modified_ms, &a.name).cmp(&(b.mark.modified_ms, &b.name)));
         self.waiting = fresh.into();
-        Ok(())
+        Ok(is_whole)
     }
 
-    fn candidate(&self, entry: &std::fs::DirEntry) -> Option<Candidate> {
-        let name = entry
-            .file_name()
-            .into_string()
-            .ok()
-            .filter(|name| self.settings.pattern.matches(name))?;
-        let metadata = entry.metadata().ok().filter(Metadata::is_file)?;
-        Some(Candidate {
-            mark: Mark::of(&name, &metadata),
-            name,
-        })
+    fn on_listed(&mut self, present: &Changes, is_whole: bool, now_ms: u64) {
+        // Also those beyond the limit are tried again.
+        self.unreadable.retain(|mark| present.contains_key(mark));
+        let folder = self.settings.folder.display();
+        if !is_whole {
+            self.memory.on_listed_in_part(present);
+            if self.said_cut.admits(now_ms) {
+                warn!(%folder, names_max = self.settings.names_max, "a folder holds more files than are looked at");
+            }
+            return;
+        }
+        self.unsettled.retain(|mark, _since_ms| present.contains_key(mark));
+        let late = self.memory.on_listed(present);
+        self.late += late;
+        if late > 0 {
+            warn!(%folder, late, "documents came too late and are left");
+        }
+    }
+
+    /// With the time of its last change. None for what does not match, is no regular file, or vanished meanwhile.
+    fn candidate(&self, entry: &std::fs::DirEntry) -> io::Result<Option<(Candidate, u64)>> {
+        let name = entry.file_name();
+        if !self.settings.pattern.matches(&name.to_string_lossy()) {
+            return Ok(None);
+        }
+        let candidate = regular_file(entry)?.map(|metadata| {
+            let mark = Mark::of(name.as_encoded_bytes(), &metadata);
+            (Candidate { name, mark }, changed_ms(&metadata))
+        });
+        Ok(candidate)
     }
 
     fn is_settled(&mut self, candidate: &Candidate, now_ms: u64) -> bool {
@@ -215,7 +251,7 @@ impl Documents {
             return;
         }
         let is_new = self.unreadable.insert(candidate.mark);
-        if is_new && self.said.admits(machine_now_ms()) {
+        if is_new && self.said_unreadable.admits(machine_now_ms()) {
             let folder = self.settings.folder.display();
             warn!(%folder, %error, "a document cannot be opened");
         }
@@ -226,7 +262,7 @@ impl Documents {
         let file = (self.open_file)(&self.settings.folder.join(&candidate.name))?;
         self.unreadable.remove(&candidate.mark);
         let metadata = file.metadata()?;
-        if Mark::of(&candidate.name, &metadata) != candidate.mark {
+        if Mark::of(candidate.name.as_encoded_bytes(), &metadata) != candidate.mark {
             return Ok(None);
         }
         if metadata.len() > self.settings.document_bytes_max {
@@ -241,7 +277,7 @@ impl Documents {
         }
         self.taken.insert(candidate.mark);
         Ok(Some(Document {
-            name: candidate.name.clone(),
+            name: candidate.name.to_string_lossy().into_owned(),
             modified_ms: candidate.mark.modified_ms,
             bytes,
         }))
@@ -250,81 +286,8 @@ impl Documents {
 
 #[derive(Debug)]
 struct Candidate {
-    name: String,
+    name: OsString,
     mark: Mark,
-}
-
-/// What tells one version of one file from all others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Mark {
-    modified_ms: u64,
-    /// FNV-1a over name, size and inode.
-    hash: u64,
-}
-
-impl Mark {
-    fn of(name: &str, metadata: &Metadata) -> Self {
-        let size = metadata.len().to_le_bytes();
-        let inode = file_id(metadata).inode.to_le_bytes();
-        let bytes = name.bytes().chain(size).chain(inode);
-        let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
-        });
-        Self {
-            modified_ms: modified_ms(metadata),
-            hash,
-        }
-    }
-}
-
-#[derive(Clone, Debug, Default)]
-struct Memory {
-    marks: BTreeSet<Mark>,
-    /// Everything up to this time counts as read.
-    forgotten_through_ms: u64,
-}
-
-impl Memory {
-    fn has(&self, mark: Mark) -> bool {
-        mark.modified_ms <= self.forgotten_through_ms || self.marks.contains(&mark)
-    }
-
-    fn is_empty(&self) -> bool {
-        self.marks.is_empty() && self.forgotten_through_ms == 0
-    }
-
-    fn remember(&mut self, marks: impl Iterator<Item = Mark>, marks_max: usize) {
-        self.marks.extend(marks);
-        while self.marks.len() > marks_max {
-            if let Some(oldest) = self.marks.pop_first() {
-                self.forgotten_through_ms = self.forgotten_through_ms.max(oldest.modified_ms);
-            }
-        }
-    }
-
-    fn encode(&self) -> Vec<u8> {
-        let mut writer = Writer::default();
-        writer.number(self.forgotten_through_ms);
-        for mark in &self.marks {
-            writer.number(mark.modified_ms).number(mark.hash);
-        }
-        writer.finish()
-    }
-
-    fn decode(bytes: &[u8]) -> Result<Self, ProgressError> {
-        let mut reader = Reader::new(bytes)?;
-        let mut memory = Self {
-            marks: BTreeSet::new(),
-            forgotten_through_ms: reader.number()?,
-        };
-        while !reader.is_empty() {
-            memory.marks.insert(Mark {
-                modified_ms: reader.number()?,
-                hash: reader.number()?,
-            });
-        }
-        Ok(memory)
-    }
 }
 
 #[cfg(test)]
@@ -348,6 +311,14 @@ mod tests {
             std::fs::write(&path, content).unwrap();
             let file = std::fs::File::options().write(true).open(&path).unwrap();
             file.set_modified(UNIX_EPOCH + Duration::from_secs(modified_s)).unwrap();
+        }
+
+        /// So late that the system's own time of its change is behind that of another file.
+        fn write_later(&self, name: &str, modified_s: u64, other: &str) {
+            let changed = |name: &str| changed_ms(&self.folder.path().join(name).metadata().unwrap());
+            while self.folder.path().join(name).metadata().is_err() || changed(name) <= changed(other) {
+                self.write(name, "x", modified_s);
+            }
         }
 
         fn settings(&self) -> DocumentsSettings {
@@ -506,7 +477,7 @@ mod tests {
         let mut documents = Documents::open(settings, None).unwrap();
         assert_eq!(read_all(&mut documents).len(), 10);
         documents.commit();
-        assert_eq!(documents.memory.marks.len(), 4);
+        assert_eq!(documents.progress().len(), 1 + 8 + 16 * (4 + 1));
         assert!(
             read_all(&mut documents).is_empty(),
             "what is forgotten is not read again"
@@ -516,7 +487,98 @@ mod tests {
         }
         documents.commit();
         assert!(read_all(&mut documents).is_empty());
-        assert!(documents.memory.marks.is_empty());
+        assert_eq!(documents.memory.len(), 0);
+    }
+
+    fn small(drop: &Drop) -> DocumentsSettings {
+        for number in 0..5 {
+            drop.write(&format!("{number}.xml"), "x", 10 + number);
+        }
+        DocumentsSettings {
+            remembered_max: 2,
+            ..drop.settings()
+        }
+    }
+
+    /// A till was offline for a day: its files came when newer ones had pushed theirs out of the memory.
+    #[test]
+    fn a_file_that_comes_late_is_read_once_while_the_agent_runs() {
+        let drop = Drop::new();
+        let mut documents = Documents::open(small(&drop), None).unwrap();
+        assert_eq!(read_all(&mut documents).len(), 5);
+        documents.commit();
+        assert!(read_all(&mut documents).is_empty());
+        drop.write("late.xml", "x", 11);
+        documents.commit();
+        assert_eq!(read_all(&mut documents), ["late.xml"]);
+        documents.rollback();
+        assert_eq!(read_all(&mut documents), ["late.xml"]);
+        for _ in 0..2 {
+            documents.commit();
+            assert!(read_all(&mut documents).is_empty());
+        }
+        assert_eq!(documents.refused(), 0);
+    }
+
+    /// Reads all and settles the memory, then says where a restart would begin.
+    fn read_through(documents: &mut Documents) -> Vec<u8> {
+        read_all(documents);
+        documents.commit();
+        read_all(documents);
+        documents.progress()
+    }
+
+    #[test]
+    fn a_file_that_comes_late_while_the_agent_does_not_run_is_counted_once_and_nothing_is_read_twice() {
+        let drop = Drop::new();
+        let settings = small(&drop);
+        let progress = read_through(&mut Documents::open(settings.clone(), None).unwrap());
+        drop.write_later("late.xml", 11, "4.xml");
+        drop.write("new.xml", "x", 30);
+        let mut again = Documents::open(settings.clone(), Some(&progress)).unwrap();
+        assert_eq!(read_all(&mut again), ["new.xml"]);
+        let progress = read_through(&mut again);
+        assert_eq!(again.refused(), 1);
+        let mut last = Documents::open(settings, Some(&progress)).unwrap();
+        assert!(read_all(&mut last).is_empty());
+        assert_eq!(last.refused(), 0);
+    }
+
+    /// Its time was already passed over when the agent was restarted.
+    #[test]
+    fn a_file_that_waited_to_be_opened_until_a_restart_is_counted() {
+        let drop = Drop::new();
+        let settings = small(&drop);
+        let mut documents = Documents::open(settings.clone(), None).unwrap();
+        documents.open_file = |path| match path.ends_with("1.xml") {
+            true => Err(io::ErrorKind::PermissionDenied.into()),
+            false => open_document(path),
+        };
+        let progress = read_through(&mut documents);
+        let mut again = Documents::open(settings, Some(&progress)).unwrap();
+        assert!(read_all(&mut again).is_empty());
+        assert!(again.refused() >= 1);
+        documents.open_file = open_document;
+        documents.commit();
+        assert_eq!(read_all(&mut documents), ["1.xml"], "without the restart it is read");
+    }
+
+    #[test]
+    fn a_folder_with_more_names_than_are_looked_at_is_not_up() {
+        let drop = Drop::new();
+        let settings = DocumentsSettings {
+            names_max: 4,
+            ..small(&drop)
+        };
+        let mut documents = Documents::open(settings, None).unwrap();
+        assert_eq!(read_all(&mut documents).len(), 5);
+        assert!(!documents.is_up());
+        documents.commit();
+        assert!(read_all(&mut documents).is_empty());
+        std::fs::remove_file(drop.folder.path().join("0.xml")).unwrap();
+        documents.commit();
+        assert!(read_all(&mut documents).is_empty());
+        assert!(documents.is_up());
     }
 
     #[test]

@@ -1,16 +1,17 @@
 //! What lies in a folder now: how many files, how large, how old, and the first few by name and age.
 //!
 //! It never opens a file and never looks into folders below.
+//! With more than [`NAMES_MAX`] names some are not looked at, and the source is not up.
 
 use std::io;
 use std::path::PathBuf;
 
 use tillwatch_sandbox::{Entry, Fault, Listing};
+use tracing::warn;
 
-use super::{NamePattern, modified_ms};
+use super::{NAMES_MAX, NamePattern, machine_now_ms, modified_ms, regular_file};
+use crate::rate::PerMinute;
 
-/// Names that one listing looks at.
-const NAMES_MAX: usize = 100_000;
 /// The default of [`Folder::entries_max`].
 pub const ENTRIES_MAX: usize = 1_000;
 
@@ -21,6 +22,8 @@ pub struct Folder {
     pattern: NamePattern,
     /// Entries that a listing carries, oldest first; the counts are of all.
     entries_max: usize,
+    names_max: usize,
+    said_cut: PerMinute,
     up: bool,
 }
 
@@ -31,6 +34,8 @@ impl Folder {
             path,
             pattern,
             entries_max,
+            names_max: NAMES_MAX,
+            said_cut: PerMinute::new(1),
             up: false,
         }
     }
@@ -40,21 +45,29 @@ impl Folder {
     /// # Errors
     /// [`Fault::Unavailable`] when it is missing or cannot be read.
     pub fn list(&mut self) -> Result<Listing, Fault> {
-        let listing = self.scan();
-        self.up = listing.is_ok();
-        listing.map_err(|_unreadable| Fault::Unavailable)
+        let scanned = self.scan();
+        self.up = matches!(scanned, Ok((_, true)));
+        if matches!(scanned, Ok((_, false))) && self.said_cut.admits(machine_now_ms()) {
+            let folder = self.path.display();
+            warn!(%folder, names_max = self.names_max, "a folder holds more files than are looked at");
+        }
+        scanned
+            .map(|(listing, _is_whole)| listing)
+            .map_err(|_unreadable| Fault::Unavailable)
     }
 
-    /// Whether the last call found the folder.
+    /// Whether the last call found the folder and saw all of it.
     #[must_use]
     pub fn is_up(&self) -> bool {
         self.up
     }
 
-    fn scan(&self) -> io::Result<Listing> {
-        let mut entries = Vec::new();
-        for entry in std::fs::read_dir(&self.path)?.take(NAMES_MAX) {
-            entries.extend(self.entry(&entry?));
+    /// What was found, and whether that is all.
+    fn scan(&self) -> io::Result<(Listing, bool)> {
+        let (mut entries, mut names) = (Vec::new(), 0);
+        for entry in std::fs::read_dir(&self.path)?.take(self.names_max + 1) {
+            names += 1;
+            entries.extend(self.entry(&entry?)?);
         }
         entries.sort_by(|a, b| (a.modified_ms, &a.name).cmp(&(b.modified_ms, &b.name)));
         let listing = Listing {
@@ -64,21 +77,21 @@ impl Folder {
             entries: Vec::new(),
         };
         entries.truncate(self.entries_max);
-        Ok(Listing { entries, ..listing })
+        Ok((Listing { entries, ..listing }, names <= self.names_max))
     }
 
     /// None for what does not match, is no regular file, or vanished meanwhile.
-    fn entry(&self, entry: &std::fs::DirEntry) -> Option<Entry> {
-        let name = entry.file_name().into_string().ok()?;
+    fn entry(&self, entry: &std::fs::DirEntry) -> io::Result<Option<Entry>> {
+        let name = entry.file_name().to_string_lossy().into_owned();
         if !self.pattern.matches(&name) {
-            return None;
+            return Ok(None);
         }
-        let metadata = entry.metadata().ok().filter(std::fs::Metadata::is_file)?;
-        Some(Entry {
+        let found = regular_file(entry)?.map(|metadata| Entry {
             name,
             size: metadata.len(),
             modified_ms: modified_ms(&metadata),
-        })
+        });
+        Ok(found)
     }
 }
 
@@ -105,6 +118,19 @@ mod tests {
         let names: Vec<&str> = listing.entries.iter().map(|entry| entry.name.as_str()).collect();
         assert_eq!(names, ["a.msg", "b.msg"]);
         assert!(source.is_up());
+    }
+
+    #[test]
+    fn a_folder_with_more_names_than_are_looked_at_is_not_up() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a", "b", "c"] {
+            std::fs::write(folder.path().join(name), "x").unwrap();
+        }
+        let mut source = Folder::new(folder.path().to_owned(), NamePattern::new("*"), 2);
+        for (names_max, count, is_up) in [(2, 3, false), (3, 3, true)] {
+            source.names_max = names_max;
+            assert_eq!((source.list().unwrap().count, source.is_up()), (count, is_up));
+        }
     }
 
     #[test]

@@ -11,8 +11,12 @@ pub mod progress;
 pub mod system;
 pub mod tail;
 
-use std::fs::Metadata;
+use std::fs::{DirEntry, Metadata};
+use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Names of a folder that one listing looks at.
+const NAMES_MAX: usize = 100_000;
 
 /// Where a source begins that was never read before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +69,15 @@ fn matches(pattern: &[u8], name: &[u8]) -> bool {
         }
     }
     pattern[p..].iter().all(|&byte| byte == b'*')
+}
+
+/// None for a link, a folder, and what vanished since it was listed.
+fn regular_file(entry: &DirEntry) -> io::Result<Option<Metadata>> {
+    match entry.metadata() {
+        Ok(metadata) => Ok(metadata.is_file().then_some(metadata)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn modified_ms(metadata: &Metadata) -> u64 {

@@ -88,7 +88,8 @@ impl Tail {
     /// The next whole lines: about `bytes_max`, but always at least one line when there is one.
     ///
     /// # Errors
-    /// [`Fault::Unavailable`] when the file is missing or cannot be read and nothing was left of an older one.
+    /// [`Fault::Unavailable`] when the file is missing, is no regular file or cannot be read, and nothing was left of an
+    /// older one.
     pub fn read(&mut self, bytes_max: usize) -> Result<Lines, Fault> {
         let mut lines = Lines {
             bytes: Vec::new(),
@@ -96,7 +97,7 @@ impl Tail {
             skipped_bytes: 0,
         };
         let outcome = self.read_files(&mut lines, bytes_max);
-        self.up = outcome.is_ok() && self.settings.path.exists();
+        self.up = outcome.is_ok() && self.settings.path.is_file();
         if self.up || !lines.bytes.is_empty() {
             Ok(lines)
         } else {
@@ -162,11 +163,9 @@ impl Tail {
         }
         let after_ms = position.modified_ms;
         let chain = self.chain()?;
-        if chain.is_empty() {
-            return Ok(None);
-        }
-        self.rotations_lost += 1;
-        self.begin_after(&chain, after_ms)
+        let next = self.begin_after(&chain, after_ms)?;
+        self.rotations_lost += u64::from(next.is_some());
+        Ok(next)
     }
 
     fn begin(&mut self) -> io::Result<Option<Arc<File>>> {
@@ -186,11 +185,12 @@ impl Tail {
         Ok(Some(file))
     }
 
+    /// The oldest part that is newer, else the log itself: older parts were read.
     fn begin_after(&mut self, chain: &[Sibling], after_ms: u64) -> io::Result<Option<Arc<File>>> {
         let next = chain
             .iter()
             .find(|sibling| sibling.modified_ms > after_ms)
-            .or(chain.last());
+            .or(chain.last().filter(|last| last.rank == Some(Rank::Live)));
         next.map(|sibling| self.begin_at(&sibling.path)).transpose()
     }
 
@@ -246,7 +246,10 @@ impl Tail {
 
     /// At the end of a file: true when another one follows it and is now the current one.
     fn go_to_next_file(&mut self, file: &File, lines: &mut Lines) -> io::Result<bool> {
-        let live = std::fs::metadata(&self.settings.path).ok();
+        // A folder or a pipe in its place is no log that could have begun.
+        let live = std::fs::metadata(&self.settings.path)
+            .ok()
+            .filter(std::fs::Metadata::is_file);
         let metadata = file.metadata()?;
         let id = file_id(&metadata);
         if live.as_ref().map(file_id) == Some(id) {

@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use super::disk::{Disk, WriteFault};
+use super::disk::{Disk, WriteFault, is_damage, not_read};
 use super::{Record, RecordId, RecordKind};
 
 const PREFIX: &str = "birth-";
@@ -30,6 +30,22 @@ fn file_name(schema: u64) -> String {
 
 fn schema_of(name: &str) -> Option<u64> {
     u64::from_str_radix(name.strip_prefix(PREFIX)?, 16).ok()
+}
+
+fn decode(schema: u64, bytes: &[u8]) -> Option<Record> {
+    let number = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
+    let sum = u32::from_le_bytes(bytes.get(..4)?.try_into().ok()?);
+    let id = RecordId {
+        generation: number(4)?,
+        seq: number(12)?,
+    };
+    let payload = bytes.get(HEAD_BYTES..)?.to_vec();
+    (crc32c::crc32c(bytes.get(4..)?) == sum).then_some(Record {
+        id,
+        kind: RecordKind::Birth,
+        schema,
+        payload,
+    })
 }
 
 impl Births {
@@ -65,22 +81,16 @@ impl Births {
         Ok(())
     }
 
-    pub(super) fn get(&self, disk: &dyn Disk, schema: u64) -> Option<Record> {
-        let size = usize::try_from(*self.sizes.get(&schema)?).ok()?;
-        let bytes = disk.read(&file_name(schema), 0, size).ok()?;
-        let number = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
-        let sum = u32::from_le_bytes(bytes.get(..4)?.try_into().ok()?);
-        let id = RecordId {
-            generation: number(4)?,
-            seq: number(12)?,
+    pub(super) fn get(&self, disk: &dyn Disk, schema: u64) -> io::Result<Option<Record>> {
+        let Some(size) = self.sizes.get(&schema) else {
+            return Ok(None);
         };
-        let payload = bytes.get(HEAD_BYTES..)?.to_vec();
-        (crc32c::crc32c(bytes.get(4..)?) == sum).then_some(Record {
-            id,
-            kind: RecordKind::Birth,
-            schema,
-            payload,
-        })
+        let length = usize::try_from(*size).map_err(io::Error::other)?;
+        match disk.read(&file_name(schema), 0, length) {
+            Ok(bytes) => Ok(decode(schema, &bytes)),
+            Err(error) if is_damage(&error) => Ok(None),
+            Err(error) => Err(not_read(&file_name(schema), &error)),
+        }
     }
 
     /// Removes what nothing needs; a file that cannot be removed is tried again the next time.

@@ -224,14 +224,14 @@ fn what_append_acknowledged_survives_power_cuts_at_any_operation() {
 }
 
 #[test]
-fn what_append_acknowledged_survives_full_disks_failed_syncs_and_power_cuts_together() {
+fn what_append_acknowledged_survives_full_disks_failed_reads_and_syncs_and_power_cuts_together() {
     run_stories(
         1000..1600,
         Faults {
             full: 60,
             sync_fails: 30,
             power_cut: 30,
-            read_fails: 0,
+            read_fails: 30,
         },
     );
 }

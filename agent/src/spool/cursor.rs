@@ -4,7 +4,7 @@
 //! Two slots are written in turn into a file that was allocated at its full size, so that a torn write leaves the
 //! other slot, and a full disk does not stop acknowledgements.
 
-use super::disk::{Disk, WriteFault};
+use super::disk::{Disk, WriteFault, is_damage, not_read};
 use super::{HeldGap, NO_RECORD, RecordId, reason_from_byte, reason_to_byte};
 
 pub(super) const CURSOR_FILE: &str = "cursor";
@@ -101,14 +101,15 @@ pub(super) struct CursorFile {
 }
 
 impl CursorFile {
-    /// Reads the newest valid slot; makes the file when it is missing or has another size.
+    /// Reads the newest valid slot; makes the file when it is missing, too short or damaged. When it cannot be read for
+    /// now, it is left alone.
     pub(super) fn open(disk: &dyn Disk) -> Result<(Self, Option<Cursor>), WriteFault> {
-        let newest = disk.read(CURSOR_FILE, 0, 2 * SLOT_BYTES).ok().and_then(|file| {
-            file.chunks_exact(SLOT_BYTES)
-                .filter_map(decode_slot)
-                .max_by_key(|(serial, _)| *serial)
-        });
-        match newest {
+        let file = match disk.read(CURSOR_FILE, 0, 2 * SLOT_BYTES) {
+            Err(error) if !is_damage(&error) => return Err(WriteFault::Write(not_read(CURSOR_FILE, &error))),
+            read => read.unwrap_or_default(),
+        };
+        let slots = file.chunks_exact(SLOT_BYTES).filter_map(decode_slot);
+        match slots.max_by_key(|(serial, _)| *serial) {
             Some((serial, cursor)) => Ok((Self { serial }, Some(cursor))),
             None => {
                 disk.write(CURSOR_FILE, 0, &vec![0; 2 * SLOT_BYTES])?;

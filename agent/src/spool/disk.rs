@@ -37,6 +37,16 @@ impl WriteFault {
     }
 }
 
+/// Whether the file is missing or too short, which no later try mends.
+pub(super) fn is_damage(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof)
+}
+
+/// The system's refusal to read a file, with its name.
+pub(super) fn not_read(name: &str, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("reading {name}: {error}"))
+}
+
 /// A flat folder of small files.
 pub trait Disk: Send + Sync {
     /// All files with their sizes, in the order of their names.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::births::Births;
 use super::cursor::{Cursor, CursorFile, PlacedGap};
-use super::disk::{Disk, FileDisk, WriteFault};
+use super::disk::{Disk, FileDisk, WriteFault, not_read};
 use super::recover::{put_aside, recover, segment_name};
 use super::segment::{FrameHead, SEGMENT_HEAD_BYTES, decode_frame, encode_frame, segment_head};
 use super::{
@@ -132,8 +132,10 @@ pub struct Spool {
 fn make_durable(disk: &dyn Disk, newest: Option<&Segment>) -> Result<(), WriteFault> {
     if let Some(segment) = newest {
         let length = usize::try_from(segment.bytes).map_err(|error| WriteFault::Write(io::Error::other(error)))?;
-        let bytes = disk.read(&segment.name(), 0, length).map_err(WriteFault::Write)?;
-        disk.write(&segment.name(), 0, &bytes)?;
+        let name = segment.name();
+        let read = disk.read(&name, 0, length).map_err(|error| not_read(&name, &error));
+        let bytes = read.map_err(WriteFault::Write)?;
+        disk.write(&name, 0, &bytes)?;
     }
     disk.sync_names().map_err(WriteFault::Sync)
 }
@@ -159,7 +161,8 @@ impl Spool {
     /// Opens the spool that `disk` holds.
     ///
     /// # Errors
-    /// When the folder cannot be listed, or the cursor file cannot be made.
+    /// When the folder cannot be listed, a file cannot be read, or the cursor file cannot be made: the same call may
+    /// succeed later, and nothing is given up.
     pub fn open_on(
         disk: Arc<dyn Disk>,
         settings: &SpoolSettings,
@@ -167,7 +170,7 @@ impl Spool {
         now_ms: u64,
     ) -> io::Result<(Self, Recovery)> {
         let files = disk.list()?;
-        let found = recover(&*disk, &files).map_err(WriteFault::into_io)?;
+        let found = recover(&*disk, &files)?;
         make_durable(&*disk, found.segments.back()).map_err(WriteFault::into_io)?;
         let segment_bytes = settings.segment_bytes.min(settings.bytes_max / 4);
         let mut spool = Self {
@@ -654,9 +657,11 @@ impl Spool {
         }
     }
 
-    /// The dictionary with this schema.
-    #[must_use]
-    pub fn birth(&self, schema: u64) -> Option<Record> {
+    /// The dictionary with this schema; none when it is damaged or missing.
+    ///
+    /// # Errors
+    /// When the disk refuses to read it for now.
+    pub fn birth(&self, schema: u64) -> io::Result<Option<Record>> {
         self.births.get(&*self.disk, schema)
     }
 }

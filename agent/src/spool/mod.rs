@@ -107,7 +107,7 @@ pub enum Note {
     TornTail { bytes: u64 },
     /// A segment has damage; what was lost became gaps.
     DamagedSegment { name: String },
-    /// A segment could not be read at all and was put aside.
+    /// Nothing of a segment could be understood, and it was put aside.
     UnreadableSegment { name: String },
     /// Everything held is sent again.
     LostCursor,
@@ -147,7 +147,7 @@ pub struct SpoolCounters {
 pub enum SpoolError {
     #[error("{} is in use by another agent\nhint: one agent runs per state directory; stop the other one, or set another state_dir", dir.display())]
     Locked { dir: PathBuf },
-    #[error("cannot use {}\nhint: the folder must exist or be creatable, and belong to the user that runs the agent", dir.display())]
+    #[error("cannot use {}\nhint: the folder must exist or be creatable, and it and its files must belong to the user that runs the agent; what the disk cannot read any more may be moved away, and the center is told that it is lost", dir.display())]
     Unusable {
         dir: PathBuf,
         #[source]

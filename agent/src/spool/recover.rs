@@ -1,14 +1,14 @@
 //! Opening: what the folder still holds, made into an index.
 //!
 //! In: the files as a crash, a full disk or a failing one left them. Out: segments with their frames, the cursor, the
-//! newest checkpoint, and notes of what was wrong. Nothing that can be read is given up, and nothing here fails but
-//! the folder itself.
+//! newest checkpoint, and notes of what was wrong. What is damaged is given up, by checksum and format alone; when the
+//! system cannot read a file, opening fails and nothing was changed, as the next try may read it.
 
 use std::collections::VecDeque;
 use std::io;
 
 use super::cursor::{Cursor, CursorFile, PlacedGap};
-use super::disk::{Disk, WriteFault};
+use super::disk::{Disk, WriteFault, not_read};
 use super::log::{Entry, Segment};
 use super::segment::{Frame, FrameHead, SEGMENT_HEAD_BYTES, decode_frame, scan};
 use super::{GapReason, HeldGap, NO_RECORD, Note, Record, RecordId, Run};
@@ -39,8 +39,8 @@ fn position_of(name: &str) -> Option<u64> {
     name.strip_suffix(SEGMENT_ENDING)?.parse().ok()
 }
 
-pub(super) fn recover(disk: &dyn Disk, files: &[(String, u64)]) -> Result<Found, WriteFault> {
-    let (cursor_file, cursor) = CursorFile::open(disk)?;
+pub(super) fn recover(disk: &dyn Disk, files: &[(String, u64)]) -> io::Result<Found> {
+    let (cursor_file, cursor) = CursorFile::open(disk).map_err(WriteFault::into_io)?;
     let names: Vec<(u64, &(String, u64))> = files
         .iter()
         .filter_map(|file| Some((position_of(&file.0)?, file)))
@@ -65,7 +65,7 @@ pub(super) fn recover(disk: &dyn Disk, files: &[(String, u64)]) -> Result<Found,
     found.cursor = cursor.unwrap_or_default();
     for (index, (first_position, (name, size))) in names.iter().enumerate() {
         let is_last = index + 1 == names.len();
-        if found.add_segment(disk, *first_position, name, *size, is_last).is_err() {
+        if found.add_segment(disk, *first_position, name, *size, is_last)? == Content::Useless {
             found.notes.push(Note::UnreadableSegment { name: name.clone() });
             put_aside(disk, name);
         }
@@ -75,9 +75,24 @@ pub(super) fn recover(disk: &dyn Disk, files: &[(String, u64)]) -> Result<Found,
     Ok(found)
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Content {
+    Usable,
+    /// Nothing of it can be understood.
+    Useless,
+}
+
 impl Found {
-    fn add_segment(&mut self, disk: &dyn Disk, first: u64, name: &str, size: u64, is_last: bool) -> io::Result<()> {
-        let bytes = disk.read(name, 0, usize::try_from(size).map_err(io::Error::other)?)?;
+    fn add_segment(
+        &mut self,
+        disk: &dyn Disk,
+        first: u64,
+        name: &str,
+        size: u64,
+        is_last: bool,
+    ) -> io::Result<Content> {
+        let length = usize::try_from(size).map_err(io::Error::other)?;
+        let bytes = disk.read(name, 0, length).map_err(|error| not_read(name, &error))?;
         let scanned = scan(&bytes, first);
         let mut damaged = scanned.damaged || (scanned.torn_at.is_some() && !is_last);
         let mut length = bytes.len();
@@ -109,16 +124,17 @@ impl Found {
         if !segment.entries.is_empty() {
             self.segments.push_back(segment);
         }
-        Ok(())
+        Ok(Content::Usable)
     }
 
     /// A newest segment without a frame is a write that never finished; any other one was damaged.
-    fn drop_frameless(&mut self, disk: &dyn Disk, name: &str, size: u64, is_torn: bool) -> io::Result<()> {
+    fn drop_frameless(&mut self, disk: &dyn Disk, name: &str, size: u64, is_torn: bool) -> io::Result<Content> {
         if !is_torn {
-            return Err(io::Error::from(io::ErrorKind::InvalidData));
+            return Ok(Content::Useless);
         }
         self.notes.push(Note::TornTail { bytes: size });
-        disk.remove(name)
+        disk.remove(name)?;
+        Ok(Content::Usable)
     }
 
     fn add_frame(&mut self, segment: &mut Segment, frame: &Frame, file: &[u8]) {

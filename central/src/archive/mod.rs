@@ -18,6 +18,10 @@ pub use write::Sqlite;
 
 /// Undecodable payloads kept of one site; the oldest go first.
 pub const UNDECODED_PER_SITE_MAX: u32 = 256;
+/// Births kept of one site; those that no kept payload names go first, then those that came longest ago.
+pub const BIRTHS_PER_SITE_MAX: u32 = 128;
+/// Sums of a day or quarter that lies farther ahead of most sites come from a wrong clock.
+pub const SUMS_AHEAD_MS_MAX: u64 = 400 * 24 * 60 * 60 * 1_000;
 /// Generations of one site whose marks are kept; those heard longest ago go first.
 pub const GENERATIONS_PER_SITE_MAX: u32 = 4_096;
 
@@ -62,8 +66,12 @@ pub struct Payload {
     /// Event time that it covers, UTC milliseconds.
     pub start_ms: u64,
     pub end_ms: u64,
-    /// The schema whose birth is needed to read it, when that birth has not come yet.
-    pub waits_for: Option<u64>,
+    /// Event time from which on it ages: `end_ms`, unless that is too far ahead to be believed.
+    pub ages_ms: u64,
+    /// The schema that it names; a finding names none.
+    pub schema: Option<u64>,
+    /// That schema's birth has not come yet.
+    pub is_waiting: bool,
     pub bytes: Vec<u8>,
 }
 
@@ -73,6 +81,19 @@ pub struct Stored {
     pub id: i64,
     pub payload: Payload,
 }
+
+/// A message with the dictionary of a schema.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BirthRow {
+    pub site: SiteId,
+    pub schema: u64,
+    /// Event time when it came, UTC milliseconds.
+    pub came_ms: u64,
+    pub bytes: Vec<u8>,
+}
+
+/// A birth by its name: site and schema.
+pub type BirthKey = (SiteId, u64);
 
 /// Bytes that could not be read, for a person to look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,6 +111,8 @@ pub struct Lost {
     pub generation: u64,
     pub seq_first: u64,
     pub seq_last: u64,
+    /// As [`Payload::ages_ms`].
+    pub ages_ms: u64,
     pub reason: String,
 }
 
@@ -139,7 +162,7 @@ pub struct Batch {
     pub payloads: Vec<Payload>,
     /// Stored payloads that have been read now, their birth having come.
     pub read_late: Vec<i64>,
-    pub births: Vec<(SiteId, u64, Vec<u8>)>,
+    pub births: Vec<BirthRow>,
     pub undecoded: Vec<Undecoded>,
     pub lost: Vec<Lost>,
     pub tallies: Vec<Tally>,
@@ -167,23 +190,33 @@ impl Batch {
 /// How long what is kept.
 #[derive(Debug, Clone, Copy)]
 pub struct Retention {
-    /// Payloads and lost ranges, by event time behind most sites.
+    /// Payloads, lost ranges and births that no payload names, by event time behind most sites.
     pub payloads_ms: u64,
-    /// Quarter-hour sums, and incidents by their end.
+    /// Quarter-hour sums, and incidents by their end. Sums that lie [`SUMS_AHEAD_MS_MAX`] ahead go, too: they would never
+    /// be old.
     pub rollups_ms: u64,
+}
+
+/// What went because of its age.
+#[derive(Debug, Default)]
+pub struct Purged {
+    pub rows: usize,
+    pub births: Vec<BirthKey>,
 }
 
 /// Durable storage. A batch is there as a whole after `commit` returned, whatever happens to the machine, or not at all.
 pub trait Archive: Send {
+    /// Writes a batch; the births that went since their sites have more than [`BIRTHS_PER_SITE_MAX`].
+    ///
     /// # Errors
     /// When the batch could not be made durable; nothing of it is stored then.
-    fn commit(&mut self, batch: &Batch) -> Result<(), ArchiveError>;
+    fn commit(&mut self, batch: &Batch) -> Result<Vec<BirthKey>, ArchiveError>;
 
-    /// Removes up to `rows_max` rows that are older than `retention` allows; how many were removed.
+    /// Removes up to `rows_max` rows of each kind that are older than `retention` allows.
     ///
     /// # Errors
     /// When the storage fails.
-    fn purge(&mut self, watermark_ms: u64, retention: Retention, rows_max: u32) -> Result<usize, ArchiveError>;
+    fn purge(&mut self, watermark_ms: u64, retention: Retention, rows_max: u32) -> Result<Purged, ArchiveError>;
 
     /// The marks of the generations heard last, up to `per_site_max` of each site.
     ///
@@ -203,7 +236,7 @@ pub trait Archive: Send {
     ///
     /// # Errors
     /// See [`Archive::marks`].
-    fn births_missing(&self) -> Result<Vec<(SiteId, u64)>, ArchiveError>;
+    fn births_missing(&self) -> Result<Vec<BirthKey>, ArchiveError>;
 
     /// Up to `max` payloads of a site that wait for a birth, oldest first.
     ///

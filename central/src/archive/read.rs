@@ -3,7 +3,8 @@
 use super::schema::{failed, from_bits, from_value, ranges_of, series_of};
 use super::write::site_row;
 use super::{
-    Archive, ArchiveError, Batch, IncidentRow, Payload, Retention, SiteState, Sqlite, Stored, Tally, Undecoded,
+    Archive, ArchiveError, Batch, BirthKey, IncidentRow, Payload, Purged, Retention, SiteState, Sqlite, Stored, Tally,
+    Undecoded,
 };
 use crate::cursor::Mark;
 use crate::rollup::{Rollup, SLOT_MS};
@@ -14,14 +15,15 @@ use std::sync::Arc;
 use tillwatch_feed::topic::SiteId;
 
 const PAYLOAD_COLUMNS: &str =
-    "payloads.id, sites.name, generation, seq_first, seq_last, fresh, start_ms, end_ms, waits_for, bytes
+    "payloads.id, sites.name, generation, seq_first, seq_last, fresh, start_ms, end_ms, ages_ms, schema, is_waiting, bytes
      FROM payloads JOIN sites ON sites.id = payloads.site";
+
 impl Archive for Sqlite {
-    fn commit(&mut self, batch: &Batch) -> Result<(), ArchiveError> {
+    fn commit(&mut self, batch: &Batch) -> Result<Vec<BirthKey>, ArchiveError> {
         self.write(batch)
     }
 
-    fn purge(&mut self, watermark_ms: u64, retention: Retention, rows_max: u32) -> Result<usize, ArchiveError> {
+    fn purge(&mut self, watermark_ms: u64, retention: Retention, rows_max: u32) -> Result<Purged, ArchiveError> {
         self.remove_old(watermark_ms, retention, rows_max)
     }
 
@@ -47,9 +49,8 @@ impl Archive for Sqlite {
         Ok(found.into_iter().next())
     }
 
-    fn births_missing(&self) -> Result<Vec<(SiteId, u64)>, ArchiveError> {
-        let sql =
-            "SELECT DISTINCT name, waits_for FROM payloads JOIN sites ON sites.id = site WHERE waits_for IS NOT NULL";
+    fn births_missing(&self) -> Result<Vec<BirthKey>, ArchiveError> {
+        let sql = "SELECT DISTINCT name, schema FROM payloads JOIN sites ON sites.id = site WHERE is_waiting";
         self.list(sql, [], |row| Ok((name(row, 0)?, from_bits(row.get(1)?))))
     }
 
@@ -57,8 +58,9 @@ impl Archive for Sqlite {
         let Some(site) = site_row(&self.connection, site).map_err(failed)? else {
             return Ok(Vec::new());
         };
-        let sql =
-            format!("SELECT {PAYLOAD_COLUMNS} WHERE payloads.site = ? AND waits_for = ? ORDER BY payloads.id LIMIT ?");
+        let sql = format!(
+            "SELECT {PAYLOAD_COLUMNS} WHERE payloads.site = ? AND schema = ? AND is_waiting ORDER BY payloads.id LIMIT ?"
+        );
         self.list(&sql, params![site, super::schema::bits(schema), max], stored_of)
     }
 
@@ -94,7 +96,7 @@ impl Archive for Sqlite {
     }
 
     fn payloads_since(&self, from_ms: u64, each: &mut dyn FnMut(Stored)) -> Result<(), ArchiveError> {
-        let sql = format!("SELECT {PAYLOAD_COLUMNS} WHERE end_ms >= ? AND waits_for IS NULL ORDER BY payloads.id");
+        let sql = format!("SELECT {PAYLOAD_COLUMNS} WHERE end_ms >= ? AND NOT is_waiting ORDER BY payloads.id");
         self.each(&sql, params![super::schema::value(from_ms)], |row| {
             each(stored_of(row)?);
             Ok(())
@@ -254,8 +256,10 @@ fn stored_of(row: &Row<'_>) -> Result<Stored, Unreadable> {
         fresh: ranges_of(&fresh, "payloads", id)?.iter().collect(),
         start_ms: from_value(row.get(6)?),
         end_ms: from_value(row.get(7)?),
-        waits_for: row.get::<_, Option<i64>>(8)?.map(from_bits),
-        bytes: row.get(9)?,
+        ages_ms: from_value(row.get(8)?),
+        schema: row.get::<_, Option<i64>>(9)?.map(from_bits),
+        is_waiting: row.get(10)?,
+        bytes: row.get(11)?,
     };
     Ok(Stored { id, payload })
 }

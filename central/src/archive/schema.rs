@@ -10,12 +10,7 @@ use tillwatch_feed::message::Kind;
 use tillwatch_feed::ranges::RangeSet;
 
 /// Version of the tables, kept in `user_version`.
-pub(super) const LAYOUT: i64 = 1;
-
-/// Added to archives of the same layout that lack it: how far each site is, without reading its payloads.
-pub(super) const INDEXES: &str = "
-CREATE INDEX IF NOT EXISTS payloads_by_site ON payloads (site, end_ms);
-";
+pub(super) const LAYOUT: i64 = 2;
 
 pub(super) const TABLES: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -29,12 +24,25 @@ CREATE TABLE payloads (
   fresh TEXT NOT NULL,                 -- '1-5,9-9'
   start_ms INTEGER NOT NULL,
   end_ms INTEGER NOT NULL,
-  waits_for INTEGER,                   -- schema whose birth has not come
+  ages_ms INTEGER NOT NULL,            -- end_ms, unless that is too far ahead
+  schema INTEGER,                      -- that it names
+  is_waiting INTEGER NOT NULL,         -- 1: that schema's birth has not come
   bytes BLOB NOT NULL
 );
+CREATE INDEX payloads_by_age ON payloads (ages_ms);
 CREATE INDEX payloads_by_end ON payloads (end_ms);
-CREATE INDEX payloads_waiting ON payloads (site, waits_for) WHERE waits_for IS NOT NULL;
-CREATE TABLE births (site INTEGER NOT NULL, schema INTEGER NOT NULL, bytes BLOB NOT NULL, PRIMARY KEY (site, schema)) WITHOUT ROWID;
+CREATE INDEX payloads_by_site ON payloads (site, end_ms);
+CREATE INDEX payloads_by_schema ON payloads (site, schema) WHERE schema IS NOT NULL;
+CREATE INDEX payloads_waiting ON payloads (site, schema) WHERE is_waiting;
+CREATE TABLE births (
+  id INTEGER PRIMARY KEY,
+  site INTEGER NOT NULL,
+  schema INTEGER NOT NULL,
+  came_ms INTEGER NOT NULL,            -- event time when it came last
+  bytes BLOB NOT NULL,
+  UNIQUE (site, schema)
+);
+CREATE INDEX births_by_age ON births (came_ms);
 CREATE TABLE undecoded (
   id INTEGER PRIMARY KEY,
   site INTEGER NOT NULL,
@@ -49,8 +57,10 @@ CREATE TABLE lost (
   generation INTEGER NOT NULL,
   seq_first INTEGER NOT NULL,
   seq_last INTEGER NOT NULL,
+  ages_ms INTEGER NOT NULL,
   reason TEXT NOT NULL
 );
+CREATE INDEX lost_by_age ON lost (ages_ms);
 CREATE TABLE tallies (
   site INTEGER NOT NULL,
   day INTEGER NOT NULL,

@@ -1,8 +1,9 @@
 //! Writing: one connection, one transaction for a batch.
 
-use super::schema::{INDEXES, LAYOUT, PRAGMAS, TABLES, bits, failed, ranges_text, series_text, value};
+use super::schema::{LAYOUT, PRAGMAS, TABLES, bits, failed, from_bits, ranges_text, series_text, value};
 use super::{
-    ArchiveError, Batch, GENERATIONS_PER_SITE_MAX, Payload, Retention, SeriesCache, UNDECODED_PER_SITE_MAX, Undecoded,
+    ArchiveError, BIRTHS_PER_SITE_MAX, Batch, BirthKey, BirthRow, GENERATIONS_PER_SITE_MAX, Payload, Purged, Retention,
+    SUMS_AHEAD_MS_MAX, SeriesCache, UNDECODED_PER_SITE_MAX, Undecoded,
 };
 use crate::cursor::Mark;
 use crate::rollup::{Rollup, SLOT_MS};
@@ -34,7 +35,6 @@ impl Sqlite {
         let archive = Self::prepared(opened, path)?;
         archive.connection.execute_batch(PRAGMAS).map_err(failed)?;
         archive.make_tables(path)?;
-        archive.connection.execute_batch(INDEXES).map_err(failed)?;
         archive.check_identity(path, id)?;
         Ok(archive)
     }
@@ -130,7 +130,7 @@ impl Sqlite {
         })
     }
 
-    pub(super) fn write(&mut self, batch: &Batch) -> Result<(), ArchiveError> {
+    pub(super) fn write(&mut self, batch: &Batch) -> Result<Vec<BirthKey>, ArchiveError> {
         let written = write_batch(&mut self.connection, &mut self.ids, batch);
         if written.is_err() {
             // Ids given inside a transaction that was rolled back do not exist.
@@ -144,44 +144,66 @@ impl Sqlite {
         watermark_ms: u64,
         retention: Retention,
         rows_max: u32,
-    ) -> Result<usize, ArchiveError> {
+    ) -> Result<Purged, ArchiveError> {
         let payloads_before = value(watermark_ms.saturating_sub(retention.payloads_ms));
-        let slots_before = value(watermark_ms.saturating_sub(retention.rollups_ms) / SLOT_MS);
-        let days_before = value(watermark_ms.saturating_sub(retention.rollups_ms) / DAY_MS);
-        let incidents_before = value(watermark_ms.saturating_sub(retention.rollups_ms));
-        let run = |sql: &str, before: i64| {
-            self.connection
-                .prepare_cached(sql)
-                .and_then(|mut purge| purge.execute(params![before, rows_max]))
+        let sums_before = watermark_ms.saturating_sub(retention.rollups_ms);
+        let sums_after = watermark_ms.saturating_add(SUMS_AHEAD_MS_MAX);
+        let run = |sql: &str, values: &[i64]| {
+            let mut purge = self.connection.prepare_cached(sql)?;
+            purge.execute(rusqlite::params_from_iter(values.iter().chain([&i64::from(rows_max)])))
         };
         let payloads = run(
-            "DELETE FROM payloads WHERE id IN (SELECT id FROM payloads WHERE end_ms < ? LIMIT ?)",
-            payloads_before,
+            "DELETE FROM payloads WHERE id IN (SELECT id FROM payloads WHERE ages_ms < ? LIMIT ?)",
+            &[payloads_before],
+        );
+        let lost = run(
+            "DELETE FROM lost WHERE id IN (SELECT id FROM lost WHERE ages_ms < ? LIMIT ?)",
+            &[payloads_before],
         );
         let rollups = run(
             "DELETE FROM rollups WHERE (site, series, slot) IN
-               (SELECT site, series, slot FROM rollups WHERE slot < ? LIMIT ?)",
-            slots_before,
+               (SELECT site, series, slot FROM rollups WHERE slot < ? OR slot > ? LIMIT ?)",
+            &[value(sums_before / SLOT_MS), value(sums_after / SLOT_MS)],
         );
         let tallies = run(
-            "DELETE FROM tallies WHERE (site, day) IN (SELECT site, day FROM tallies WHERE day < ? LIMIT ?)",
-            days_before,
+            "DELETE FROM tallies WHERE (site, day) IN (SELECT site, day FROM tallies WHERE day < ? OR day > ? LIMIT ?)",
+            &[value(sums_before / DAY_MS), value(sums_after / DAY_MS)],
         );
         let incidents = run(
             "DELETE FROM incidents WHERE id IN
                (SELECT id FROM incidents WHERE coalesce(json ->> 'end_ms', json ->> 'updated_ms') < ? LIMIT ?)",
-            incidents_before,
+            &[value(sums_before)],
         );
-        let removed = [payloads, rollups, tallies, incidents];
-        removed
+        let births = self.remove_births(payloads_before, rows_max).map_err(failed)?;
+        let removed = [payloads, lost, rollups, tallies, incidents];
+        let rows = removed
             .into_iter()
-            .try_fold(0, |sum, rows| Ok(sum + rows.map_err(failed)?))
+            .try_fold(births.len(), |sum, rows| Ok(sum + rows.map_err(failed)?))?;
+        Ok(Purged { rows, births })
+    }
+
+    /// Old births that no payload names any more; a store that names one again is asked for it.
+    fn remove_births(&self, before: i64, rows_max: u32) -> rusqlite::Result<Vec<BirthKey>> {
+        let mut purge = self.connection.prepare_cached(
+            "DELETE FROM births WHERE id IN (SELECT id FROM births AS old WHERE came_ms < ? AND NOT EXISTS
+               (SELECT 1 FROM payloads WHERE payloads.site = old.site AND payloads.schema = old.schema) LIMIT ?)
+             RETURNING (SELECT name FROM sites WHERE sites.id = births.site), schema",
+        )?;
+        let gone = purge.query_map(params![before, rows_max], |row| {
+            Ok((row.get::<_, String>(0)?, row.get(1)?))
+        })?;
+        let mut births = Vec::new();
+        for row in gone {
+            let (site, schema) = row?;
+            births.extend(site.parse().ok().map(|site| (site, from_bits(schema)))); // only site ids are written
+        }
+        Ok(births)
     }
 }
 
 pub(super) const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 
-fn write_batch(connection: &mut Connection, ids: &mut Ids, batch: &Batch) -> rusqlite::Result<()> {
+fn write_batch(connection: &mut Connection, ids: &mut Ids, batch: &Batch) -> rusqlite::Result<Vec<BirthKey>> {
     let transaction = connection.transaction()?;
     let writer = &mut Writer {
         transaction: &transaction,
@@ -189,10 +211,10 @@ fn write_batch(connection: &mut Connection, ids: &mut Ids, batch: &Batch) -> rus
     };
     batch.payloads.iter().try_for_each(|payload| writer.payload(payload))?;
     batch.read_late.iter().try_for_each(|id| writer.read_late(*id))?;
-    batch
-        .births
-        .iter()
-        .try_for_each(|(site, schema, bytes)| writer.birth(site, *schema, bytes))?;
+    let mut displaced = Vec::new();
+    for birth in &batch.births {
+        displaced.extend(writer.birth(birth)?);
+    }
     batch
         .undecoded
         .iter()
@@ -200,12 +222,13 @@ fn write_batch(connection: &mut Connection, ids: &mut Ids, batch: &Batch) -> rus
     for lost in &batch.lost {
         let site = writer.site(&lost.site)?;
         writer.run(
-            "INSERT INTO lost (site, generation, seq_first, seq_last, reason) VALUES (?, ?, ?, ?, ?)",
+            "INSERT INTO lost (site, generation, seq_first, seq_last, ages_ms, reason) VALUES (?, ?, ?, ?, ?, ?)",
             params![
                 site,
                 bits(lost.generation),
                 value(lost.seq_first),
                 value(lost.seq_last),
+                value(lost.ages_ms),
                 lost.reason
             ],
         )?;
@@ -239,7 +262,8 @@ fn write_batch(connection: &mut Connection, ids: &mut Ids, batch: &Batch) -> rus
             params![value(watermark_ms)],
         )?;
     }
-    transaction.commit()
+    transaction.commit()?;
+    Ok(displaced)
 }
 
 struct Writer<'a> {
@@ -280,8 +304,8 @@ impl Writer<'_> {
     fn payload(&mut self, payload: &Payload) -> rusqlite::Result<()> {
         let site = self.site(&payload.site)?;
         self.run(
-            "INSERT INTO payloads (site, generation, seq_first, seq_last, fresh, start_ms, end_ms, waits_for, bytes)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO payloads (site, generation, seq_first, seq_last, fresh, start_ms, end_ms, ages_ms, schema, is_waiting, bytes)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             params![
                 site,
                 bits(payload.generation),
@@ -290,7 +314,9 @@ impl Writer<'_> {
                 ranges_text(payload.fresh.iter().copied()),
                 value(payload.start_ms),
                 value(payload.end_ms),
-                payload.waits_for.map(bits),
+                value(payload.ages_ms),
+                payload.schema.map(bits),
+                payload.is_waiting,
                 payload.bytes
             ],
         )?;
@@ -298,17 +324,28 @@ impl Writer<'_> {
     }
 
     fn read_late(&mut self, id: i64) -> rusqlite::Result<()> {
-        self.run("UPDATE payloads SET waits_for = NULL WHERE id = ?", [id])?;
+        self.run("UPDATE payloads SET is_waiting = 0 WHERE id = ?", [id])?;
         Ok(())
     }
 
-    fn birth(&mut self, site: &SiteId, schema: u64, bytes: &[u8]) -> rusqlite::Result<()> {
-        let site = self.site(site)?;
+    /// The first birth of a schema holds. Which other births of the site went for it.
+    fn birth(&mut self, birth: &BirthRow) -> rusqlite::Result<Vec<BirthKey>> {
+        let (site, schema) = (self.site(&birth.site)?, bits(birth.schema));
         self.run(
-            "INSERT OR IGNORE INTO births (site, schema, bytes) VALUES (?, ?, ?)",
-            params![site, bits(schema), bytes],
+            "INSERT INTO births (site, schema, came_ms, bytes) VALUES (?, ?, ?, ?)
+             ON CONFLICT DO UPDATE SET came_ms = max(came_ms, excluded.came_ms)",
+            params![site, schema, value(birth.came_ms), birth.bytes],
         )?;
-        Ok(())
+        let mut displace = self.transaction.prepare_cached(
+            "DELETE FROM births WHERE id IN (SELECT id FROM births AS old WHERE site = ?1 ORDER BY
+               schema = ?2 DESC,
+               EXISTS (SELECT 1 FROM payloads WHERE payloads.site = ?1 AND payloads.schema = old.schema) DESC,
+               came_ms DESC, id DESC LIMIT -1 OFFSET ?3)
+             RETURNING schema",
+        )?;
+        let gone = displace.query_map(params![site, schema, BIRTHS_PER_SITE_MAX], |row| row.get(0))?;
+        gone.map(|schema| Ok((birth.site.clone(), from_bits(schema?))))
+            .collect()
     }
 
     fn undecoded(&mut self, undecoded: &Undecoded) -> rusqlite::Result<()> {
@@ -395,4 +432,24 @@ fn mark_params(site: i64, mark: &Mark) -> [Box<dyn rusqlite::ToSql>; 7] {
 pub(super) fn site_row(connection: &Connection, site: &SiteId) -> rusqlite::Result<Option<i64>> {
     let mut query = connection.prepare_cached("SELECT id FROM sites WHERE name = ?")?;
     query.query_row([site.as_str()], |row| row.get(0)).optional()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_another_layout_is_refused_with_what_to_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("archive.sqlite");
+        let id: ArchiveId = "main".parse().unwrap();
+        let archive = Sqlite::open(&path, &id).unwrap();
+        archive.connection.execute_batch("PRAGMA user_version = 1").unwrap();
+        drop(archive);
+        for refused in [Sqlite::open(&path, &id), Sqlite::open_to_read(&path)] {
+            let text = refused.unwrap_err().to_string();
+            assert!(text.contains("has layout 1, this program reads 2"), "{text}");
+            assert!(text.contains("hint: "), "{text}");
+        }
+    }
 }

@@ -520,10 +520,13 @@ fn welcome(keep_alive_s: u16, session_s: u32) -> ConnAck {
 
 #[cfg(test)]
 mod tests {
+    use super::super::hub::{QUEUE_READER_MAX, QUEUE_STORE_MAX};
+    use super::super::seat;
     use super::*;
     use rumqttc::{ConnectAuth, ConnectProperties, LastWillProperties, SubscribeFilter};
     use std::sync::atomic::{AtomicU64, Ordering};
     use tokio::io::DuplexStream;
+    use tokio::sync::Semaphore;
 
     /// The other end of a session, packet by packet.
     struct Client {
@@ -531,29 +534,44 @@ mod tests {
         writer: Writer<DuplexStream>,
     }
 
+    /// What a client says of itself when it connects.
+    struct Hello {
+        client: &'static str,
+        keep_alive_s: u16,
+        clean_start: bool,
+        properties: ConnectProperties,
+        will: Option<LastWill>,
+    }
+
+    fn hello(client: &'static str) -> Hello {
+        Hello {
+            client,
+            keep_alive_s: 10,
+            clean_start: true,
+            properties: ConnectProperties::new(),
+            will: None,
+        }
+    }
+
     impl Client {
         /// Connected and let in.
-        async fn connect(hub: &Arc<Hub>, client: &str, properties: Option<ConnectProperties>) -> Self {
-            Self::connect_with(hub, client, properties, None).await
-        }
-
-        async fn connect_with(
-            hub: &Arc<Hub>,
-            client: &str,
-            properties: Option<ConnectProperties>,
-            will: Option<LastWill>,
-        ) -> Self {
+        async fn connect(hub: &Arc<Hub>, hello: Hello) -> Self {
             let (ours, theirs) = tokio::io::duplex(64 * 1024);
             tokio::spawn(serve(theirs, Peer::Claimed, Arc::clone(hub)));
-            let (reader, writer) = split(ours);
+            Self::over(ours, hello).await
+        }
+
+        /// Connected over a stream whose other end is served, and let in.
+        async fn over(stream: DuplexStream, hello: Hello) -> Self {
+            let (reader, writer) = split(stream);
             let mut this = Self { reader, writer };
             let connect = Connect {
-                keep_alive: 10,
-                client_id: client.to_owned(),
-                clean_start: true,
-                properties,
+                keep_alive: hello.keep_alive_s,
+                client_id: hello.client.to_owned(),
+                clean_start: hello.clean_start,
+                properties: Some(hello.properties),
             };
-            this.say(&Packet::Connect(connect, will, ConnectAuth::None)).await;
+            this.say(&Packet::Connect(connect, hello.will, ConnectAuth::None)).await;
             assert!(matches!(this.hear().await, Packet::ConnAck(_)));
             this
         }
@@ -606,13 +624,11 @@ mod tests {
     #[tokio::test]
     async fn a_reader_gets_no_packet_larger_than_it_said_it_takes() {
         let hub = hub();
-        let properties = ConnectProperties {
-            max_packet_size: Some(1_000),
-            ..ConnectProperties::new()
-        };
-        let mut archive = Client::connect(&hub, "warehouse", Some(properties)).await;
+        let mut asks = hello("warehouse");
+        asks.properties.max_packet_size = Some(1_000);
+        let mut archive = Client::connect(&hub, asks).await;
         archive.subscribe("tw1/+/+/sum").await;
-        let mut store = Client::connect(&hub, "store-1", None).await;
+        let mut store = Client::connect(&hub, hello("store-1")).await;
         assert_eq!(store.publish(SUM, vec![1; 1_000]).await, PubAckReason::Success);
         assert_eq!(store.publish(SUM, vec![2; 10]).await, PubAckReason::Success);
         assert_eq!(archive.next().await, vec![2; 10]);
@@ -647,22 +663,161 @@ mod tests {
         let hub = hub();
         let tasks = tokio::runtime::Handle::current().metrics();
         for _ in 0..20 {
-            let properties = ConnectProperties {
-                session_expiry_interval: Some(SESSION_S_MAX),
-                ..ConnectProperties::new()
-            };
-            drop(Client::connect_with(&hub, "store-1", Some(properties), Some(will(SESSION_S_MAX))).await);
-            for _ in 0..100 {
-                tokio::task::yield_now().await;
-            }
+            drop(Client::connect(&hub, with_will(SESSION_S_MAX)).await);
+            settle().await;
         }
         assert!(tasks.num_alive_tasks() <= 2, "{} tasks", tasks.num_alive_tasks());
+    }
+
+    /// `store-1` with a will and a long session.
+    fn with_will(delay_s: u32) -> Hello {
+        let mut asks = hello("store-1");
+        asks.properties.session_expiry_interval = Some(SESSION_S_MAX);
+        asks.will = Some(will(delay_s));
+        asks
+    }
+
+    /// All other tasks do what they can without time going on.
+    async fn settle() {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_will_with_delay_waits_and_is_forgotten_when_the_session_goes_on() {
+        let hub = hub();
+        let mut archive = Client::connect(&hub, hello("warehouse")).await;
+        archive.subscribe("tw1/+/+/state").await;
+        archive.subscribe("tw1/+/+/sum").await;
+        let resumes = || Hello {
+            clean_start: false,
+            ..with_will(2)
+        };
+        drop(Client::connect(&hub, with_will(2)).await);
+        settle().await;
+        // The second comes back after the first broke off; the third takes the place of the second.
+        let second = Client::connect(&hub, resumes()).await;
+        let mut third = Client::connect(&hub, resumes()).await;
+        tokio::time::sleep(Duration::from_secs(8)).await; // longer than the delay of any will
+        third.publish(SUM, b"still here".to_vec()).await;
+        assert_eq!(archive.next().await, b"still here");
+        drop((second, third));
+        settle().await;
+        drop(Client::connect(&hub, hello("store-1")).await);
+        let told = archive.next().await;
+        assert_eq!(told, b"gone", "a clean start ends the session, and so tells its will");
+        // And one that nobody comes back for is told when its time has come.
+        drop(Client::connect(&hub, with_will(2)).await);
+        let broke_off = Instant::now();
+        assert_eq!(archive.next().await, b"gone");
+        assert_eq!(broke_off.elapsed().as_secs(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_says_nothing_for_one_and_a_half_keep_alives_is_dismissed() {
+        let hub = hub();
+        let mut store = Client::connect(&hub, hello("store-1")).await;
+        tokio::time::sleep(Duration::from_secs(14)).await;
+        store.say(&Packet::PingReq).await;
+        assert_eq!(store.hear().await, Packet::PingResp);
+        let silent_since = Instant::now();
+        let Packet::Disconnect(said) = store.hear().await else {
+            panic!("not dismissed")
+        };
+        assert_eq!(said.reason_code, DisconnectReasonCode::KeepAliveTimeout);
+        assert_eq!(silent_since.elapsed().as_secs(), 15);
+    }
+
+    /// One archive that hangs must not hold up the stores for ever.
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_takes_nothing_is_dropped_and_the_stores_go_on() {
+        let hub = hub();
+        let patient = |client| Hello {
+            keep_alive_s: KEEP_ALIVE_S_MAX,
+            ..hello(client)
+        };
+        let mut archive = Client::connect(&hub, patient("warehouse")).await;
+        archive.subscribe("tw1/+/+/sum").await;
+        let mut store = Client::connect(&hub, patient("store-1")).await;
+        let began = Instant::now();
+        for _ in 0..usize::from(IN_FLIGHT_MAX) + QUEUE_READER_MAX {
+            assert_eq!(store.publish(SUM, vec![1]).await, PubAckReason::Success);
+        }
+        assert!(began.elapsed().is_zero(), "nobody waits while there is room");
+        assert_eq!(store.publish(SUM, vec![2]).await, PubAckReason::Success);
+        assert_eq!(began.elapsed(), SLOW_READER_MAX);
+        assert_eq!(counted(&hub.counters.slow_readers), 1);
+        settle().await;
+        assert_eq!(store.publish(SUM, vec![3]).await, PubAckReason::Success);
+        assert_eq!(began.elapsed(), SLOW_READER_MAX, "it is waited for no longer");
+    }
+
+    /// Nobody waits for a store: what it does not read is dropped, and sent again when it asks.
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_reads_nothing_loses_what_is_said_to_it_and_holds_up_nobody() {
+        let hub = hub();
+        let mut asks = hello("store-1");
+        asks.properties.receive_maximum = Some(1);
+        let mut store = Client::connect(&hub, asks).await;
+        store.subscribe("tw1/a/store-1/ack/+").await;
+        let mut archive = Client::connect(&hub, hello("warehouse")).await;
+        let began = Instant::now();
+        // One is under way, and the queue is full.
+        for number in 0..QUEUE_STORE_MAX + 4 {
+            let payload = vec![u8::try_from(number).unwrap()];
+            let answer = archive.publish("tw1/a/store-1/ack/warehouse", payload).await;
+            assert_eq!(answer, PubAckReason::Success);
+            settle().await;
+        }
+        assert!(began.elapsed().is_zero());
+        assert_eq!(counted(&hub.counters.publications_dropped), 3);
+        for number in 0..=QUEUE_STORE_MAX {
+            let Packet::Publish(publish) = store.hear().await else {
+                panic!("no publication")
+            };
+            assert_eq!(publish.payload[..], [u8::try_from(number).unwrap()]);
+            let ack = PubAck {
+                pkid: publish.pkid,
+                reason: PubAckReason::Success,
+                properties: None,
+            };
+            store.say(&Packet::PubAck(ack)).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connections_beyond_the_limit_are_refused_until_one_ends() {
+        let hub = hub();
+        let room = Arc::new(Semaphore::new(1));
+        let from = "127.0.0.1:1".parse().unwrap();
+        let seated = || {
+            let (ours, theirs) = tokio::io::duplex(64 * 1024);
+            (
+                ours,
+                seat(theirs, Peer::Claimed, from, Arc::clone(&hub), Arc::clone(&room)),
+            )
+        };
+        let (stream, served) = seated();
+        let first = tokio::spawn(served);
+        let client = Client::over(stream, hello("store-1")).await;
+        let (_stream, refused) = seated();
+        let began = Instant::now();
+        refused.await;
+        assert!(began.elapsed().is_zero(), "before anything was said");
+        assert_eq!(counted(&hub.counters.connections_refused), 1);
+        drop(client);
+        first.await.unwrap();
+        let (stream, served) = seated();
+        tokio::spawn(served);
+        Client::over(stream, hello("store-2")).await;
+        assert_eq!(counted(&hub.counters.connections_refused), 1);
     }
 
     #[tokio::test]
     async fn filters_beyond_the_limit_of_a_packet_are_refused() {
         let hub = hub();
-        let mut store = Client::connect(&hub, "store-1", None).await;
+        let mut store = Client::connect(&hub, hello("store-1")).await;
         let filter = SubscribeFilter::new("tw1/a/store-1/cmd", QoS::AtLeastOnce);
         let mut subscribe = Subscribe::new_many(vec![filter; FILTERS_MAX + 2], None);
         subscribe.pkid = 1;
@@ -678,7 +833,7 @@ mod tests {
     #[tokio::test]
     async fn a_payload_beyond_the_feeds_limit_is_refused() {
         let hub = hub();
-        let mut store = Client::connect(&hub, "store-1", None).await;
+        let mut store = Client::connect(&hub, hello("store-1")).await;
         let largest = vec![0; PAYLOAD_BYTES_MAX];
         assert_eq!(store.publish(SUM, largest).await, PubAckReason::Success);
         let larger = vec![0; PAYLOAD_BYTES_MAX + 1];

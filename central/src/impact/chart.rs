@@ -1,10 +1,18 @@
 //! One picture of an incident: sales against what was expected, and how slow the services were.
+//!
+//! In: incidents by rank, and the sales of all sites. Out: a chart for each, drawn anew only when something of it has
+//! changed, at most once a minute of event time; the sums of whole regions are shared by all that are drawn together.
 
 use super::{Impact, pricing, tell};
 use crate::cost::BaselineLine;
 use crate::expect::{MINUTE_MS, Tally};
+use crate::incident::Incident;
 use crate::incident::book::Tracked;
+use crate::topology::{Extent, Site};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
 
 /// Series over a common time axis; all lists are as long as `times_ms`, and `None` is unknown, never zero.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -72,14 +80,61 @@ struct Minutes {
     unaffected: Vec<Tally>,
 }
 
+/// A chart with the state of its incident when it was drawn.
+#[derive(Clone, Debug)]
+pub(super) struct Drawn {
+    state: State,
+    pub(super) chart: Arc<Chart>,
+}
+
+/// Whole minutes; while they are equal, a chart stays as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct State {
+    from: u64,
+    to: u64,
+    /// When its price was reckoned last, since late data asks for that.
+    priced: u64,
+}
+
+impl State {
+    fn of(impact: &Impact, tracked: &Tracked) -> State {
+        let (start_ms, end_ms) = pricing::window(tracked, impact.now_ms);
+        let from = start_ms.saturating_sub(BEFORE_MS) / MINUTE_MS;
+        State {
+            from,
+            to: ((end_ms + AFTER_MS).min(impact.now_ms) / MINUTE_MS).max(from + 1),
+            priced: tracked.priced_ms / MINUTE_MS,
+        }
+    }
+}
+
+/// The charts of these incidents, those of `impact.drawn` where nothing has changed.
+pub(super) fn draw_changed(impact: &Impact, incidents: &[Incident]) -> BTreeMap<String, Drawn> {
+    let tracked = |incident: &Incident| impact.book.tracked.iter().find(|tracked| tracked.id == incident.id);
+    let all: Vec<(&Tracked, State)> = incidents
+        .iter()
+        .filter_map(tracked)
+        .map(|tracked| (tracked, State::of(impact, tracked)))
+        .collect();
+    let known = |tracked: &Tracked, state: State| impact.drawn.get(&tracked.id).filter(|drawn| drawn.state == state);
+    let changed = || all.iter().filter(|(tracked, state)| known(tracked, *state).is_none());
+    let from = changed().map(|(_, state)| state.from).min().unwrap_or(0);
+    let to = changed().map(|(_, state)| state.to).max().unwrap_or(0);
+    let mut regions = RegionMinutes::new(impact, from..to);
+    let drawn = all.iter().map(|&(tracked, state)| {
+        let drawn = known(tracked, state).cloned().unwrap_or_else(|| Drawn {
+            state,
+            chart: Arc::new(draw(impact, tracked, state, &mut regions)),
+        });
+        (tracked.id.clone(), drawn)
+    });
+    drawn.collect()
+}
+
 /// Draws an incident as it stands.
-pub(super) fn draw(impact: &Impact, tracked: &Tracked) -> Chart {
-    let (start_ms, end_ms) = pricing::window(tracked, impact.now_ms);
-    let from_ms = start_ms.saturating_sub(BEFORE_MS);
-    let to_ms = (end_ms + AFTER_MS)
-        .min(impact.now_ms / MINUTE_MS * MINUTE_MS)
-        .max(from_ms + MINUTE_MS);
-    let minutes = minutes(impact, tracked, from_ms, to_ms);
+fn draw(impact: &Impact, tracked: &Tracked, state: State, regions: &mut RegionMinutes<'_>) -> Chart {
+    let (from_ms, to_ms) = (state.from * MINUTE_MS, state.to * MINUTE_MS);
+    let minutes = minutes(impact, tracked, state, regions);
     let step_ms = step_ms(&minutes, to_ms - from_ms);
     let times_ms: Vec<u64> = (from_ms / step_ms..to_ms.div_ceil(step_ms))
         .map(|step| step * step_ms)
@@ -98,45 +153,86 @@ pub(super) fn draw(impact: &Impact, tracked: &Tracked) -> Chart {
     }
 }
 
-fn minutes(impact: &Impact, tracked: &Tracked, from_ms: u64, to_ms: u64) -> Minutes {
-    let unaffected = pricing::unaffected_of(impact, tracked);
-    let (first, end) = (from_ms / MINUTE_MS, to_ms / MINUTE_MS);
-    let length = usize::try_from(end - first).unwrap_or(0);
-    let mut minutes = Minutes {
-        first,
-        group: vec![Default::default(); length],
-        unaffected: vec![Tally::default(); length],
-    };
-    let each = |site: usize, mut add: Box<dyn FnMut(usize, Tally) + '_>| {
-        let mut line = BaselineLine::default();
-        for minute in first..end {
-            let sales = &impact.sales[site];
-            let (Some(actual), Some(baseline)) = (sales.minute(minute), line.at(sales, minute, tracked.start_ms))
-            else {
-                continue;
-            };
-            add(
-                usize::try_from(minute - first).unwrap_or(0),
-                Tally {
-                    actual: f64::from(actual),
-                    baseline,
-                },
-            );
-        }
-    };
+fn minutes(impact: &Impact, tracked: &Tracked, state: State, regions: &mut RegionMinutes<'_>) -> Minutes {
+    let length = usize::try_from(state.to - state.from).unwrap_or(0);
+    let mut group: Vec<(Tally, u32)> = vec![Default::default(); length];
     for &site in &tracked.sites {
-        each(
-            site,
-            Box::new(|at, tally| {
-                minutes.group[at].0 += tally;
-                minutes.group[at].1 += 1;
-            }),
-        );
+        each_minute(impact, site, state.from..state.to, tracked.start_ms, |at, tally| {
+            group[at].0 += tally;
+            group[at].1 += 1;
+        });
     }
-    for &site in &unaffected {
-        each(site, Box::new(|at, tally| minutes.unaffected[at] += tally));
+    Minutes {
+        first: state.from,
+        group,
+        unaffected: unaffected(impact, tracked, state, regions),
     }
-    minutes
+}
+
+/// Whole regions, less those of their sites that are no measure.
+fn unaffected(impact: &Impact, tracked: &Tracked, state: State, regions: &mut RegionMinutes<'_>) -> Vec<Tally> {
+    let mut sums = vec![Tally::default(); usize::try_from(state.to - state.from).unwrap_or(0)];
+    for (region, left_out) in pricing::outside(impact, tracked) {
+        let whole = regions.of(region, state.from);
+        sums.iter_mut().zip(whole).for_each(|(sum, tally)| *sum += *tally);
+        for site in left_out {
+            each_minute(impact, site, state.from..state.to, impact.now_ms, |at, tally| {
+                sums[at] += Tally {
+                    actual: -tally.actual,
+                    baseline: -tally.baseline,
+                };
+            });
+        }
+    }
+    sums
+}
+
+/// Minutes in which a site's sales and what was to be expected are known.
+fn each_minute(impact: &Impact, site: Site, within: Range<u64>, before_ms: u64, mut add: impl FnMut(usize, Tally)) {
+    let sales = &impact.sales[site];
+    let mut line = BaselineLine::default();
+    for (at, minute) in within.enumerate() {
+        if let (Some(actual), Some(baseline)) = (sales.minute(minute), line.at(sales, minute, before_ms)) {
+            let actual = f64::from(actual);
+            add(at, Tally { actual, baseline });
+        }
+    }
+}
+
+/// Minutes of whole regions, each summed once and only when it is asked for.
+struct RegionMinutes<'a> {
+    impact: &'a Impact,
+    within: Range<u64>,
+    regions: Vec<Option<Vec<Tally>>>,
+}
+
+impl<'a> RegionMinutes<'a> {
+    fn new(impact: &'a Impact, within: Range<u64>) -> Self {
+        let regions = vec![None; impact.topology.regions_len()];
+        RegionMinutes {
+            impact,
+            within,
+            regions,
+        }
+    }
+
+    /// From a minute on. All charts look back less than a week, where what is expected depends on no incident's start.
+    fn of(&mut self, region: usize, from: u64) -> &[Tally] {
+        let (impact, within) = (self.impact, self.within.clone());
+        let skipped = usize::try_from(from - within.start).unwrap_or(usize::MAX);
+        let sums = self.regions[region].get_or_insert_with(|| region_minutes(impact, region, within));
+        sums.get(skipped..).unwrap_or_default()
+    }
+}
+
+fn region_minutes(impact: &Impact, region: usize, within: Range<u64>) -> Vec<Tally> {
+    let mut sums = vec![Tally::default(); usize::try_from(within.end - within.start).unwrap_or(0)];
+    for &site in impact.topology.sites(Extent::Region(region)) {
+        each_minute(impact, site, within.clone(), impact.now_ms, |at, tally| {
+            sums[at] += tally
+        });
+    }
+    sums
 }
 
 fn step_ms(minutes: &Minutes, length_ms: u64) -> u64 {
@@ -211,5 +307,141 @@ impl Minutes {
             .iter()
             .for_each(|tally| sum += *tally);
         (sum.actual + RATIO_PULL) / (sum.baseline + RATIO_PULL)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cost::{Answer, Estimate};
+    use crate::expect::{QUARTER_MS, WEEK_QUARTERS};
+    use crate::impact::ImpactSettings;
+    use crate::incident::PriceState;
+    use crate::model::Model;
+
+    const MONDAY: u64 = 1_767_571_200_000;
+    /// Three regions of four sites.
+    const SITES: usize = 12;
+
+    /// Five weeks of sales in quarters and two days in minutes, other at each site and with holes.
+    fn impact() -> Impact {
+        let mut model = String::new();
+        for region in 0..3 {
+            model += &format!("[[region]]\nid = \"r{region}\"\n");
+        }
+        for site in 0..SITES {
+            model += &format!("[[site]]\nid = \"s{site}\"\nregion = \"r{}\"\n", site / 4);
+        }
+        let mut impact = Impact::new(Model::parse("model", &model).unwrap(), ImpactSettings::default());
+        let now = MONDAY + 5 * WEEK_QUARTERS * QUARTER_MS;
+        for (site, sales) in (0_u32..).zip(&mut impact.sales) {
+            for quarter in 0..(5 * WEEK_QUARTERS - 200) {
+                let amount = 7 + site + u32::try_from(quarter % 11).unwrap();
+                sales.restore(MONDAY + quarter * QUARTER_MS, amount, QUARTER_MS);
+            }
+            for minute in 0..3_000_u64 {
+                let at_ms = now - (3_000 - minute) * MINUTE_MS;
+                if (minute + u64::from(site)) % 17 != 0 {
+                    sales.cover(at_ms, MINUTE_MS);
+                    sales.add_transactions(at_ms, u32::try_from(minute * 7 % 5).unwrap() + site % 3);
+                }
+            }
+        }
+        impact.on_clock(now);
+        impact
+    }
+
+    fn answer(distinctness: f64) -> Answer {
+        let estimate = Estimate {
+            distinctness,
+            ..Estimate::default()
+        };
+        Answer {
+            state: PriceState::Costed,
+            cost: None,
+            lost_transactions: None,
+            estimate: Some(estimate),
+            unaffected_sites_used: 0,
+            dark_sites: 0,
+            notes: Vec::new(),
+        }
+    }
+
+    /// An open incident that began so many minutes ago.
+    fn open(impact: &mut Impact, extent: Extent, minutes_ago: u64, distinctness: f64) -> usize {
+        let start_ms = impact.now_ms - minutes_ago * MINUTE_MS;
+        let index = impact.book.open(Some(0), extent, start_ms, &impact.topology);
+        let tracked = &mut impact.book.tracked[index];
+        tracked.sites = impact.topology.sites(extent).to_vec();
+        tracked.until_ms = impact.now_ms;
+        tracked.answer = Some(answer(distinctness));
+        index
+    }
+
+    /// As it is said: minute by minute over each unaffected site, with what is expected as of the incident's start.
+    fn one_by_one(impact: &Impact, tracked: &Tracked, state: State) -> Vec<Tally> {
+        let mut sums = vec![Tally::default(); usize::try_from(state.to - state.from).unwrap()];
+        for (region, left_out) in pricing::outside(impact, tracked) {
+            let sites = impact.topology.sites(Extent::Region(region)).iter();
+            for &site in sites.filter(|site| !left_out.contains(site)) {
+                each_minute(impact, site, state.from..state.to, tracked.start_ms, |at, tally| {
+                    sums[at] += tally
+                });
+            }
+        }
+        sums
+    }
+
+    #[test]
+    fn sums_of_whole_regions_are_those_of_their_unaffected_sites_one_by_one() {
+        let mut impact = impact();
+        // A long one and a short one, set against the same regions, and a site there that is no measure.
+        let long = open(&mut impact, Extent::Region(0), 2_400, 3.0);
+        let short = open(&mut impact, Extent::Site(1), 40, 0.0);
+        open(&mut impact, Extent::Site(6), 200, 3.0);
+        let states = [long, short].map(|index| State::of(&impact, &impact.book.tracked[index]));
+        let from = states.iter().map(|state| state.from).min().unwrap();
+        let mut regions = RegionMinutes::new(&impact, from..states[0].to);
+        for (index, state) in [long, short].into_iter().zip(states) {
+            let tracked = &impact.book.tracked[index];
+            let expected = one_by_one(&impact, tracked, state);
+            let found = unaffected(&impact, tracked, state, &mut regions);
+            assert_eq!(found.len(), expected.len());
+            assert!(expected.iter().any(|tally| tally.actual > 0.0 && tally.baseline > 0.0));
+            for (found, expected) in found.iter().zip(&expected) {
+                assert!((found.actual - expected.actual).abs() < 1e-9, "{found:?} {expected:?}");
+                assert!(
+                    (found.baseline - expected.baseline).abs() < 1e-9,
+                    "{found:?} {expected:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_chart_is_drawn_anew_once_a_minute_while_its_incident_goes_on_and_then_when_it_is_priced_again() {
+        let mut impact = impact();
+        let index = open(&mut impact, Extent::Region(0), 30, 3.0);
+        let drawn = |impact: &mut Impact, at_ms: u64| {
+            impact.now_ms = at_ms;
+            impact.tell();
+            let before = impact.counters.charts_drawn;
+            assert_eq!(impact.charts(30).len(), 1);
+            impact.counters.charts_drawn - before
+        };
+        let now = impact.now_ms;
+        assert_eq!(drawn(&mut impact, now), 1);
+        for seconds in [10, 20, 50] {
+            assert_eq!(drawn(&mut impact, now + seconds * 1_000), 0);
+        }
+        assert_eq!(drawn(&mut impact, now + MINUTE_MS), 1);
+        impact.book.tracked[index].closed_ms = Some(now + MINUTE_MS);
+        impact.book.tracked[index].until_ms = now;
+        assert_eq!(drawn(&mut impact, now + AFTER_MS), 1);
+        assert_eq!(drawn(&mut impact, now + AFTER_MS + MINUTE_MS), 0);
+        // Late sales: it is priced again.
+        impact.book.tracked[index].priced_ms = now + AFTER_MS + MINUTE_MS;
+        assert_eq!(drawn(&mut impact, now + AFTER_MS + MINUTE_MS), 1);
+        assert_eq!(impact.charts(0).len(), 0);
     }
 }

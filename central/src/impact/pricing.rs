@@ -38,6 +38,7 @@ pub(super) fn price_all(impact: &mut Impact) {
         return;
     }
     update_regions(impact);
+    let now_ms = impact.now_ms;
     for index in 0..impact.book.tracked.len() {
         let tracked = &impact.book.tracked[index];
         if tracked.is_open() || tracked.stale {
@@ -45,6 +46,7 @@ pub(super) fn price_all(impact: &mut Impact) {
             let answer = price(impact, &impact.book.tracked[index]);
             let tracked = &mut impact.book.tracked[index];
             tracked.answer = Some(answer);
+            tracked.priced_ms = now_ms;
             tracked.stale = false;
         }
     }
@@ -69,6 +71,7 @@ pub(super) fn fall(impact: &mut Impact, region: usize, start_ms: u64) {
     let answer = price(impact, &impact.book.tracked[index]);
     if answer.state.is_costed() {
         impact.book.tracked[index].answer = Some(answer);
+        impact.book.tracked[index].priced_ms = now_ms;
     } else {
         impact.book.tracked.remove(index);
     }
@@ -179,9 +182,19 @@ fn is_outside(tracked: &Tracked, topology: &Topology, region: usize) -> bool {
     }
 }
 
-pub(super) fn unaffected_of(impact: &Impact, tracked: &Tracked) -> Vec<Site> {
+/// The regions that an incident is set against, each with those of its sites that are no measure.
+pub(super) fn outside(impact: &Impact, tracked: &Tracked) -> Vec<(usize, Vec<Site>)> {
     let (start_ms, _) = window(tracked, impact.now_ms);
-    unaffected(impact, tracked, &touched(impact, tracked, start_ms))
+    let touched = touched(impact, tracked, start_ms);
+    let own = |site: &Site| tracked.sites.binary_search(site).is_ok();
+    let regions = 0..impact.topology.regions_len();
+    let outside = regions.filter(|&region| is_outside(tracked, &impact.topology, region));
+    let left_out = |region| {
+        let sites = impact.topology.sites(Extent::Region(region)).iter().copied();
+        let left_out = sites.filter(|site| own(site) || touched.contains(site));
+        (region, left_out.collect())
+    };
+    outside.map(left_out).collect()
 }
 
 fn unaffected(impact: &Impact, tracked: &Tracked, touched: &BTreeSet<Site>) -> Vec<Site> {

@@ -54,6 +54,8 @@ pub struct Tracked {
     pub closed_ms: Option<u64>,
     gaps_ms: Vec<u64>,
     pub answer: Option<Answer>,
+    /// When that was reckoned; 0 when it was not since the start.
+    pub priced_ms: u64,
     /// The sites' sales by quarter, and of how many sites.
     pub columns: Columns,
     pub columns_sites: usize,
@@ -89,6 +91,7 @@ impl Tracked {
             closed_ms: None,
             gaps_ms: Vec::new(),
             answer: None,
+            priced_ms: 0,
             columns: Columns::default(),
             columns_sites: 0,
             stale: true,

@@ -4,8 +4,8 @@
 use crate::store::{START_MS, arrives, birth, blocks, born, open, rollups, site};
 use std::sync::Arc;
 use tillwatch_central::archive::{
-    self, Archive, ArchiveError, Batch, IncidentChanges, IncidentRow, Lost, Payload, Retention, SiteState, Tally,
-    UNDECODED_PER_SITE_MAX, Undecoded,
+    self, Archive, ArchiveError, BIRTHS_PER_SITE_MAX, Batch, BirthRow, IncidentChanges, IncidentRow, Lost, Payload,
+    Retention, SiteState, Tally, UNDECODED_PER_SITE_MAX, Undecoded,
 };
 use tillwatch_central::cursor::Mark;
 use tillwatch_central::decode::SeriesInfo;
@@ -29,8 +29,19 @@ fn payload(seq: u64) -> Payload {
         fresh,
         start_ms,
         end_ms,
-        waits_for: None,
+        ages_ms: end_ms,
+        schema: Some(seq),
+        is_waiting: false,
         bytes: vec![7; 40],
+    }
+}
+
+fn birth_row(schema: u64, came_ms: u64) -> BirthRow {
+    BirthRow {
+        site: site("store-1"),
+        schema,
+        came_ms,
+        bytes: vec![1, 2],
     }
 }
 
@@ -89,7 +100,7 @@ fn everything_in_a_batch_is_there_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("archive.sqlite");
     let mut batch = batch(3);
-    batch.births = vec![(site("store-1"), u64::MAX - 1, vec![1, 2])];
+    batch.births = vec![birth_row(u64::MAX - 1, START_MS)];
     batch.states = vec![SiteState {
         site: site("store-1"),
         bytes: vec![9],
@@ -106,6 +117,7 @@ fn everything_in_a_batch_is_there_after_a_restart() {
         generation: 1,
         seq_first: 1,
         seq_last: 2,
+        ages_ms: START_MS,
         reason,
     }];
     batch.watermark_ms = Some(START_MS);
@@ -223,6 +235,7 @@ fn a_batch_is_there_as_a_whole_or_not_at_all_wherever_the_process_dies() {
         generation: 1,
         seq_first: seq,
         seq_last: seq,
+        ages_ms: START_MS,
         reason: "x".repeat(50),
     };
     let mut large = Batch {
@@ -232,7 +245,7 @@ fn a_batch_is_there_as_a_whole_or_not_at_all_wherever_the_process_dies() {
     large.payloads = (2..=5_000).map(payload).collect();
     large.lost = (1..=20_000).map(lost).collect();
     // The archive is handed back, since closing it moves the log into the file, which no kill does.
-    let writer = std::thread::spawn(move || archive.commit(&large).map(|()| archive));
+    let writer = std::thread::spawn(move || archive.commit(&large).map(|_| archive));
     let mut copies = 0;
     while !writer.is_finished() {
         let copy = tempfile::tempdir().unwrap();
@@ -293,9 +306,68 @@ fn what_is_older_than_the_retention_goes_in_small_steps() {
         rollups_ms: START_MS,
     };
     let now_ms = START_MS + 1_000 + 9;
-    assert_eq!(archive.purge(now_ms, retention, 6).unwrap(), 6);
-    assert_eq!(archive.purge(now_ms, retention, 6).unwrap(), 2);
+    assert_eq!(archive.purge(now_ms, retention, 6).unwrap().rows, 6);
+    assert_eq!(archive.purge(now_ms, retention, 6).unwrap().rows, 2);
     assert_eq!(payloads(&archive), [9, 10]);
+}
+
+/// Both were kept for ever.
+#[test]
+fn lost_ranges_and_births_that_no_payload_names_go_with_the_payloads_of_their_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut archive = archive::open(&folder.path().join("a.sqlite"), &id()).unwrap();
+    let lost = |ages_ms| Lost {
+        site: site("store-1"),
+        generation: 1,
+        seq_first: 1,
+        seq_last: 2,
+        ages_ms,
+        reason: "spool full".into(),
+    };
+    let old_ms = START_MS - 1;
+    let batch = Batch {
+        payloads: vec![payload(2)],
+        births: vec![birth_row(1, old_ms), birth_row(2, old_ms), birth_row(3, START_MS)],
+        lost: vec![lost(old_ms), lost(START_MS)],
+        ..Batch::default()
+    };
+    archive.commit(&batch).unwrap();
+    let retention = Retention {
+        payloads_ms: 1_000,
+        rollups_ms: START_MS,
+    };
+    let purged = archive.purge(START_MS + 1_000, retention, 9).unwrap();
+    assert_eq!((purged.rows, purged.births), (2, vec![(site("store-1"), 1)]));
+    let purged = archive.purge(START_MS + 1_003, retention, 9).unwrap();
+    assert_eq!(purged.rows, 4, "the payload, both births and the other lost range");
+    assert_eq!(archive.birth(&site("store-1"), 2).unwrap(), None);
+}
+
+#[test]
+fn births_of_a_site_are_bounded_and_what_no_payload_names_goes_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut archive = archive::open(&folder.path().join("a.sqlite"), &id()).unwrap();
+    let most = u64::from(BIRTHS_PER_SITE_MAX);
+    let mut commit = |births: Vec<BirthRow>, payloads: Vec<Payload>| {
+        let batch = Batch {
+            births,
+            payloads,
+            ..Batch::default()
+        };
+        let displaced = archive.commit(&batch).unwrap();
+        displaced.into_iter().map(|(_, schema)| schema).collect::<Vec<_>>()
+    };
+    let births = (1..=most).map(|schema| birth_row(schema, START_MS + schema)).collect();
+    assert_eq!(commit(births, vec![payload(1)]), Vec::<u64>::new());
+    // The first is named; the second comes again, so that the third is the oldest.
+    assert_eq!(
+        commit(vec![birth_row(2, START_MS + most + 1)], vec![]),
+        Vec::<u64>::new()
+    );
+    assert_eq!(commit(vec![birth_row(most + 1, START_MS + most + 2)], vec![]), [3]);
+    // What has just come stays, even when all others are named.
+    let named = (2..=most + 1).map(payload).collect();
+    assert_eq!(commit(vec![birth_row(most + 2, 0)], named), [1]);
 }
 
 #[test]
@@ -328,7 +400,7 @@ fn incidents_go_when_the_sums_of_their_time_do() {
         payloads_ms: 10,
         rollups_ms: 10,
     };
-    assert_eq!(archive.purge(START_MS, retention, 9).unwrap(), 2);
+    assert_eq!(archive.purge(START_MS, retention, 9).unwrap().rows, 2);
     assert_eq!(archive.incidents().unwrap()[0].id, "open");
 }
 

@@ -3,8 +3,8 @@
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 use rumqttc::{
-    AsyncClient, ConnectReturnCode, ConnectionError, Event, EventLoop, Incoming, LastWill, LastWillProperties,
-    MqttOptions, PubAckReason, PublishOptions, QoS, SubscribeFilter, SubscribeReasonCode, TlsConfiguration, Transport,
+    AsyncClient, ConnectReturnCode, ConnectionError, Event, EventLoop, Incoming, LastWill, MqttOptions, PubAckReason,
+    PublishOptions, QoS, SubscribeFilter, SubscribeReasonCode, TlsConfiguration, Transport,
 };
 use std::net::SocketAddr;
 use std::path::Path;
@@ -246,17 +246,8 @@ async fn topics_of_others_are_refused() {
     );
 }
 
-fn with_will(mut options: MqttOptions, delay_s: u32) -> MqttOptions {
-    let mut will = LastWill::new("tw1/a/store-1/state", b"gone".to_vec(), QoS::AtLeastOnce, true, None);
-    will.properties = Some(LastWillProperties {
-        delay_interval: Some(delay_s),
-        payload_format_indicator: None,
-        message_expiry_interval: None,
-        content_type: None,
-        response_topic: None,
-        correlation_data: None,
-        user_properties: vec![],
-    });
+fn with_will(mut options: MqttOptions) -> MqttOptions {
+    let will = LastWill::new("tw1/a/store-1/state", b"gone".to_vec(), QoS::AtLeastOnce, true, None);
     options.set_last_will(will).set_session_expiry_interval(Some(3_600));
     options
 }
@@ -268,18 +259,12 @@ async fn a_will_is_told_when_a_store_breaks_off_and_not_when_it_says_goodbye() {
     archive.subscribe(&FEED).await;
     let address = broker.address_plain.unwrap();
 
-    let polite = Client::connect(with_will(options("store-1", address), 0))
-        .await
-        .unwrap();
+    let polite = Client::connect(with_will(options("store-1", address))).await.unwrap();
     polite.client.disconnect().await.unwrap();
     let mut events = polite.events;
     while events.poll().await.is_ok() {}
 
-    drop(
-        Client::connect(with_will(options("store-1", address), 0))
-            .await
-            .unwrap(),
-    );
+    drop(Client::connect(with_will(options("store-1", address))).await.unwrap());
     assert_eq!(
         archive.next().await,
         ("tw1/a/store-1/state".into(), b"gone".to_vec(), false)
@@ -288,40 +273,6 @@ async fn a_will_is_told_when_a_store_breaks_off_and_not_when_it_says_goodbye() {
     let mut store = Client::plain(&broker, "store-1").await;
     store.publish("tw1/a/store-1/state", b"back", true).await;
     assert_eq!(archive.next().await.1, b"back");
-}
-
-#[tokio::test]
-async fn a_will_with_delay_waits_and_is_forgotten_when_the_session_goes_on() {
-    let broker = plain_broker().await;
-    let mut archive = Client::plain(&broker, "warehouse").await;
-    archive.subscribe(&FEED).await;
-    let address = broker.address_plain.unwrap();
-    drop(
-        Client::connect(with_will(options("store-1", address), 1))
-            .await
-            .unwrap(),
-    );
-    let again = || {
-        let mut options = with_will(options("store-1", address), 1);
-        options.set_clean_start(false);
-        options
-    };
-    // The second comes back after the first broke off; the third takes the place of the second.
-    let second = Client::connect(again()).await.unwrap();
-    let mut third = Client::connect(again()).await.unwrap();
-    // Longer than the delay of any will.
-    tokio::time::sleep(Duration::from_millis(1_300)).await;
-    third.publish("tw1/a/store-1/sum", b"still here", false).await;
-    assert_eq!(archive.next().await.1, b"still here");
-    drop((second, third));
-    let mut clean = options("store-1", address);
-    clean.set_clean_start(true);
-    drop(Client::connect(clean).await.unwrap());
-    assert_eq!(
-        archive.next().await.1,
-        b"gone",
-        "a clean start ends the session, and so tells its will"
-    );
 }
 
 #[tokio::test]

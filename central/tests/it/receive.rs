@@ -6,11 +6,11 @@ use crate::store::{
     sold_through,
 };
 use std::sync::atomic::Ordering;
-use tillwatch_central::archive::{self, Archive};
-use tillwatch_central::receive::{Arrived, REPLAY_MS};
+use tillwatch_central::archive::{self, Archive, Tally};
+use tillwatch_central::receive::{Arrived, BIRTHS_MISSING_PER_SITE_MAX, REPLAY_MS, Receiver};
 use tillwatch_central::watermark::LATENESS_MS;
 use tillwatch_feed::codec;
-use tillwatch_feed::message::{Body, Finding, State};
+use tillwatch_feed::message::{Block, Body, Finding, State};
 use tillwatch_feed::topic::Leaf;
 
 fn folder() -> (tempfile::TempDir, std::path::PathBuf) {
@@ -192,6 +192,104 @@ fn the_first_site_heard_after_a_restart_may_be_the_fast_one() {
         archive.payloads_since(0, &mut |_| kept += 1).unwrap();
         assert_eq!(kept, 7);
     }
+}
+
+const DAY_MS: u64 = 24 * 60 * MINUTE_MS;
+
+/// Three stores each sell a minute that begins then, so that central's time follows.
+fn days_pass(receiver: &mut Receiver, generation: u64, ahead_ms: u64) {
+    for store in ["store-1", "store-2", "store-3"].map(site) {
+        receiver.take(arrives(&store, &born(generation))).unwrap();
+        receiver
+            .take(arrives(&store, &blocks_ahead(generation, 2..=9, ahead_ms)))
+            .unwrap();
+    }
+    receiver.commit().unwrap();
+}
+
+/// A store whose clock was years ahead held its rows for years longer than anybody else.
+#[test]
+fn what_a_fast_clock_dates_far_ahead_ages_from_its_arrival_on() {
+    let (_folder, path) = folder();
+    let (mut receiver, _) = open(&path);
+    let fast = site("store-9");
+    days_pass(&mut receiver, 9, 0);
+    for message in [born(9), blocks_ahead(9, 2..=9, 500 * DAY_MS), gap(9, 10..=12)] {
+        receiver.take(arrives(&fast, &message)).unwrap();
+    }
+    receiver.commit().unwrap();
+    assert_eq!(receiver.counters.messages_ahead.load(Ordering::Relaxed), 1);
+    // Two days are kept here.
+    for half_days in 1..=6 {
+        days_pass(&mut receiver, 9 + half_days, half_days * DAY_MS / 2);
+    }
+    let (mut kept, archive) = (Vec::new(), archive::open_to_read(&path).unwrap());
+    archive
+        .payloads_since(0, &mut |stored| kept.push(stored.payload.site))
+        .unwrap();
+    assert_eq!(kept.len(), 5 * 3, "{kept:?}");
+    assert!(!kept.contains(&fast));
+    let sums = rollups(&archive, 0..u64::MAX);
+    assert!(!sums.is_empty() && sums.iter().all(|rollup| rollup.site != fast));
+    let first_days = |tally: Tally| u64::from(tally.day) <= START_MS / DAY_MS + 3;
+    assert!(archive.tallies(0).unwrap().into_iter().all(first_days));
+}
+
+/// Its dictionary was still in memory, so that nobody would have noticed before a restart.
+#[test]
+fn a_birth_that_was_removed_is_asked_for_when_it_is_named_again() {
+    let (_folder, path) = folder();
+    let (mut receiver, _) = open(&path);
+    let store = site("store-9");
+    days_pass(&mut receiver, 9, 0);
+    receiver.take(arrives(&store, &born(9))).unwrap();
+    receiver.commit().unwrap();
+    days_pass(&mut receiver, 10, 3 * DAY_MS);
+    assert_eq!(
+        archive::open_to_read(&path)
+            .unwrap()
+            .birth(&store, birth().schema)
+            .unwrap(),
+        None
+    );
+    receiver
+        .take(arrives(&store, &blocks_ahead(9, 2..=2, 3 * DAY_MS)))
+        .unwrap();
+    receiver.commit().unwrap();
+    let ack = receiver.acks(0).into_iter().find(|ack| ack.site == store).unwrap();
+    assert_eq!(codec::decode_ack(&ack.payload).unwrap().births_wanted, [birth().schema]);
+}
+
+#[test]
+fn a_site_may_owe_so_many_births_and_what_needs_one_more_comes_again_later() {
+    let (_folder, path) = folder();
+    let (mut receiver, _) = open(&path);
+    let store = site("store-1");
+    let most = u64::try_from(BIRTHS_MISSING_PER_SITE_MAX).unwrap();
+    let unknown = |seq: u64| {
+        let block = Block {
+            schema: seq,
+            ..block(seq..=seq)
+        };
+        message(9, seq..=seq, Body::Block(block))
+    };
+    for seq in 1..=most + 3 {
+        receiver.take(arrives(&store, &unknown(seq))).unwrap();
+    }
+    receiver.commit().unwrap();
+    let ack = codec::decode_ack(&receiver.acks(0)[0].payload).unwrap();
+    assert_eq!(
+        ack.generations[0].through_seq, most,
+        "what is refused is not acknowledged"
+    );
+    assert_eq!(receiver.counters.births_missing_refused.load(Ordering::Relaxed), 3);
+    // When the payloads are gone nobody waits any more.
+    days_pass(&mut receiver, 10, 3 * DAY_MS);
+    receiver.take(arrives(&store, &unknown(most + 1))).unwrap();
+    receiver.commit().unwrap();
+    let ack = receiver.acks(9_000).into_iter().find(|ack| ack.site == store).unwrap();
+    let ack = codec::decode_ack(&ack.payload).unwrap();
+    assert_eq!(ack.births_wanted, [most + 1]);
 }
 
 #[test]

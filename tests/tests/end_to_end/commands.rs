@@ -125,6 +125,39 @@ fn each_shipped_plugin_passes_its_cases_as_a_component_in_the_sandbox() -> Resul
     Ok(())
 }
 
+/// It passed all of its cases, and each store refused its values.
+#[test]
+fn a_plugin_whose_values_no_agent_takes_fails_its_cases() -> Result<()> {
+    let place = tempfile::tempdir()?;
+    let manifest = repository().join("agent/sandbox/tests/hostile/plugin.toml");
+    let wasm = plugin_dir()?.with_file_name("guests").join("hostile.wasm");
+    let case = place.path().join("testcases/label");
+    std::fs::create_dir_all(&case)?;
+    std::fs::write(case.join("settings.toml"), "behavior = \"report\"\n")?;
+    std::fs::write(case.join("input.log"), "main-frame\n")?;
+    let label = "{\"metric\":\"hostile.value\",\"labels\":{\"case\":\"main-frame\"}";
+    let time = "\"time_ms\":1772452800000}";
+    let expected = format!("{label},\"value\":1,{time}\n{label},\"value\":0.5,{time}\n");
+    std::fs::write(case.join("expected.jsonl"), expected)?;
+    // Its real value is money, which is whole numbers only.
+    for (pattern, refused) in [
+        ("[a-z-]{1,40}", "1 values of hostile.value: money_fraction"),
+        ("[a-z]{1,40}", "2 values of hostile.value: label"),
+    ] {
+        let text = std::fs::read_to_string(&manifest)?;
+        let text = text.replace("pattern = \".*\"", &format!("pattern = \"{pattern}\""));
+        std::fs::write(place.path().join("plugin.toml"), text)?;
+        let output = tillwatch(&["plugin", "test", path_text(place.path())?, "--wasm", path_text(&wasm)?])?;
+        let shown = self::text(&output);
+        ensure!(
+            !output.status.success() && shown.contains(refused),
+            "{pattern}: {shown}"
+        );
+        ensure!(!shown.contains("from line"), "{pattern}: {shown}");
+    }
+    Ok(())
+}
+
 #[test]
 fn a_new_plugin_outside_the_repository_is_built_and_passes_its_cases() -> Result<()> {
     let place = tempfile::tempdir()?;

@@ -185,6 +185,13 @@ fn a_flood_of_log_lines_is_cut_and_counted() {
     instance.collect().unwrap();
     let counters = instance.counters();
     assert_eq!((counters.log_lines_dropped, counters.log_lines_cut), (1_000 - 32, 32));
+    assert_eq!(instance.take_counters(), counters);
+    let Counters { memory_bytes, .. } = counters;
+    let anew = Counters {
+        memory_bytes,
+        ..Counters::default()
+    };
+    assert_eq!(instance.counters(), anew);
     let logs = &instance.host_as::<TestHost>().unwrap().logs;
     assert_eq!(logs.len(), 32);
     assert!(logs.iter().all(|(_, text)| text.len() == 1024));

@@ -9,7 +9,10 @@
 //!   expected.jsonl     one line per sample, per log line above debug, and for the error that ended the run
 //! ```
 //! The SDK runs the very same cases natively; both must come out the same, byte by byte.
+//! What comes out is also given to an agent's registry and guard, so that an author learns here what a store would
+//! refuse.
 
+mod admission;
 mod host;
 
 use std::collections::BTreeMap;
@@ -19,11 +22,12 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 use tillwatch_core::sample::{Batch, Descriptor, Values};
-use tillwatch_sandbox::{CallError, ErrorKind, Level, Limits, Plugin, Sandbox};
+use tillwatch_sandbox::{CallError, ErrorKind, Host, Level, Limits, Plugin, Sandbox};
 
 use super::compile::Loader;
 use super::manifest::Manifest;
 use crate::output;
+use admission::Admission;
 use host::CaseHost;
 
 /// A collector that still says `more` after so many calls is taken for an endless one, as in the SDK.
@@ -46,7 +50,7 @@ pub fn run(folder: &Path, wasm: Option<&Path>) -> Result<ExitCode> {
     let mut failed = 0;
     for case in &cases {
         let name = file_name(case);
-        match check(&plugin, case).with_context(|| format!("case {name}"))? {
+        match check(&plugin, &manifest, case).with_context(|| format!("case {name}"))? {
             None => output::line(&format!("ok      {name}"))?,
             Some(difference) => {
                 failed += 1;
@@ -72,13 +76,18 @@ fn cases(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(cases)
 }
 
-/// The difference to what is expected, when there is one.
-fn check(plugin: &Plugin, folder: &Path) -> Result<Option<String>> {
+/// The difference to what is expected, and what an agent refuses, when there is any.
+fn check(plugin: &Plugin, manifest: &Manifest, folder: &Path) -> Result<Option<String>> {
     let host = CaseHost::read(folder)?;
-    let actual = collect(plugin, &host, &read_settings(folder)?)?;
+    let mut admission = Admission::new(&manifest.labels);
+    let actual = collect(plugin, &host, &read_settings(folder)?, &mut admission)?;
     let path = folder.join("expected.jsonl");
     let expected = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-    Ok((expected != actual).then(|| difference(&expected, &actual)))
+    let mut faults = admission.refused();
+    if expected != actual {
+        faults.push(difference(&expected, &actual));
+    }
+    Ok((!faults.is_empty()).then(|| faults.join("\n")))
 }
 
 fn read_settings(folder: &Path) -> Result<String> {
@@ -91,7 +100,7 @@ fn read_settings(folder: &Path) -> Result<String> {
     Ok(serde_json::to_string(&table)?)
 }
 
-fn collect(plugin: &Plugin, host: &CaseHost, settings: &str) -> Result<String> {
+fn collect(plugin: &Plugin, host: &CaseHost, settings: &str, admission: &mut Admission) -> Result<String> {
     let mut out = String::new();
     let limits = Limits {
         call_ms_max: CALL_MS_MAX,
@@ -102,12 +111,14 @@ fn collect(plugin: &Plugin, host: &CaseHost, settings: &str) -> Result<String> {
         return Ok(error);
     }
     let descriptor = instance.describe()?;
+    admission.declare(&descriptor)?;
     for _ in 0..CALLS_MAX {
         let result = instance.collect();
         write_logs(&mut out, host)?;
         match result {
             Ok(batch) => {
                 write_batch(&mut out, &descriptor, &batch)?;
+                admission.offer(host.clone().now_ms(), &descriptor, &batch);
                 if !batch.more {
                     return Ok(out);
                 }

@@ -179,6 +179,70 @@ fn what_was_deleted_unread_is_counted_and_the_new_file_is_read() {
     assert_eq!(tail.rotations_lost(), 1);
 }
 
+/// A folder in the log's place: the part before it was read again and again, in a loop that never ended.
+#[test]
+fn what_is_no_file_in_the_place_of_a_log_is_not_up_and_neither_hangs_nor_doubles() {
+    for put in [
+        (|path| std::fs::create_dir(path).unwrap()) as fn(&Path),
+        |path| {
+            assert!(
+                std::process::Command::new("mkfifo")
+                    .arg(path)
+                    .status()
+                    .unwrap()
+                    .success()
+            )
+        },
+        |path| std::os::unix::fs::symlink("missing", path).unwrap(),
+    ] {
+        let mut log = Log::new();
+        put(&log.path(""));
+        let mut fresh = log.open(&[]);
+        assert_eq!(fresh.read(1000).unwrap_err(), Fault::Unavailable);
+        std::fs::rename(log.path(""), log.path("-aside")).unwrap();
+
+        log.append("a");
+        log.append_raw("unfinished");
+        let mut tail = log.open(&[]);
+        assert_eq!(read_all(&mut tail, 1000), ["a"]);
+        log.rotate_by_rename();
+        std::fs::rename(log.path("-aside"), log.path("")).unwrap();
+        let progress = tail.progress();
+        for tail in [&mut tail, &mut log.open(&progress)] {
+            assert_eq!(tail.read(1000).unwrap_err(), Fault::Unavailable);
+            assert!(!tail.is_up());
+        }
+        std::fs::rename(log.path(""), log.path("-aside")).unwrap();
+        log.append("b");
+        for tail in [&mut tail, &mut log.open(&progress), &mut fresh] {
+            let lines = read_all(tail, 1000);
+            assert_eq!(lines.last().map(String::as_str), Some("b"));
+            assert!(lines.len() == 1 || lines == ["unfinished", "b"], "{lines:?}");
+            assert_eq!((tail.is_up(), tail.rotations_lost()), (true, 0));
+        }
+    }
+}
+
+#[test]
+fn an_older_part_is_not_read_again_when_the_log_vanished() {
+    let mut log = Log::new();
+    log.append("a");
+    let mut tail = log.open(&[]);
+    read_all(&mut tail, 1000);
+    log.rotate_by_rename();
+    log.append("b");
+    assert_eq!(read_all(&mut tail, 1000), ["b"]);
+    let progress = tail.progress();
+    std::fs::remove_file(log.path("")).unwrap();
+    let mut again = log.open(&progress);
+    for _ in 0..2 {
+        assert_eq!(again.read(1000).unwrap_err(), Fault::Unavailable);
+    }
+    log.append("c");
+    assert_eq!(read_all(&mut again, 1000), ["c"]);
+    assert_eq!(again.rotations_lost(), 1);
+}
+
 #[test]
 fn a_rotated_file_that_may_still_be_written_is_waited_for() {
     let mut log = Log::new();

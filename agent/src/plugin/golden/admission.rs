@@ -1,0 +1,163 @@
+//! What an agent would refuse of a plugin: its metrics and labels at the start, its values later.
+//!
+//! In: a descriptor with the label policies of `plugin.toml`, and batches. Out: how many values of which metric are
+//! refused, and why. How old a value is, and how a counter goes on, is the case's matter and not judged.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use tillwatch_core::sample::{Batch, Descriptor};
+use tillwatch_core::tally::{REASONS, Reason};
+use tillwatch_core::{Core, LabelPolicy, Limits, Settings, SourceKey};
+
+/// As in a store that sets nothing else.
+const WINDOW_MS: u32 = 10_000;
+const SUMMARY_MS: u32 = 60_000;
+
+/// An agent's registry and guard, for one case.
+pub(super) struct Admission {
+    core: Core,
+    labels: BTreeMap<String, LabelPolicy>,
+    source: Option<SourceKey>,
+    /// By metric and reason.
+    refused: BTreeMap<(String, &'static str), u64>,
+}
+
+impl Admission {
+    pub(super) fn new(labels: &BTreeMap<String, LabelPolicy>) -> Self {
+        let settings = Settings {
+            window_ms: WINDOW_MS,
+            summary_ms: SUMMARY_MS,
+            time_zone: jiff::tz::TimeZone::UTC,
+            agent_version: String::new(),
+            limits: Limits::default(),
+        };
+        Self {
+            core: Core::new(settings),
+            labels: labels.clone(),
+            source: None,
+            refused: BTreeMap::new(),
+        }
+    }
+
+    /// # Errors
+    /// When an agent with this plugin would not start.
+    pub(super) fn declare(&mut self, descriptor: &Descriptor) -> Result<()> {
+        let metrics = descriptor.metrics.clone();
+        let declared = self
+            .core
+            .declare(&descriptor.name, &descriptor.version, metrics, self.labels.clone());
+        self.source = Some(declared.context("an agent refuses what it measures")?);
+        Ok(())
+    }
+
+    pub(super) fn offer(&mut self, now_ms: u64, descriptor: &Descriptor, batch: &Batch) {
+        let Some(source) = self.source else { return };
+        for series in &batch.series {
+            let name = descriptor.metrics.get(usize::from(series.metric));
+            let name = name.map(|metric| metric.name.clone()).unwrap_or_default();
+            let one = Batch {
+                series: vec![series.clone()],
+                ..Batch::default()
+            };
+            let accepted = self.core.on_batch(now_ms, source, one, Vec::new());
+            for (reason, text) in REASONS.into_iter().filter(|(reason, _)| is_judged(*reason)) {
+                let count = accepted.refused.of(reason);
+                if count > 0 {
+                    *self.refused.entry((name.clone(), text)).or_default() += count;
+                }
+            }
+        }
+    }
+
+    /// One line for each metric and reason.
+    pub(super) fn refused(&self) -> Vec<String> {
+        let line = |((metric, reason), count): (&(String, &str), &u64)| {
+            format!("  an agent refuses {count} values of {metric}: {reason}")
+        };
+        self.refused.iter().map(line).collect()
+    }
+}
+
+fn is_judged(reason: Reason) -> bool {
+    !matches!(
+        reason,
+        Reason::TooOld | Reason::TooNew | Reason::CounterReset | Reason::CounterOrder
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tillwatch_core::sample::{Kind, Metric, Series, Values};
+
+    fn descriptor() -> Descriptor {
+        Descriptor {
+            name: "queue".to_owned(),
+            version: "1".to_owned(),
+            metrics: vec![Metric {
+                name: "queue.depth".to_owned(),
+                unit: "{message}".to_owned(),
+                kind: Kind::Gauge,
+                help: "Depth.".to_owned(),
+                label_keys: vec!["queue".to_owned()],
+                role: String::new(),
+                decimals: 0,
+                currency: None,
+            }],
+            min_interval_ms: 0,
+            attrs: Vec::new(),
+        }
+    }
+
+    fn policy(pattern: &str) -> BTreeMap<String, LabelPolicy> {
+        let policy = LabelPolicy {
+            pattern: Some(pattern.to_owned()),
+            values: None,
+            values_max: 10,
+        };
+        BTreeMap::from([("queue".to_owned(), policy)])
+    }
+
+    fn depth_of(queue: &str) -> Batch {
+        let series = Series {
+            metric: 0,
+            labels: vec![queue.to_owned()],
+            values: Values::Integers(vec![1, 2]),
+            times_ms: vec![1_000, 2_000],
+        };
+        Batch {
+            series: vec![series],
+            ..Batch::default()
+        }
+    }
+
+    /// A plugin passed all of its cases, and each store refused all of its values.
+    #[test]
+    fn what_an_agent_refuses_is_told_by_metric_and_reason() {
+        let mut admission = Admission::new(&policy("[a-z0-9]{1,40}"));
+        admission.declare(&descriptor()).unwrap();
+        for queue in ["mainframe", "Main Frame", "4111111111111111"] {
+            // Long after the case: its age is no fault.
+            admission.offer(u64::MAX / 2, &descriptor(), &depth_of(queue));
+            admission.offer(3_000, &descriptor(), &depth_of(queue));
+        }
+        let refused = admission.refused();
+        assert!(
+            refused.iter().any(|line| line.contains("values of queue.depth: label")),
+            "{refused:?}"
+        );
+        assert!(
+            refused.iter().any(|line| line.contains("values of queue.depth: card")),
+            "{refused:?}"
+        );
+        assert!(!refused.iter().any(|line| line.contains("too_old")), "{refused:?}");
+    }
+
+    #[test]
+    fn a_label_policy_that_no_agent_takes_is_an_error() {
+        let error = Admission::new(&policy("[")).declare(&descriptor()).unwrap_err();
+        assert!(error.to_string().contains("an agent refuses"), "{error}");
+        Admission::new(&BTreeMap::new()).declare(&descriptor()).unwrap_err();
+    }
+}
