@@ -23,8 +23,8 @@ use tracing::{info, warn};
 use crate::bundle::ledger::Ledger;
 use crate::clock::Clock;
 use crate::collectors::{self, Source};
-use crate::config::written::Problems;
 use crate::config::found::InstalledBundle;
+use crate::config::written::Problems;
 use crate::config::{Config, PluginConfig, SpoolConfig};
 use crate::keeper::{FromSource, Keeper, KeeperSettings, Status};
 use crate::platform::{is_own, notify_service_manager};
@@ -200,7 +200,12 @@ async fn run_agent(config: &Config, clock: &Clock, is_once: bool) -> Result<()> 
 /// # Errors
 /// When that cannot be remembered.
 pub fn accept_bundles(config: &Config) -> Result<()> {
-    let installed = |plugin: &'_ PluginConfig| plugin.bundle.clone().map(|bundle| (plugin.manifest.name.clone(), bundle));
+    let installed = |plugin: &'_ PluginConfig| {
+        plugin
+            .bundle
+            .clone()
+            .map(|bundle| (plugin.manifest.name.clone(), bundle))
+    };
     let bundles: Vec<(String, InstalledBundle)> = config.plugins.iter().filter_map(installed).collect();
     let Some(keys) = bundles.iter().map(|(_plugin, bundle)| bundle.keys_sequence).max() else {
         return Ok(());

@@ -67,7 +67,12 @@ pub struct Verify {
     /// The bundle; its signature lies beside it.
     file: PathBuf,
     /// The public key that must have signed it.
-    #[arg(long, value_name = "FILE", conflicts_with = "config", required_unless_present = "config")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with = "config",
+        required_unless_present = "config"
+    )]
     key: Option<PathBuf>,
     /// Verify as the agent with these settings does: key list, sequence and expiry too.
     #[arg(long, value_name = "FILE")]
@@ -84,8 +89,12 @@ pub fn run_pack(arguments: &Pack) -> Result<()> {
     let manifest = Manifest::load(folder)?;
     let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
     let wasm = folder.join(format!("{}.wasm", manifest.name));
-    let component = read_bounded(&wasm, BUNDLE_BYTES_MAX)
-        .with_context(|| format!("reading {}\nhint: build it with `tillwatch plugin build`", wasm.display()))?;
+    let component = read_bounded(&wasm, BUNDLE_BYTES_MAX).with_context(|| {
+        format!(
+            "reading {}\nhint: build it with `tillwatch plugin build`",
+            wasm.display()
+        )
+    })?;
     let sequence = arguments.sequence.map_or_else(now_s, Ok)?;
     let expires = match arguments.expires {
         Some(expires) => expires,
@@ -144,7 +153,11 @@ fn verify_with_key(file: &Path, key: &Path) -> Result<(Bundle, String)> {
     let signature = Signature::from_file(&path).with_context(|| format!("{} is no signature", path.display()))?;
     let bytes = read_bounded(file, BUNDLE_BYTES_MAX).with_context(|| format!("reading {}", file.display()))?;
     let is_good = public.verify(&bytes, &signature, false).is_ok();
-    ensure!(is_good, "{} is not signed by that key, or was changed after signing", file.display());
+    ensure!(
+        is_good,
+        "{} is not signed by that key, or was changed after signing",
+        file.display()
+    );
     Ok((parse(&bytes)?, key.display().to_string()))
 }
 
@@ -184,7 +197,10 @@ fn comment(file: &Path, bytes: &[u8]) -> Result<String> {
     }
     let name = file.file_name().and_then(|name| name.to_str());
     let name = name.filter(|name| !name.contains(char::is_control));
-    Ok(format!("timestamp:{at}\tfile:{}", name.context("the file's name is no text")?))
+    Ok(format!(
+        "timestamp:{at}\tfile:{}",
+        name.context("the file's name is no text")?
+    ))
 }
 
 fn generate(path: &Path, password: Option<String>, without: bool) -> Result<()> {
@@ -203,7 +219,11 @@ fn generate(path: &Path, password: Option<String>, without: bool) -> Result<()> 
     let public = PathBuf::from(public);
     private_file(path)?.write_all(&pair.sk.to_box(None)?.to_bytes())?;
     std::fs::write(&public, pair.pk.to_box()?.to_bytes()).with_context(|| format!("writing {}", public.display()))?;
-    output::line(&format!("made the key {} and its public half {}", path.display(), public.display()))?;
+    output::line(&format!(
+        "made the key {} and its public half {}",
+        path.display(),
+        public.display()
+    ))?;
     Ok(())
 }
 
@@ -212,13 +232,15 @@ fn private_file(path: &Path) -> Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     crate::platform::for_owner_only(&mut options);
-    options.open(path).with_context(|| format!("writing {}", path.display()))
+    options
+        .open(path)
+        .with_context(|| format!("writing {}", path.display()))
 }
 
 fn secret_key(path: &Path, password: Option<String>) -> Result<SecretKey> {
     let hint = "make one with --generate, or with `minisign -G`";
-    let bytes =
-        read_bounded(path, KEY_BYTES_MAX).with_context(|| format!("reading the key {}\nhint: {hint}", path.display()))?;
+    let bytes = read_bounded(path, KEY_BYTES_MAX)
+        .with_context(|| format!("reading the key {}\nhint: {hint}", path.display()))?;
     let written = SecretKeyBox::from_string(&String::from_utf8_lossy(&bytes))?;
     match written.clone().into_unencrypted_secret_key() {
         Ok(key) => Ok(key),

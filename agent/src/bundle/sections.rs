@@ -73,7 +73,10 @@ fn sized(bytes: &[u8], at: usize) -> Result<(&[u8], usize), BundleError> {
             let begin = at + index + 1;
             let end = usize::try_from(size).ok().and_then(|size| begin.checked_add(size));
             let end = end.ok_or(BundleError::CutOff)?;
-            return bytes.get(begin..end).map(|content| (content, end)).ok_or(BundleError::CutOff);
+            return bytes
+                .get(begin..end)
+                .map(|content| (content, end))
+                .ok_or(BundleError::CutOff);
         }
     }
     Err(BundleError::CutOff)
@@ -119,6 +122,9 @@ mod tests {
             assert!(result.is_err() || end == COMPONENT_HEAD.len(), "cut at {end}");
         }
         assert_eq!(customs(b"\0asm\x01\0\0\0"), Err(BundleError::NoComponent));
-        assert_eq!(customs(&[&COMPONENT_HEAD[..], &[0, 0xff, 0xff, 0xff, 0xff, 0xff, 1]].concat()), Err(BundleError::CutOff));
+        assert_eq!(
+            customs(&[&COMPONENT_HEAD[..], &[0, 0xff, 0xff, 0xff, 0xff, 0xff, 1]].concat()),
+            Err(BundleError::CutOff)
+        );
     }
 }

@@ -16,7 +16,10 @@ pub(crate) fn bundle(sequence: u64, expires: &str) -> Vec<u8> {
 #[test]
 fn a_bundle_is_read_as_it_was_packed() {
     let bundle = parse(&bundle(7, "2027-01-31")).unwrap();
-    assert_eq!(bundle.manifest, Manifest::parse(Path::new("plugin.toml"), GOOD).unwrap());
+    assert_eq!(
+        bundle.manifest,
+        Manifest::parse(Path::new("plugin.toml"), GOOD).unwrap()
+    );
     assert_eq!(bundle.about.sequence, 7);
     assert_eq!(bundle.about.expires, "2027-01-31".parse().unwrap());
     assert_eq!(bundle.component_bytes, component().len());

@@ -92,7 +92,9 @@ pub enum TrustError {
     Bundle { path: PathBuf, error: BundleError },
     #[error("{} is signed by none of the keys in the key list, or was changed after signing", path.display())]
     Forged { path: PathBuf },
-    #[error("the key {key:?} may not sign plugin `{plugin}`\nhint: add the name to its `plugins` in keys.toml, and sign the list again")]
+    #[error(
+        "the key {key:?} may not sign plugin `{plugin}`\nhint: add the name to its `plugins` in keys.toml, and sign the list again"
+    )]
     NotItsPlugin { key: String, plugin: String },
     #[error(
         "plugin `{plugin}` has sequence {sequence}, and {accepted} was accepted before: it is an old bundle\nhint: install the newest one; to go back on purpose, pack the old code with a higher sequence"
@@ -102,9 +104,13 @@ pub enum TrustError {
         sequence: u64,
         accepted: u64,
     },
-    #[error("plugin `{plugin}` expired on {expires} and was never accepted here\nhint: install a bundle that is still to be taken")]
+    #[error(
+        "plugin `{plugin}` expired on {expires} and was never accepted here\nhint: install a bundle that is still to be taken"
+    )]
     Expired { plugin: String, expires: Date },
-    #[error("the key list expired on {expires}: plugin `{plugin}` is not taken for the first time\nhint: copy the newest keys.toml with its signature")]
+    #[error(
+        "the key list expired on {expires}: plugin `{plugin}` is not taken for the first time\nhint: copy the newest keys.toml with its signature"
+    )]
     KeysExpired { plugin: String, expires: Date },
     #[error("plugin `{plugin}` needs tillwatch {agent_min} or later\nhint: update the agent first")]
     AgentTooOld { plugin: String, agent_min: String },
@@ -249,7 +255,10 @@ pub fn signature_path(path: &Path) -> PathBuf {
 
 fn signature_of(path: &Path) -> Result<Signature, TrustError> {
     let path = signature_path(path);
-    let text = read_text(&path, "copy the signature there, too, or sign with `tillwatch plugin sign`")?;
+    let text = read_text(
+        &path,
+        "copy the signature there, too, or sign with `tillwatch plugin sign`",
+    )?;
     Signature::decode(&text).map_err(|_no_signature| TrustError::Signature { path })
 }
 

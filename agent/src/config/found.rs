@@ -46,7 +46,12 @@ pub(super) struct Finder<'a> {
 }
 
 impl<'a> Finder<'a> {
-    pub(super) fn new(base: &'a Path, plugin_dir: &'a Path, state_dir: &'a Path, files: Option<&'a TrustFiles>) -> Self {
+    pub(super) fn new(
+        base: &'a Path,
+        plugin_dir: &'a Path,
+        state_dir: &'a Path,
+        files: Option<&'a TrustFiles>,
+    ) -> Self {
         Self {
             base,
             plugin_dir,

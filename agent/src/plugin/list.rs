@@ -5,9 +5,9 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::manifest::{Manifest, SourceKind};
-use crate::config::written::{Reporter, Section, parse};
 use crate::config::PLUGIN_DIR;
 use crate::config::found::installed;
+use crate::config::written::{Reporter, Section, parse};
 use crate::output;
 
 /// Lists the plugins of `plugin_dir`, also when the rest of agent.toml is wrong or missing.

@@ -8,5 +8,7 @@ pub mod caution;
 pub mod collector;
 pub mod new;
 pub mod build;
+pub mod outside;
 pub mod golden;
+mod contract;
 pub mod list;

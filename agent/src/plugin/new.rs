@@ -129,7 +129,10 @@ mod tests {
         assert_eq!(Manifest::load(&folder).unwrap().name, "till-times");
         for (path, _text) in FILES {
             let text = std::fs::read_to_string(folder.join(path)).unwrap();
-            assert!(!text.contains(TEMPLATE_NAME) && !text.contains("../collector"), "{path}: {text}");
+            assert!(
+                !text.contains(TEMPLATE_NAME) && !text.contains("../collector"),
+                "{path}: {text}"
+            );
         }
         let again = new("till-times", place.path()).unwrap_err().to_string();
         assert!(again.contains("is there already"), "{again}");

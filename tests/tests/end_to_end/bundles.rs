@@ -117,7 +117,10 @@ fn a_signed_bundle_runs_in_a_store_and_an_older_one_never_again() -> Result<()> 
 
     place.install(4)?;
     let told = place.refused()?;
-    ensure!(told.contains("agent.toml:11:") && told.contains("it is an old bundle"), "{told}");
+    ensure!(
+        told.contains("agent.toml:11:") && told.contains("it is an old bundle"),
+        "{told}"
+    );
     place.install(6)?;
     place.run("backfill --no-delivery --config agent.toml")?;
     Ok(())
@@ -164,7 +167,10 @@ fn signatures_are_those_of_minisign_both_ways() -> Result<()> {
     };
     let name = bundle.to_str().context("a path in UTF-8")?;
     let told = minisign(&["-V", "-m", name, "-p", "release.key.pub"])?;
-    ensure!(told.contains("sequence:5"), "the trusted comment names the bundle: {told}");
+    ensure!(
+        told.contains("sequence:5"),
+        "the trusted comment names the bundle: {told}"
+    );
 
     minisign(&["-G", "-W", "-p", "other.pub", "-s", "other.key"])?;
     minisign(&["-S", "-m", name, "-s", "other.key"])?;

@@ -9,3 +9,4 @@ mod kills;
 mod rights;
 mod commands;
 mod bundles;
+mod authors;

@@ -112,7 +112,10 @@ fn an_old_key_list_is_not_taken_again() {
     store.install_keys(2, "2027-01-31", "*");
     store.run("2026-11-23");
     store.install_keys(1, "2027-01-31", "*");
-    assert!(matches!(store.verify("2026-11-23"), Err(TrustError::KeysRolledBack { .. })));
+    assert!(matches!(
+        store.verify("2026-11-23"),
+        Err(TrustError::KeysRolledBack { .. })
+    ));
 }
 
 /// Whoever keeps new bundles away can offer an old one for a while, but not for ever.
@@ -125,7 +128,10 @@ fn what_has_expired_is_not_taken_for_the_first_time() {
     // It runs on at a store that took it in time: a store must not go dark because nobody packed anew.
     assert!(store.verify("2027-01-01").unwrap().is_expired);
     store.install(&bundle(6, "2027-12-31"));
-    assert!(matches!(store.verify("2027-02-01"), Err(TrustError::KeysExpired { .. })));
+    assert!(matches!(
+        store.verify("2027-02-01"),
+        Err(TrustError::KeysExpired { .. })
+    ));
 }
 
 #[test]
@@ -145,7 +151,10 @@ fn a_changed_or_cut_off_file_is_refused() {
     store.install(&bytes);
     for end in [0, 8, bytes.len() / 2, bytes.len() - 1] {
         fs::write(store.path("p.wasm"), &bytes[..end]).unwrap();
-        assert!(matches!(store.verify("2026-11-23"), Err(TrustError::Forged { .. })), "cut at {end}");
+        assert!(
+            matches!(store.verify("2026-11-23"), Err(TrustError::Forged { .. })),
+            "cut at {end}"
+        );
     }
     let mut changed = bytes.clone();
     changed[20] ^= 1;
@@ -175,7 +184,10 @@ fn a_key_signs_the_plugins_that_the_list_gives_it() {
     let store = Store::new();
     store.install(&bundle(5, "2027-01-31"));
     store.install_keys(2, "2027-01-31", "sales");
-    assert!(matches!(store.verify("2026-11-23"), Err(TrustError::NotItsPlugin { .. })));
+    assert!(matches!(
+        store.verify("2026-11-23"),
+        Err(TrustError::NotItsPlugin { .. })
+    ));
 }
 
 #[test]
