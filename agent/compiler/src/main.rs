@@ -1,9 +1,12 @@
 //! `tillwatch-compile IN.wasm OUT.cwasm`: a plugin's component comes in, native code for this machine goes out.
+//! `tillwatch-compile --names IN.wasm`: what it imports and exports, and the contract that it was built for, as lines
+//! of a word and a value.
 //!
 //! A hostile plugin can make a compiler slow or large, so this runs as a short-lived process that limits itself
 //! before it looks at its input. It never runs what it compiles, opens no socket and starts nothing.
 
 mod admit;
+mod contract;
 #[path = "../../sandbox/src/engine.rs"]
 #[expect(dead_code, reason = "the sandbox reads the header that is written here")]
 mod engine;
@@ -31,20 +34,33 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    let [input, output] = arguments()?;
+    let arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
     limits::limit_this_process()?;
-    let wasm = read(&input)?;
-    admit::check(&wasm).with_context(|| format!("{} is refused", input.display()))?;
-    let code = compile(&wasm).with_context(|| format!("compiling {}", input.display()))?;
-    write(&output, &engine::with_header(&code)).with_context(|| format!("writing {}", output.display()))
+    match arguments.as_slice() {
+        [option, input] if option.as_os_str() == "--names" => print_names(input),
+        [input, output] => compile_file(input, output),
+        _ => bail!("usage: tillwatch-compile IN.wasm OUT.cwasm, or --names IN.wasm"),
+    }
 }
 
-fn arguments() -> Result<[PathBuf; 2]> {
-    let paths: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
-    match <[PathBuf; 2]>::try_from(paths) {
-        Ok(paths) => Ok(paths),
-        Err(_) => bail!("usage: tillwatch-compile IN.wasm OUT.cwasm"),
+fn compile_file(input: &Path, output: &Path) -> Result<()> {
+    let wasm = read(input)?;
+    admit::check(&wasm).with_context(|| format!("{} is refused", input.display()))?;
+    let code = compile(&wasm).with_context(|| format!("compiling {}", input.display()))?;
+    write(output, &engine::with_header(&code)).with_context(|| format!("writing {}", output.display()))
+}
+
+fn print_names(input: &Path) -> Result<()> {
+    let names = admit::names(&read(input)?).with_context(|| input.display().to_string())?;
+    let mut lines = vec![format!("agent {}", contract::VERSION)];
+    if let Some(version) = names.imports.iter().find_map(|import| contract::version_of(import)) {
+        lines.push(format!("contract {version}"));
+        lines.extend(contract::supported_until(version).map(|until| format!("supported {until}")));
     }
+    lines.extend(names.imports.iter().map(|name| format!("import {}", name.escape_debug())));
+    lines.extend(names.exports.iter().map(|name| format!("export {}", name.escape_debug())));
+    lines.push(String::new());
+    Ok(std::io::stdout().write_all(lines.join("\n").as_bytes())?)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {

@@ -12,3 +12,18 @@ pub mod outside;
 pub mod golden;
 mod contract;
 pub mod list;
+pub mod inspect;
+pub mod run;
+pub mod bench;
+
+use tillwatch_core::sample::Kind;
+
+/// As in plugin.toml.
+fn kind_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Gauge => "gauge",
+        Kind::Counter => "counter",
+        Kind::Sum => "sum",
+        Kind::Distribution => "distribution",
+    }
+}

@@ -1,6 +1,6 @@
 //! A plugin outside the agent: opened for an author's commands, not for a store.
 //!
-//! In: a plugin's folder, or the `.wasm` of a bundle or a component. Out: its manifest and its code, ready to be called.
+//! In: a plugin's folder, or the `.wasm` of a bundle or a component. Out: its code, ready to be called.
 //! Compiled code lies in a folder of this process alone and is gone with it: no agent's cache is touched.
 
 use std::path::{Path, PathBuf};
@@ -14,12 +14,10 @@ use super::manifest::Manifest;
 /// A loaded test machine is no store: what takes longer than a store allows is for `plugin bench` to say.
 const CALL_MS_MAX: u64 = 10_000;
 
-/// A plugin that can be called, in the sandbox that stores have.
+/// A plugin of which everything is there.
 pub struct Outside {
     pub manifest: Manifest,
-    pub wasm: PathBuf,
-    plugin: Plugin,
-    cache: PrivateFolder,
+    pub code: Code,
 }
 
 impl Outside {
@@ -30,29 +28,32 @@ impl Outside {
     pub fn open(folder: &Path, wasm: Option<&Path>) -> Result<Self> {
         let manifest = Manifest::load(folder)?;
         let built = || folder.join(format!("{}.wasm", manifest.name));
-        let wasm = wasm.map_or_else(built, Path::to_owned);
-        Self::load(manifest, wasm)
-    }
-
-    /// Compiles and loads a component.
-    ///
-    /// # Errors
-    /// When it is missing or no plugin.
-    pub fn load(manifest: Manifest, wasm: PathBuf) -> Result<Self> {
-        let cache = PrivateFolder::new()?;
-        let plugin = Loader::new(Sandbox::new()?, &cache.0)?.load(&wasm)?;
-        Ok(Self {
-            manifest,
-            wasm,
-            plugin,
-            cache,
-        })
+        let code = Code::load(&wasm.map_or_else(built, Path::to_owned))?;
+        Ok(Self { manifest, code })
     }
 
     /// # Errors
     /// When the plugin wants more than its limits at the start already.
     pub fn instantiate(&self, limits: Limits, host: Box<dyn Host>) -> Result<Instance, CallError> {
-        self.plugin.instantiate(limits, host)
+        self.code.plugin.instantiate(limits, host)
+    }
+}
+
+/// A component's code, in the sandbox that stores have.
+pub struct Code {
+    pub plugin: Plugin,
+    cache: PrivateFolder,
+}
+
+impl Code {
+    /// Compiles and loads a component. Every command that calls a plugin outside the agent comes through here.
+    ///
+    /// # Errors
+    /// When it is missing or no plugin.
+    pub fn load(wasm: &Path) -> Result<Self> {
+        let cache = PrivateFolder::new()?;
+        let plugin = Loader::new(Sandbox::new()?, &cache.0)?.load(wasm)?;
+        Ok(Self { plugin, cache })
     }
 
     /// Of the machine code that was compiled from the component.

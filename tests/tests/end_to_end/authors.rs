@@ -77,3 +77,157 @@ fn a_broken_promise_fails_the_command_although_all_cases_pass() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn inspect_tells_what_a_folder_a_component_and_a_bundle_are() -> Result<()> {
+    let place = tempfile::tempdir()?;
+    let sales = plugin_dir()?.join("sales").display().to_string();
+    let said = tillwatch(place.path(), &["plugin", "inspect", &sales])?;
+    let told = text(&said);
+    ensure!(said.status.success(), "{told}");
+    for expected in [
+        "contract  0.1.0, supported until 2028-11",
+        "import    tillwatch:collector/source@0.1.0",
+        "export    collect",
+        "source    transactions (files of a folder)",
+        "setting   currency (a string)",
+        "metric    sales.tender.amount [EUR, sum] by sales.tender",
+    ] {
+        ensure!(told.contains(expected), "no {expected:?}: {told}");
+    }
+
+    let packed = [
+        "plugin",
+        "pack",
+        &sales,
+        "--out",
+        ".",
+        "--sequence",
+        "7",
+        "--expires",
+        "2030-01-31",
+    ];
+    ensure!(tillwatch(place.path(), &packed)?.status.success());
+    let said = tillwatch(place.path(), &["plugin", "inspect", "sales-0.1.0.wasm", "--json"])?;
+    let told: serde_json::Value = serde_json::from_slice(&said.stdout)?;
+    ensure!(
+        told["bundle"]["sequence"] == 7 && told["bundle"]["expires"] == "2030-01-31",
+        "{told}"
+    );
+    ensure!(told["compiled_bytes"].as_u64() > told["wasm_bytes"].as_u64(), "{told}");
+    ensure!(told["asks"]["sources"][0]["name"] == "transactions", "{told}");
+
+    let said = tillwatch(place.path(), &["plugin", "inspect", &guest()?, "--json"])?;
+    let told: serde_json::Value = serde_json::from_slice(&said.stdout)?;
+    ensure!(told["name"] == "hostile" && told["asks"].is_null(), "{told}");
+    ensure!(told["metrics"][0]["labels"][0] == "case", "{told}");
+    Ok(())
+}
+
+/// What linking said of it named no version.
+#[test]
+fn a_component_of_another_contract_is_refused_by_both_versions() -> Result<()> {
+    let place = tempfile::tempdir()?;
+    let folder = hostile(place.path(), "count")?;
+    let wasm = replaced(&std::fs::read(guest()?)?, b"@0.1.0", b"@0.2.0");
+    std::fs::write(folder.join("hostile.wasm"), wasm)?;
+    for command in ["inspect", "test"] {
+        let said = tillwatch(&folder, &["plugin", command])?;
+        let told = text(&said);
+        ensure!(!said.status.success(), "{told}");
+        ensure!(
+            told.contains("plugin wants 0.2.0, this agent has 0.1.0"),
+            "{command}: {told}"
+        );
+    }
+    Ok(())
+}
+
+fn replaced(bytes: &[u8], from: &[u8; 6], to: &[u8; 6]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    for at in 0..bytes.len().saturating_sub(from.len()) {
+        if bytes[at..].starts_with(from) {
+            bytes[at..at + to.len()].copy_from_slice(to);
+        }
+    }
+    bytes
+}
+
+/// The hostile plugin's folder with its component, its settings and a log beside it.
+fn runnable(place: &Path, behavior: &str) -> Result<PathBuf> {
+    let folder = hostile(place, behavior)?;
+    std::fs::copy(guest()?, folder.join("hostile.wasm"))?;
+    let settings = format!(
+        "[[plugin]]\nname = \"tried\"\nuse = \"hostile\"\ninterval = \"100ms\"\ndeadline = \"10s\"\n[plugin.sources.input]\nfile = \"in.log\"\n[plugin.settings]\nbehavior = {behavior:?}\n"
+    );
+    std::fs::write(folder.join("sample.toml"), settings)?;
+    std::fs::write(folder.join("in.log"), "one\ntwo\n")?;
+    Ok(folder)
+}
+
+#[test]
+fn one_plugin_runs_without_an_agent_and_its_samples_pass_the_guard() -> Result<()> {
+    let place = tempfile::tempdir()?;
+    let folder = runnable(place.path(), "count")?;
+    let said = tillwatch(&folder, &["plugin", "run", "--once"])?;
+    let told = text(&said);
+    ensure!(
+        said.status.success() && told.ends_with("Z  hostile.lines{}  2 {line}\n"),
+        "{told}"
+    );
+
+    let folder = runnable(place.path(), "label")?;
+    let settings = folder.join("sample.toml").display().to_string();
+    let said = tillwatch(
+        place.path(),
+        &["plugin", "run", "--settings", &settings, "--once", "--json"],
+    )?;
+    let told = text(&said);
+    ensure!(
+        told.contains("\"metric\":\"hostile.lines\"") && told.contains("\"value\":2"),
+        "{told}"
+    );
+    ensure!(
+        !told.contains("411111") && told.contains("refuses 1 values of hostile.value: card"),
+        "{told}"
+    );
+
+    let folder = runnable(place.path(), "panic")?;
+    let said = tillwatch(&folder, &["plugin", "run", "--once"])?;
+    ensure!(
+        !said.status.success() && text(&said).contains("trapped"),
+        "{}",
+        text(&said)
+    );
+    Ok(())
+}
+
+#[test]
+fn bench_gives_the_documented_figures_of_each_case_with_input() -> Result<()> {
+    let place = tempfile::tempdir()?;
+    let folder = runnable(place.path(), "count")?;
+    let said = tillwatch(&folder, &["plugin", "bench", "--json"])?;
+    let told: serde_json::Value = serde_json::from_slice(&said.stdout).with_context(|| text(&said))?;
+    let keys = [
+        "instantiate_us",
+        "idle_call_us",
+        "call_us",
+        "call_us_max",
+        "input_bytes",
+        "calls",
+        "samples",
+        "ms_per_mb",
+        "memory_bytes",
+    ];
+    for key in keys {
+        ensure!(told[key].as_f64().is_some_and(|figure| figure >= 0.0), "{key}: {told}");
+    }
+    ensure!(told["case"] == "lines" && told["plugin"] == "hostile", "{told}");
+    // 8 MiB by at most 256 KiB.
+    ensure!(
+        told["calls"].as_u64() >= Some(32) && told["samples"] == told["calls"],
+        "{told}"
+    );
+    ensure!(told["input_bytes"].as_u64() >= Some(8 << 20), "{told}");
+    Ok(())
+}

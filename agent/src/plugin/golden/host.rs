@@ -36,6 +36,8 @@ struct Case {
     logs: Vec<(Level, String)>,
     /// How much a read of lines gives at most; none is as in the SDK.
     piece_bytes: Option<usize>,
+    /// Of lines and documents that were read.
+    given_bytes: u64,
     /// What every source answers instead.
     fault: Option<Fault>,
 }
@@ -149,6 +151,10 @@ impl CaseHost {
             .sum()
     }
 
+    pub(in crate::plugin) fn given_bytes(&self) -> u64 {
+        self.lock().given_bytes
+    }
+
     pub(in crate::plugin) fn take_logs(&self) -> Vec<(Level, String)> {
         std::mem::take(&mut self.lock().logs)
     }
@@ -236,10 +242,10 @@ impl Host for CaseHost {
         let mut case = self.open_sources()?;
         let piece = case.piece_bytes.unwrap_or(CHUNK_BYTES);
         let bytes = case.lines.get_mut(source).ok_or(Fault::Unknown)?;
-        Ok(next_lines(
-            bytes,
-            usize::try_from(bytes_max).unwrap_or(usize::MAX).min(piece),
-        ))
+        let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX).min(piece);
+        let lines = next_lines(bytes, bytes_max);
+        case.given_bytes += lines.bytes.len() as u64;
+        Ok(lines)
     }
 
     fn next_document(&mut self, source: &str) -> Result<Option<Document>, Fault> {
@@ -247,6 +253,7 @@ impl Host for CaseHost {
         let folder = case.folders.get_mut(source).ok_or(Fault::Unknown)?;
         let document = folder.files.get(folder.given).cloned();
         folder.given += usize::from(document.is_some());
+        case.given_bytes += document.iter().map(|document| document.bytes.len() as u64).sum::<u64>();
         Ok(document)
     }
 

@@ -96,7 +96,8 @@ pub(super) fn read_settings(folder: &Path) -> Result<String> {
     Ok(serde_json::to_string(&table)?)
 }
 
-fn collect(plugin: &Outside, host: &CaseHost, settings: &str, admission: &mut Admission) -> Result<String> {
+/// The lines that come out of a case.
+pub(super) fn collect(plugin: &Outside, host: &CaseHost, settings: &str, admission: &mut Admission) -> Result<String> {
     let mut out = String::new();
     let mut instance = plugin.instantiate(patient_limits(), Box::new(host.clone()))?;
     if let Some(error) = plugin_error(instance.configure(settings))? {
