@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::inspect;
 use crate::output;
 use crate::plugin::host::Reading;
-use crate::plugin::{self, bench, build, golden, list, new};
+use crate::plugin::{self, bench, build, golden, list, new, record};
 use crate::preview::{self, Preview};
 use crate::stop::Stop;
 use crate::{backfill, check, init, run};
@@ -108,6 +108,8 @@ enum PluginCommand {
     Run(plugin::run::Run),
     /// Say what a plugin costs on its test cases' input.
     Bench(bench::Bench),
+    /// Make a redacted test case from what a live store's plugin reads.
+    Record(record::Record),
     /// Say what a component, a bundle or a folder is: contract, imports, what it asks for and measures.
     Inspect(plugin::inspect::Inspect),
     /// Make one file of a built plugin, for stores.
@@ -180,6 +182,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Plugin(PluginCommand::Test { folder, wasm }) => return golden::run(&folder, wasm.as_deref()),
         Command::Plugin(PluginCommand::Run(arguments)) => return plugin::run::run(&arguments),
         Command::Plugin(PluginCommand::Bench(arguments)) => bench::run(&arguments)?,
+        Command::Plugin(PluginCommand::Record(arguments)) => record::run(&arguments)?,
         Command::Plugin(PluginCommand::Inspect(arguments)) => return plugin::inspect::run(&arguments),
         Command::Plugin(PluginCommand::Pack(arguments)) => bundle::run_pack(&arguments)?,
         Command::Plugin(PluginCommand::Sign(arguments)) => bundle::run_sign(&arguments)?,

@@ -15,6 +15,7 @@ pub mod list;
 pub mod inspect;
 pub mod run;
 pub mod bench;
+pub mod record;
 
 use tillwatch_core::sample::Kind;
 

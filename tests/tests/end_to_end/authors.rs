@@ -231,3 +231,69 @@ fn bench_gives_the_documented_figures_of_each_case_with_input() -> Result<()> {
     ensure!(told["input_bytes"].as_u64() >= Some(8 << 20), "{told}");
     Ok(())
 }
+
+/// A recording passes as a test case, and nothing of a customer is in it.
+#[test]
+fn a_recorded_case_says_nothing_of_the_store_and_passes_as_a_test_case() -> Result<()> {
+    let place = tempfile::tempdir()?;
+    let now = jiff::Timestamp::now();
+    let line = |till: &str| {
+        format!(
+            "{{\"time\":\"{now}\",\"total\":19.99,\"items\":3,\"tender\":\"cash\",\"clerk\":\"{till}\",\"card\":\"4111 1111 1111 1111\"}}\n"
+        )
+    };
+    let sales = [line("Anna Schmidt"), line("Boris Meier"), line("Anna Schmidt")].concat();
+    std::fs::write(place.path().join("sales.jsonl"), &sales)?;
+    let plugin = plugin_dir()?.join("sales").display().to_string();
+    let settings = format!(
+        "site = \"store-0412\"\ntime_zone = \"UTC\"\nstate_dir = \"state\"\n[broker]\nurl = \"mqtt://127.0.0.1:1883\"\narchives = [\"main\"]\n[[plugin]]\nname = \"tills\"\nuse = {plugin:?}\n[plugin.sources.lines]\nfile = \"sales.jsonl\"\n"
+    );
+    std::fs::write(place.path().join("agent.toml"), settings)?;
+    let record = [
+        "plugin",
+        "record",
+        "--config",
+        "agent.toml",
+        "tills",
+        "--out",
+        "cases/testcases/one",
+        "--lines",
+        "2",
+    ];
+    let said = tillwatch(place.path(), &record)?;
+    let told = text(&said);
+    ensure!(
+        said.status.success() && told.contains("2 lines of source lines"),
+        "{told}"
+    );
+    ensure!(told.contains("a person must read each of its files"), "{told}");
+
+    let case = place.path().join("cases/testcases/one");
+    let recorded = std::fs::read_to_string(case.join("lines.log"))?;
+    for secret in ["Anna", "Schmidt", "Boris", "Meier", "4111", "1111", "19.99"] {
+        ensure!(!recorded.contains(secret), "{secret}: {recorded}");
+    }
+    ensure!(
+        recorded.contains("\"tender\":\"cash\"") && recorded.contains("\"0000 0000 0000 0000\""),
+        "{recorded}"
+    );
+    let expected = std::fs::read_to_string(case.join("expected.jsonl"))?;
+    ensure!(
+        expected.contains("\"metric\":\"sales.transactions\",\"labels\":{},\"value\":1"),
+        "{expected}"
+    );
+    ensure!(!place.path().join("state").exists(), "the agent's state was touched");
+    ensure!(std::fs::read_to_string(place.path().join("sales.jsonl"))? == sales);
+
+    std::fs::copy(format!("{plugin}/plugin.toml"), place.path().join("cases/plugin.toml"))?;
+    let wasm = format!("{plugin}/sales.wasm");
+    let tested = tillwatch(place.path(), &["plugin", "test", "cases", "--wasm", &wasm])?;
+    ensure!(tested.status.success(), "{}", text(&tested));
+    let again = tillwatch(place.path(), &record)?;
+    ensure!(
+        !again.status.success() && text(&again).contains("is there already"),
+        "{}",
+        text(&again)
+    );
+    Ok(())
+}
