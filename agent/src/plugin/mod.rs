@@ -8,6 +8,7 @@ pub mod caution;
 pub mod collector;
 pub mod new;
 pub mod build;
+mod toolchain;
 pub mod outside;
 pub mod golden;
 mod contract;
