@@ -10,3 +10,4 @@ mod rights;
 mod commands;
 mod bundles;
 mod authors;
+mod tutorial;
