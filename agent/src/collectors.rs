@@ -196,7 +196,7 @@ fn start_plugin(
     loader: &mut Loader,
     health: &mut Health,
 ) -> Result<Source> {
-    let loaded = loader.load(&plugin.wasm)?;
+    let loaded = loader.load(&plugin.wasm, verified(plugin))?;
     let counts = health.plugin(&plugin.name);
     let open = |progress: Option<&[u8]>| {
         GrantedHost::new(
@@ -222,6 +222,11 @@ fn start_plugin(
         declaration,
         Collector::Plugin(Box::new(collector)),
     ))
+}
+
+/// Of the file that a bundle was when it was verified.
+fn verified(plugin: &PluginConfig) -> Option<&str> {
+    plugin.bundle.as_ref().map(|bundle| bundle.sha256.as_str())
 }
 
 fn declaration(descriptor: Descriptor, labels: BTreeMap<String, LabelPolicy>) -> Declaration {

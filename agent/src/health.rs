@@ -305,7 +305,7 @@ impl Health {
 }
 
 /// Limits that were hit and faults that were met, with the names that they have in the agent's own metrics.
-fn events(status: &Status) -> [(&'static str, u64); 23] {
+fn events(status: &Status) -> [(&'static str, u64); 24] {
     let Status {
         core, spool, counters, ..
     } = status;
@@ -322,6 +322,7 @@ fn events(status: &Status) -> [(&'static str, u64); 23] {
         ("gaps_forgotten", spool.gaps_forgotten),
         ("cursor_failures", spool.cursor_failures),
         ("disk_full", spool.disk_full),
+        ("compactions_failed", spool.compactions_failed),
         ("payloads_refused", counters.refused),
         ("messages_ignored", counters.ignored),
         ("records_too_large", counters.records_too_large),

@@ -5,6 +5,7 @@
 #![allow(clippy::print_stderr, reason = "what runs a test or the demo talks to the terminal")]
 
 pub mod story;
+pub mod cards;
 pub mod pki;
 pub mod process;
 pub mod mosquitto;

@@ -2,6 +2,7 @@
 //! `tillwatch-compile --names IN.wasm`: what it imports and exports, and the contract that it was built for, as lines
 //! of a word and a value.
 //!
+//! `-` for `IN.wasm` is the standard input: the agent hands over the very bytes that it hashed.
 //! A hostile plugin can make a compiler slow or large, so this runs as a short-lived process that limits itself
 //! before it looks at its input. It never runs what it compiles, opens no socket and starts nothing.
 
@@ -13,7 +14,7 @@ mod engine;
 mod limits;
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -44,14 +45,17 @@ fn run() -> Result<()> {
 }
 
 fn compile_file(input: &Path, output: &Path) -> Result<()> {
-    let wasm = read(input)?;
-    admit::check(&wasm).with_context(|| format!("{} is refused", input.display()))?;
-    let code = compile(&wasm).with_context(|| format!("compiling {}", input.display()))?;
+    let name = shown(input);
+    let wasm = read(input).with_context(|| format!("reading {name}"))?;
+    admit::check(&wasm).with_context(|| format!("{name} is refused"))?;
+    let code = compile(&wasm).with_context(|| format!("compiling {name}"))?;
     write(output, &engine::with_header(&code)).with_context(|| format!("writing {}", output.display()))
 }
 
 fn print_names(input: &Path) -> Result<()> {
-    let names = admit::names(&read(input)?).with_context(|| input.display().to_string())?;
+    let name = shown(input);
+    let wasm = read(input).with_context(|| format!("reading {name}"))?;
+    let names = admit::names(&wasm).with_context(|| name.clone())?;
     let mut lines = vec![format!("agent {}", contract::VERSION)];
     if let Some(version) = names.imports.iter().find_map(|import| contract::version_of(import)) {
         lines.push(format!("contract {version}"));
@@ -63,16 +67,34 @@ fn print_names(input: &Path) -> Result<()> {
     Ok(std::io::stdout().write_all(lines.join("\n").as_bytes())?)
 }
 
+fn is_standard_input(path: &Path) -> bool {
+    path == Path::new("-")
+}
+
+fn shown(path: &Path) -> String {
+    if is_standard_input(path) {
+        "the plugin".to_owned()
+    } else {
+        path.display().to_string()
+    }
+}
+
 fn read(path: &Path) -> Result<Vec<u8>> {
-    let size = fs::metadata(path)
-        .with_context(|| format!("reading {}", path.display()))?
-        .len();
+    if is_standard_input(path) {
+        read_bounded(std::io::stdin())
+    } else {
+        read_bounded(File::open(path)?)
+    }
+}
+
+fn read_bounded(input: impl Read) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    input.take(WASM_BYTES_MAX + 1).read_to_end(&mut bytes)?;
     ensure!(
-        size <= WASM_BYTES_MAX,
-        "{} has {size} bytes, at most {WASM_BYTES_MAX}",
-        path.display()
+        bytes.len() as u64 <= WASM_BYTES_MAX,
+        "it has more than {WASM_BYTES_MAX} bytes"
     );
-    fs::read(path).with_context(|| format!("reading {}", path.display()))
+    Ok(bytes)
 }
 
 fn compile(wasm: &[u8]) -> Result<Vec<u8>> {

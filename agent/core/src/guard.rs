@@ -14,6 +14,9 @@ pub const LABEL_DIGITS_MIN: usize = 13;
 /// Lengths of card numbers. Source: ISO/IEC 7812-1.
 const CARD_DIGITS: std::ops::RangeInclusive<usize> = 13..=19;
 
+/// Of a track behind its card number. Source: ISO/IEC 7813, track 1 has 79 characters.
+const TRACK_CHARS_MAX: usize = 79;
+
 /// What stands in a text for what was taken out.
 pub const REDACTED: &str = "[redacted]";
 
@@ -134,7 +137,7 @@ fn digit_of(character: char) -> Option<u8> {
     u8::try_from(offset).ok()
 }
 
-/// Byte ranges of the text that hold a card number: digits with separators between, or a word in Base64.
+/// Byte ranges of the text that hold a card number: digits with separators between, or a word in Base64 or hexadecimal.
 fn card_runs(text: &str) -> Vec<(usize, usize)> {
     let mut runs = Vec::new();
     let mut digits: Vec<u8> = Vec::new();
@@ -148,21 +151,41 @@ fn card_runs(text: &str) -> Vec<(usize, usize)> {
             end = at + character.len_utf8();
         } else if !is_separator(character) {
             if holds_card(&digits) {
-                runs.push((start, end));
+                runs.push((start, end + track_rest(&text[end..])));
             }
             digits.clear();
         }
     }
     runs.extend(encoded_words(text));
     runs.sort_unstable();
-    runs.dedup_by(|later, earlier| later.0 < earlier.1);
+    runs.dedup_by(|later, earlier| {
+        let is_joined = later.0 < earlier.1;
+        if is_joined {
+            earlier.1 = earlier.1.max(later.1);
+        }
+        is_joined
+    });
     runs
+}
+
+/// Bytes of a magnetic stripe's track that follow its card number: name, expiry, codes. Source: ISO/IEC 7813.
+fn track_rest(after: &str) -> usize {
+    if !after.starts_with(['^', '=']) {
+        return 0;
+    }
+    let longest = after
+        .char_indices()
+        .map(|(at, _)| at)
+        .nth(TRACK_CHARS_MAX)
+        .unwrap_or(after.len());
+    let track = after[..longest].lines().next().unwrap_or_default();
+    track.find('?').map_or(track.len(), |end| end + 1)
 }
 
 fn encoded_words(text: &str) -> impl Iterator<Item = (usize, usize)> + '_ {
     let word = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=_-".contains(&byte);
     text.split(move |character: char| !character.is_ascii() || !word(u8::try_from(character).unwrap_or(0)))
-        .filter(|word| word.len() >= 18 && decoded(word).any(|bytes| holds_ascii_card(&bytes)))
+        .filter(|word| word.len() >= 18 && decoded(word).chain(unhexed(word)).any(|bytes| holds_ascii_card(&bytes)))
         .map(move |word| {
             let start = word.as_ptr().addr() - text.as_ptr().addr();
             (start, start + word.len())
@@ -196,6 +219,24 @@ fn decoded(value: &str) -> impl Iterator<Item = Vec<u8>> + '_ {
             }
         }
         bytes
+    })
+}
+
+/// The value read as hexadecimal, from both possible positions; what is no pair of digits ends a run.
+fn unhexed(value: &str) -> impl Iterator<Item = Vec<u8>> + '_ {
+    let nibble = |digit: &u8| {
+        char::from(*digit)
+            .to_digit(16)
+            .and_then(|nibble| u8::try_from(nibble).ok())
+    };
+    (0..2).map(move |skip| {
+        let pairs = value.as_bytes().get(skip..).unwrap_or_default().chunks_exact(2);
+        pairs
+            .map(|pair| match (nibble(&pair[0]), nibble(&pair[1])) {
+                (Some(high), Some(low)) => high << 4 | low,
+                _ => 0,
+            })
+            .collect()
     })
 }
 
@@ -345,11 +386,14 @@ mod tests {
         );
         assert_eq!(text("paid by 4111 1111 1111 1111, ok"), "paid by [redacted], ok");
         assert_eq!(
-            text("%B4111111111111111^SMITH/JOHN^2512"),
-            "%B[redacted]^SMITH/JOHN^2512"
+            text("read %B4111111111111111^SMITH/JOHN A^25121010000? at till 3"),
+            "read %B[redacted] at till 3"
         );
+        assert_eq!(text(";4111111111111111=2512101\nok"), ";[redacted]\nok");
         assert_eq!(text("x４１１１１１１１１１１１１１１１y"), "x[redacted]y");
         assert_eq!(text("token=NDExMTExMTExMTExMTExMQ== end"), "[redacted] end");
+        assert_eq!(text("raw 34313131313131313131313131313131, ok"), "raw [redacted], ok");
+        assert_eq!(text("raw a34313131313131313131313131313131."), "raw [redacted].");
         assert_eq!(text("ids 378282246310005 5500000000000004"), "ids [redacted]");
     }
 }

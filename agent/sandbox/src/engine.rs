@@ -7,10 +7,11 @@
 //!      0      8  "TILLWASM"
 //!      8      4  length n of the fingerprint, little endian
 //!     12      n  fingerprint, UTF-8: engine version, processor, system, settings
-//!   12+n      8  FNV-1a of the code, little endian
-//!   20+n         code, as wasmtime serializes it
+//!   12+n     32  SHA-256 of the code
+//!   44+n         code, as wasmtime serializes it
 //! ```
 
+use sha2::{Digest, Sha256};
 use wasmtime::Config;
 
 /// The version in both lock files; a test compares.
@@ -19,6 +20,7 @@ pub(crate) const WASMTIME_VERSION: &str = "48.0.8";
 pub(crate) const WASM_STACK_BYTES_MAX: usize = 256 * 1024;
 
 const MAGIC: &[u8; 8] = b"TILLWASM";
+const DIGEST_BYTES: usize = 32;
 
 /// The settings of every engine. Linear memories keep wasmtime's 4 GiB reservation with guard pages:
 /// virtual memory only, and it makes bounds checks free.
@@ -57,11 +59,11 @@ pub(crate) enum HeaderError {
 pub(crate) fn with_header(code: &[u8]) -> Vec<u8> {
     let fingerprint = fingerprint();
     let length = u32::try_from(fingerprint.len()).expect("a fingerprint is short");
-    let mut artifact = Vec::with_capacity(code.len() + fingerprint.len() + 20);
+    let mut artifact = Vec::with_capacity(code.len() + fingerprint.len() + 12 + DIGEST_BYTES);
     artifact.extend_from_slice(MAGIC);
     artifact.extend_from_slice(&length.to_le_bytes());
     artifact.extend_from_slice(fingerprint.as_bytes());
-    artifact.extend_from_slice(&checksum(code).to_le_bytes());
+    artifact.extend_from_slice(&digest(code));
     artifact.extend_from_slice(code);
     artifact
 }
@@ -72,8 +74,8 @@ pub(crate) fn without_header(artifact: &[u8]) -> Result<&[u8], HeaderError> {
     if found != fingerprint().as_bytes() {
         return Err(HeaderError::Other(String::from_utf8_lossy(found).into_owned()));
     }
-    let (sum, code) = rest.split_first_chunk::<8>().ok_or(HeaderError::Damaged)?;
-    if u64::from_le_bytes(*sum) == checksum(code) {
+    let (found, code) = rest.split_first_chunk().ok_or(HeaderError::Damaged)?;
+    if *found == digest(code) {
         Ok(code)
     } else {
         Err(HeaderError::Damaged)
@@ -87,10 +89,7 @@ fn split(artifact: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)
 }
 
-/// FNV-1a: it finds torn files; who may write them is decided by the folder's permissions.
-/// Source: RFC 9923, section 2.
-fn checksum(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
-        (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+/// It finds torn and exchanged bytes; who may write a whole artifact is decided by the folder's permissions.
+fn digest(code: &[u8]) -> [u8; DIGEST_BYTES] {
+    Sha256::digest(code).into()
 }

@@ -90,7 +90,7 @@ impl Sandbox {
         let code = engine::without_header(&artifact).map_err(|error| LoadError::header(path.to_owned(), error))?;
         // SAFETY: `deserialize` trusts that the bytes are what `precompile_component` returned.
         // Only our user or root could have written this file; our header says that `tillwatch-compile` did,
-        // for this version and these settings, and its checksum that the bytes are still those.
+        // for this version and these settings, and its digest that the bytes are still those.
         let component = unsafe { Component::deserialize(&self.engine, code) };
         component.map_err(|error| LoadError::Engine {
             path: path.to_owned(),

@@ -15,7 +15,7 @@ use minisign_verify::{PublicKey, Signature};
 
 use super::ledger::Ledger;
 use super::trust::{Trust, signature_path};
-use super::{BUNDLE_BYTES_MAX, Bundle, pack, parse, read_bounded};
+use super::{Bundle, WASM_BYTES_MAX, pack, parse, read_bounded};
 use crate::config::Config;
 use crate::output;
 use crate::plugin::manifest::Manifest;
@@ -89,7 +89,7 @@ pub fn run_pack(arguments: &Pack) -> Result<()> {
     let manifest = Manifest::load(folder)?;
     let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
     let wasm = folder.join(format!("{}.wasm", manifest.name));
-    let component = read_bounded(&wasm, BUNDLE_BYTES_MAX).with_context(|| {
+    let component = read_bounded(&wasm, WASM_BYTES_MAX).with_context(|| {
         format!(
             "reading {}\nhint: build it with `tillwatch plugin build`",
             wasm.display()
@@ -122,7 +122,7 @@ pub fn run_sign(arguments: &Sign) -> Result<()> {
         generate(&arguments.key, password.clone(), arguments.no_password)?;
     }
     let secret = secret_key(&arguments.key, password)?;
-    let bytes = read_bounded(&arguments.file, BUNDLE_BYTES_MAX)
+    let bytes = read_bounded(&arguments.file, WASM_BYTES_MAX)
         .with_context(|| format!("reading {}", arguments.file.display()))?;
     let comment = comment(&arguments.file, &bytes)?;
     let signature = minisign::sign(None, &secret, bytes.as_slice(), Some(&comment), None)?;
@@ -151,7 +151,7 @@ fn verify_with_key(file: &Path, key: &Path) -> Result<(Bundle, String)> {
     let public = PublicKey::from_file(key).with_context(|| format!("{} is no public key", key.display()))?;
     let path = signature_path(file);
     let signature = Signature::from_file(&path).with_context(|| format!("{} is no signature", path.display()))?;
-    let bytes = read_bounded(file, BUNDLE_BYTES_MAX).with_context(|| format!("reading {}", file.display()))?;
+    let bytes = read_bounded(file, WASM_BYTES_MAX).with_context(|| format!("reading {}", file.display()))?;
     let is_good = public.verify(&bytes, &signature, false).is_ok();
     ensure!(
         is_good,

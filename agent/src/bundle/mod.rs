@@ -31,8 +31,8 @@ use crate::config::written::Problems;
 use crate::plugin::manifest::Manifest;
 use sections::{append, customs};
 
-/// A component of a language with its own runtime has about 20 MB.
-pub const BUNDLE_BYTES_MAX: u64 = 32 << 20;
+/// Of a component, packed or not; one of a language with its own runtime has about 20 MB.
+pub const WASM_BYTES_MAX: u64 = 32 << 20;
 /// Of `plugin.toml` in a bundle.
 pub const MANIFEST_BYTES_MAX: usize = 256 << 10;
 /// Of the section that tells about the bundle.
@@ -73,7 +73,7 @@ pub enum BundleError {
     NoComponent,
     #[error("it is cut off or damaged\nhint: copy it again")]
     CutOff,
-    #[error("it is larger than {BUNDLE_BYTES_MAX} bytes")]
+    #[error("it is larger than {WASM_BYTES_MAX} bytes")]
     TooLarge,
     #[error("it is a component, but no bundle\nhint: make one with `tillwatch plugin pack`")]
     NoBundle,
@@ -122,7 +122,7 @@ pub fn pack(component: &[u8], manifest: &str, sequence: u64, expires: Date) -> R
 /// # Errors
 /// Why it is none.
 pub fn parse(bytes: &[u8]) -> Result<Bundle, BundleError> {
-    if bytes.len() as u64 > BUNDLE_BYTES_MAX {
+    if bytes.len() as u64 > WASM_BYTES_MAX {
         return Err(BundleError::TooLarge);
     }
     let customs = customs(bytes)?;

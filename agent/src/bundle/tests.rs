@@ -1,3 +1,5 @@
+//! A bundle is read as it was packed, and nothing else is read as a bundle.
+
 use super::*;
 use crate::plugin::manifest::tests::GOOD;
 use sections::COMPONENT_HEAD;

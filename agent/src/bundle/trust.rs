@@ -23,7 +23,7 @@ use minisign_verify::{PublicKey, Signature};
 use serde::Deserialize;
 
 use super::ledger::Ledger;
-use super::{BUNDLE_BYTES_MAX, Bundle, BundleError, parse, read_bounded, sha256};
+use super::{Bundle, BundleError, WASM_BYTES_MAX, parse, read_bounded, sha256};
 use crate::source::NamePattern;
 
 /// Of `keys.toml`.
@@ -155,7 +155,7 @@ impl Trust {
     /// # Errors
     /// See [`TrustError`].
     pub fn verify(&self, path: &Path, ledger: &Ledger, today: Date) -> Result<Verified, TrustError> {
-        let bytes = read(path, BUNDLE_BYTES_MAX, "install the bundle again")?;
+        let bytes = read(path, WASM_BYTES_MAX, "install the bundle again")?;
         let signature = signature_of(path)?;
         let signed = |key: &&ReleaseKey| key.public.verify(&bytes, &signature, false).is_ok();
         let Some(key) = self.keys.iter().find(signed) else {

@@ -336,6 +336,7 @@ fn report_notes(notes: &[Note]) {
             // Every kill while writing leaves one: nothing was lost.
             Note::TornTail { bytes } => warn!(bytes, "cut off an unfinished write of the spool"),
             Note::LostCursor => warn!("the spool's cursor is lost, everything held is sent again"),
+            Note::LostCheckpoint => error!("the spool's newest checkpoint is lost, lines may count twice"),
             Note::DamagedSegment { name } => error!(name, "a segment of the spool is damaged"),
             Note::UnreadableSegment { name } => error!(name, "a segment of the spool cannot be read"),
         }

@@ -1,20 +1,24 @@
 //! From a plugin's `.wasm` to loadable code: compiled by the child `tillwatch-compile`, kept in a cache.
 //!
 //! In: the component's bytes. Out: a loaded plugin. The agent itself holds no compiler.
+//! The child gets the bytes that were hashed: a file that is exchanged meanwhile changes nothing.
 //! The cache is `state_dir/cache/<sha256 of the wasm>.cwasm`; what the sandbox does not take (another engine, damaged)
 //! is compiled again, and what no plugin needs any more is removed. Only our own child writes there.
 
 use std::collections::BTreeSet;
 use std::fs::DirBuilder;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 use tillwatch_sandbox::{Plugin, Sandbox};
 use tracing::info;
+
+use crate::bundle::{WASM_BYTES_MAX, read_bounded, sha256};
 
 /// The compiler's file name.
 const COMPILER: &str = "tillwatch-compile";
@@ -23,8 +27,6 @@ const COMPILE_TIME_MAX: Duration = Duration::from_secs(300);
 const COMPILE_POLL: Duration = Duration::from_millis(20);
 /// Of what the compiler says when it refuses.
 const MESSAGE_BYTES_MAX: u64 = 4 << 10;
-/// A larger plugin is refused unread.
-const WASM_BYTES_MAX: u64 = 16 << 20;
 
 /// Loads plugins, compiling what is not in the cache.
 pub struct Loader {
@@ -48,17 +50,22 @@ impl Loader {
         })
     }
 
+    /// Loads a component; of a bundle only the bytes that were `verified`, named by their sha256.
+    ///
     /// # Errors
-    /// When the file cannot be read, the compiler refuses it, or the sandbox does not take what came out.
-    pub fn load(&mut self, wasm: &Path) -> Result<Plugin> {
-        let bytes = read_bounded(wasm).with_context(|| format!("reading {}", wasm.display()))?;
-        let compiled = self.cache.join(format!("{}.cwasm", sha256_hex(&bytes)));
+    /// When the file cannot be read or was exchanged, the compiler refuses it, or the sandbox does not take what came out.
+    pub fn load(&mut self, wasm: &Path, verified: Option<&str>) -> Result<Plugin> {
+        let bytes = read_bounded(wasm, WASM_BYTES_MAX).with_context(|| format!("reading {}", wasm.display()))?;
+        let hash = sha256(&bytes);
+        let is_verified = verified.is_none_or(|verified| verified == hash);
+        ensure!(is_verified, "{} was exchanged after it was verified", wasm.display());
+        let compiled = self.cache.join(format!("{hash}.cwasm"));
         self.used.insert(compiled.clone());
         if let Ok(plugin) = self.sandbox.load(&compiled) {
             return Ok(plugin);
         }
         let begun = Instant::now();
-        compile(wasm, &compiled).with_context(|| format!("compiling {}", wasm.display()))?;
+        compile(bytes, &compiled).with_context(|| format!("compiling {}", wasm.display()))?;
         info!(wasm = %wasm.display(), ms = begun.elapsed().as_millis(), "plugin compiled");
         self.sandbox
             .load(&compiled)
@@ -133,34 +140,25 @@ fn make_private_folder(folder: &Path) -> std::io::Result<()> {
     builder.create(folder)
 }
 
-fn read_bounded(path: &Path) -> Result<Vec<u8>> {
-    let file = std::fs::File::open(path)?;
-    let mut bytes = Vec::new();
-    file.take(WASM_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    ensure!(
-        bytes.len() as u64 <= WASM_BYTES_MAX,
-        "it is larger than {WASM_BYTES_MAX} bytes"
-    );
-    Ok(bytes)
-}
-
-fn sha256_hex(bytes: &[u8]) -> String {
-    let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+fn compile(wasm: Vec<u8>, compiled: &Path) -> Result<()> {
+    let mut command = Command::new(find_compiler()?);
+    command.args([Path::new("-"), compiled]);
+    run(command, wasm)
 }
 
 /// Runs the child, which limits its own time and memory; here it is only waited for, and ended when it hangs.
-fn compile(wasm: &Path, compiled: &Path) -> Result<()> {
-    let compiler = find_compiler()?;
-    let mut child = Command::new(&compiler)
-        .args([wasm, compiled])
+fn run(mut command: Command, wasm: Vec<u8>) -> Result<()> {
+    let mut child = command
         .env_clear()
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
-        .with_context(|| format!("starting {}", compiler.display()))?;
+        .with_context(|| format!("starting {}", command.get_program().display()))?;
+    let writer = child.stdin.take().map(|input| feed(input, wasm));
     let is_ok = wait(&mut child)?;
+    // It ends with the child, which is gone.
+    writer.map(JoinHandle::join);
     if is_ok {
         return Ok(());
     }
@@ -177,6 +175,14 @@ fn compile(wasm: &Path, compiled: &Path) -> Result<()> {
             message
         }
     )
+}
+
+/// On a thread of its own: the child may stop reading, or be stopped.
+fn feed(mut input: ChildStdin, wasm: Vec<u8>) -> JoinHandle<()> {
+    std::thread::spawn(move || {
+        // A child that refuses before it has read everything says why by itself.
+        input.write_all(&wasm).unwrap_or_default();
+    })
 }
 
 fn wait(child: &mut Child) -> Result<bool> {
@@ -211,10 +217,34 @@ fn find_compiler() -> Result<PathBuf> {
 mod tests {
     use super::*;
 
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn the_compiler_gets_the_bytes_that_were_hashed() {
+        // More than a pipe holds.
+        let wasm: Vec<u8> = (0..1 << 20).map(|at: u32| at.to_le_bytes()[1]).collect();
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("out");
+        run(shell(&format!("exec /bin/cat > {}", out.display())), wasm.clone()).unwrap();
+        assert!(std::fs::read(out).unwrap() == wasm);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_compiler_that_refuses_unread_says_why() {
+        let error = run(shell("echo it is too large >&2; exit 1"), vec![0; 1 << 20]).unwrap_err();
+        assert_eq!(error.to_string(), "it is too large");
+    }
+
     #[test]
     fn the_cache_is_keyed_by_content() {
         assert_eq!(
-            sha256_hex(b"abc"),
+            sha256(b"abc"),
             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
         );
     }

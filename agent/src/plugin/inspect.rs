@@ -16,7 +16,7 @@ use super::compile::{self, Names};
 use super::golden::host::CaseHost;
 use super::manifest::{Manifest, SourceKind};
 use super::outside::{Code, patient_limits};
-use crate::bundle::{self, BUNDLE_BYTES_MAX, BundleError};
+use crate::bundle::{self, BundleError, WASM_BYTES_MAX};
 use crate::output;
 
 /// Arguments of `plugin inspect`.
@@ -110,7 +110,7 @@ fn read(path: &Path) -> Result<Inspected> {
     } else {
         (path.to_owned(), None)
     };
-    let bytes = bundle::read_bounded(&wasm, BUNDLE_BYTES_MAX).with_context(|| format!("reading {}", wasm.display()))?;
+    let bytes = bundle::read_bounded(&wasm, WASM_BYTES_MAX).with_context(|| format!("reading {}", wasm.display()))?;
     let (manifest, about) = match bundle::parse(&bytes) {
         Ok(bundle) => (Some(bundle.manifest), Some(bundle.about)),
         Err(BundleError::NoBundle) => (manifest, None),
@@ -139,7 +139,7 @@ fn read(path: &Path) -> Result<Inspected> {
 
 /// What the code itself says: its size on this machine, and its description when there is no plugin.toml.
 fn load(inspected: &mut Inspected) -> Result<()> {
-    let code = Code::load(Path::new(&inspected.file))?;
+    let code = Code::load(Path::new(&inspected.file), None)?;
     inspected.compiled_bytes = Some(code.compiled_bytes()?);
     let host: Box<dyn Host> = Box::new(CaseHost::empty(&[], 0));
     let descriptor: Descriptor = code.plugin.instantiate(patient_limits(), host)?.describe()?;

@@ -28,7 +28,7 @@ impl Outside {
     pub fn open(folder: &Path, wasm: Option<&Path>) -> Result<Self> {
         let manifest = Manifest::load(folder)?;
         let built = || folder.join(format!("{}.wasm", manifest.name));
-        let code = Code::load(&wasm.map_or_else(built, Path::to_owned))?;
+        let code = Code::load(&wasm.map_or_else(built, Path::to_owned), None)?;
         Ok(Self { manifest, code })
     }
 
@@ -46,13 +46,14 @@ pub struct Code {
 }
 
 impl Code {
-    /// Compiles and loads a component. Every command that calls a plugin outside the agent comes through here.
+    /// Compiles and loads a component; of a bundle only the bytes that were `verified`, named by their sha256.
+    /// Every command that calls a plugin outside the agent comes through here.
     ///
     /// # Errors
     /// When it is missing or no plugin.
-    pub fn load(wasm: &Path) -> Result<Self> {
+    pub fn load(wasm: &Path, verified: Option<&str>) -> Result<Self> {
         let cache = PrivateFolder::new()?;
-        let plugin = Loader::new(Sandbox::new()?, &cache.0)?.load(wasm)?;
+        let plugin = Loader::new(Sandbox::new()?, &cache.0)?.load(wasm, verified)?;
         Ok(Self { plugin, cache })
     }
 

@@ -88,7 +88,7 @@ impl Running {
             clock.clone(),
             health.clone(),
         )?;
-        let code = Code::load(&config.wasm)?;
+        let code = Code::load(&config.wasm, None)?;
         let collector = PluginCollector::start(code.plugin, config, host, health)
             .with_context(|| format!("{} cannot run", config.place.what))?;
         let mut admission = Admission::new(&config.manifest.labels);

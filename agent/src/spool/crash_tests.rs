@@ -56,6 +56,10 @@ struct Story {
     /// An append that neither succeeded nor was undone for sure.
     in_doubt: Option<InDoubt>,
     frames: u64,
+    /// How many of ten steps acknowledge something.
+    releases: u32,
+    /// Segments that were rewritten.
+    compacted: u64,
 }
 
 impl Story {
@@ -63,9 +67,12 @@ impl Story {
         let disk = Arc::new(SimulatedDisk::new(seed, Faults::default()));
         let spool = Spool::open_on(disk.clone(), &settings(), 1, 0).unwrap().0;
         disk.set_faults(faults);
+        let mut random = fastrand::Rng::with_seed(seed ^ 0x5eed);
+        // Some stores are connected, in others much waits.
+        let releases = random.u32(0..=3);
         Self {
             disk,
-            random: fastrand::Rng::with_seed(seed ^ 0x5eed),
+            random,
             spool: Some(spool),
             generation: 1,
             kept: Vec::new(),
@@ -74,14 +81,17 @@ impl Story {
             released_max: 0,
             in_doubt: None,
             frames: 0,
+            releases,
+            compacted: 0,
         }
     }
 
     fn step(&mut self) {
         match self.random.u32(0..10) {
-            0..6 => self.append(),
-            6..9 => self.release(),
-            _ => self.reopen(),
+            9 => self.reopen(),
+            8 => self.read(),
+            step if step < self.releases => self.release(),
+            _ => self.append(),
         }
         if self.disk.is_dead() || self.spool.as_ref().is_none_or(Spool::has_failed) {
             self.reopen();
@@ -127,6 +137,18 @@ impl Story {
         }
     }
 
+    /// What is held can be read at any time, wherever it was moved to.
+    fn read(&mut self) {
+        let Some(spool) = self.spool.as_mut() else { return };
+        if self.released_max == self.kept.len() {
+            return;
+        }
+        let (id, payload) = &self.kept[self.random.usize(self.released_max..self.kept.len())];
+        let faults = self.disk.set_faults(Faults::default());
+        assert_eq!(spool.read(*id, 1).unwrap()[0].payload, *payload);
+        self.disk.set_faults(faults);
+    }
+
     fn release(&mut self) {
         let Some(spool) = self.spool.as_mut() else { return };
         if self.released_max == self.kept.len() {
@@ -142,7 +164,8 @@ impl Story {
     }
 
     fn reopen(&mut self) {
-        self.spool = None;
+        let spool = self.spool.take();
+        self.compacted += spool.map_or(0, |spool| spool.counters().segments_compacted);
         loop {
             if self.disk.is_dead() {
                 self.disk.restart();
@@ -220,6 +243,10 @@ fn what_append_acknowledged_survives_power_cuts_at_any_operation() {
     assert!(
         stories.iter().map(|story| story.generation).sum::<u64>() > 1000,
         "the power was cut often"
+    );
+    assert!(
+        stories.iter().map(|story| story.compacted).sum::<u64>() > 1000,
+        "segments were rewritten often"
     );
 }
 

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::births::Births;
+use super::compaction::{CompactionError, SEGMENTS_WHOLE, compact};
 use super::cursor::{Cursor, CursorFile, PlacedGap};
 use super::disk::{Disk, FileDisk, WriteFault, not_read};
 use super::recover::{put_aside, recover, segment_name};
@@ -82,6 +83,8 @@ pub(super) struct Segment {
     pub(super) bytes: u64,
     pub(super) entries: Vec<Entry>,
     pub(super) schemas: BTreeSet<u64>,
+    /// Leaving them out makes it smaller.
+    pub(super) has_checkpoints: bool,
     is_damaged: bool,
 }
 
@@ -92,12 +95,17 @@ impl Segment {
             bytes: 0,
             entries: Vec::new(),
             schemas: BTreeSet::new(),
+            has_checkpoints: false,
             is_damaged,
         }
     }
 
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         segment_name(self.first_position)
+    }
+
+    pub(super) fn first_position(&self) -> u64 {
+        self.first_position
     }
 }
 
@@ -327,13 +335,14 @@ impl Spool {
             previous,
             first,
             records: u32::try_from(records.len()).map_err(|_too_many| too_large(records.len()))?,
-            checkpoint_bytes: u32::try_from(checkpoint.len()).map_err(|_too_many| too_large(checkpoint.len()))?,
         };
         let bytes = encode_frame(&head, records, checkpoint).ok_or(too_large(usize::MAX))?;
-        if bytes.len() > FRAME_BYTES_MAX {
-            return Err(too_large(bytes.len()));
+        let largest = bytes.len().max(checkpoint.len());
+        if largest > FRAME_BYTES_MAX {
+            return Err(too_large(largest));
         }
         self.drop_aged(now_ms);
+        self.compact_oldest();
         self.drop_beyond_quota(bytes.len() as u64);
         self.write_frame(&head, &bytes, records)?;
         self.position = head.position;
@@ -373,13 +382,39 @@ impl Spool {
             .entries
             .push(Entry::new(head, segment.bytes - frame.len() as u64, frame.len()));
         segment.schemas.extend(records.iter().map(|record| record.schema));
+        segment.has_checkpoints = true;
         self.counters.frames_written += 1;
         self.counters.bytes_written += frame.len() as u64;
         Ok(())
     }
 
+    /// Leaves checkpoints out before anything is dropped.
     fn drop_beyond_quota(&mut self, more: u64) {
-        while self.bytes() + more > self.settings.bytes_max && self.drop_oldest(GapReason::QuotaBytes) {}
+        while self.bytes() + more > self.settings.bytes_max
+            && (self.compact_oldest() || self.drop_oldest(GapReason::QuotaBytes))
+        {}
+    }
+
+    /// Makes one closed segment smaller; false when there is none, or when that failed and is tried again later.
+    fn compact_oldest(&mut self) -> bool {
+        let closed = self.segments.len().saturating_sub(SEGMENTS_WHOLE);
+        let is_due = |segment: &&mut Segment| segment.has_checkpoints && !segment.is_damaged;
+        let Some(segment) = self.segments.iter_mut().take(closed).find(is_due) else {
+            return false;
+        };
+        let compacted = compact(&*self.disk, segment);
+        match &compacted {
+            Ok(bytes) => {
+                self.counters.segments_compacted += 1;
+                self.counters.bytes_written += bytes;
+            }
+            Err(error) => {
+                self.counters.compactions_failed += 1;
+                // What cannot be read is left to reading: it stays as it is, and does not keep the next one waiting.
+                segment.has_checkpoints = !matches!(error, CompactionError::Unreadable);
+            }
+        }
+        !matches!(compacted, Err(CompactionError::NotWritten))
     }
 
     /// Drops segments whose newest frame is too old; `append` does so by itself.
@@ -527,7 +562,7 @@ impl Spool {
             }
             Err(error) => return Err(error),
         };
-        let records = decode_frame(&bytes).map(|(records, _checkpoint)| records);
+        let records = decode_frame(&bytes).map(|(records, _packed)| records);
         Ok(records.filter(|records| records.first().is_some_and(|first| first.id == entry.first)))
     }
 

@@ -17,6 +17,7 @@
 //! cursor                   how far released, and the gaps: see cursor.rs
 //! 00000000000000000001.seg segments, named by the position of their first frame
 //! 00000000000000000001.bad damaged segments that are no longer needed, the newest few
+//! compaction.tmp           a segment that is being rewritten without its checkpoints: see compaction.rs
 //! birth-0123456789abcdef   the dictionary with this schema: see births.rs
 //! ```
 //! A segment, numbers little-endian:
@@ -34,16 +35,20 @@
 //!             32  8  generation ┐ of the first record of this frame;
 //!             40  8  seq        ┘ the others count on from it
 //!             48  4  number of records n
-//!             52  4  length of the checkpoint
+//!             52  4  length of the checkpoint; bit 31 is set when it is compressed with zstd, as all new ones are;
+//!                    ff ff ff ff when it was left out
 //!             56  n × 13: schema 8, kind 1 (1 birth, 2 block, 3 finding), length of the payload 4
 //!             ..     payloads, then the checkpoint
 //! ```
 //! A frame without records keeps a checkpoint alone. The newest frame is never removed: it holds the checkpoint.
+//! Older checkpoints are needed only while the frames behind them may turn out to be damaged: all segments but the
+//! newest two are rewritten without them.
 
 mod segment;
 mod cursor;
 mod births;
 mod recover;
+mod compaction;
 mod log;
 pub mod disk;
 #[cfg(test)]
@@ -111,6 +116,8 @@ pub enum Note {
     UnreadableSegment { name: String },
     /// Everything held is sent again.
     LostCursor,
+    /// What came after the newest checkpoint that is left was lost but for its records.
+    LostCheckpoint,
 }
 
 /// What was found at opening.
@@ -140,6 +147,10 @@ pub struct SpoolCounters {
     pub cursor_failures: u64,
     /// Times that there was no room on the disk.
     pub disk_full: u64,
+    /// Closed segments that were rewritten without their checkpoints.
+    pub segments_compacted: u64,
+    /// Times that this failed: the segment stays as it was.
+    pub compactions_failed: u64,
 }
 
 /// Why the spool did not do what was asked.

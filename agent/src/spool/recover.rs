@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::io;
 
+use super::compaction::remove_unfinished;
 use super::cursor::{Cursor, CursorFile, PlacedGap};
 use super::disk::{Disk, WriteFault, not_read};
 use super::log::{Entry, Segment};
@@ -26,6 +27,8 @@ pub(super) struct Found {
     /// The record that must stand before the next frame; unknown at first when the cursor is lost.
     expected: Option<RecordId>,
     pub(super) checkpoint: Option<Vec<u8>>,
+    /// Whether the newest frame has a checkpoint.
+    has_newest_checkpoint: bool,
     pub(super) runs: Vec<Run>,
     pub(super) notes: Vec<Note>,
     pub(super) records_corrupt: u64,
@@ -40,6 +43,7 @@ fn position_of(name: &str) -> Option<u64> {
 }
 
 pub(super) fn recover(disk: &dyn Disk, files: &[(String, u64)]) -> io::Result<Found> {
+    remove_unfinished(disk, files);
     let (cursor_file, cursor) = CursorFile::open(disk).map_err(WriteFault::into_io)?;
     let names: Vec<(u64, &(String, u64))> = files
         .iter()
@@ -52,6 +56,7 @@ pub(super) fn recover(disk: &dyn Disk, files: &[(String, u64)]) -> io::Result<Fo
         last: NO_RECORD,
         expected: None,
         checkpoint: None,
+        has_newest_checkpoint: true,
         runs: Vec::new(),
         notes: Vec::new(),
         records_corrupt: 0,
@@ -69,6 +74,10 @@ pub(super) fn recover(disk: &dyn Disk, files: &[(String, u64)]) -> io::Result<Fo
             found.notes.push(Note::UnreadableSegment { name: name.clone() });
             put_aside(disk, name);
         }
+    }
+    let is_all_lost = found.segments.is_empty() && found.cursor.position > 0;
+    if is_all_lost || !found.has_newest_checkpoint {
+        found.notes.push(Note::LostCheckpoint);
     }
     // An empty log goes on behind the cursor, so that no position is used twice.
     found.position = found.position.max(found.cursor.position);
@@ -138,9 +147,13 @@ impl Found {
     }
 
     fn add_frame(&mut self, segment: &mut Segment, frame: &Frame, file: &[u8]) {
-        let Some((records, checkpoint)) = decode_frame(&file[frame.offset..frame.offset + frame.length]) else {
+        let Some((records, packed)) = decode_frame(&file[frame.offset..frame.offset + frame.length]) else {
             return;
         };
+        let checkpoint = packed.and_then(|packed| packed.unpack());
+        if checkpoint.is_none() && frame.has_checkpoint() {
+            return;
+        }
         if frame.head.position <= self.position {
             return;
         }
@@ -148,7 +161,10 @@ impl Found {
         self.position = frame.head.position;
         self.last = frame.head.last();
         self.expected = Some(self.last);
-        self.checkpoint = Some(checkpoint);
+        self.has_newest_checkpoint = checkpoint.is_some();
+        segment.has_checkpoints |= checkpoint.is_some();
+        // An older one than the newest frame's is still better than none.
+        self.checkpoint = checkpoint.or(self.checkpoint.take());
         for (index, record) in (0u32..).zip(&records) {
             segment.schemas.insert(record.schema);
             if self.cursor.is_before(frame.head.position, index) {

@@ -3,13 +3,23 @@
 //! In: records and a checkpoint, or a file's bytes. Out: a frame's bytes, or what the file still holds.
 //! A frame is either wholly valid or not there: nothing of a damaged frame is ever used.
 
-use super::{NewRecord, Record, RecordId, RecordKind};
+use zstd::zstd_safe::get_frame_content_size;
+
+use super::{FRAME_BYTES_MAX, NewRecord, Record, RecordId, RecordKind};
 
 const MAGIC: &[u8; 8] = b"TWSPOOL1";
 pub(super) const SEGMENT_HEAD_BYTES: usize = 16;
 const FRAME_HEAD_BYTES: usize = 8;
 const BODY_HEAD_BYTES: usize = 56;
 const RECORD_HEAD_BYTES: usize = 13;
+/// Where the body says how long the checkpoint is.
+const CHECKPOINT_FIELD_AT: usize = 52;
+/// Stands there for a checkpoint that was left out.
+const LEFT_OUT: u32 = u32::MAX;
+/// Added there when the checkpoint is compressed.
+const COMPRESSED: u32 = 1 << 31;
+/// Less than half of a checkpoint remains; level 3 would gain a fortieth more.
+const ZSTD_LEVEL: i32 = 1;
 /// Frames are looked for behind damage only within this many positions, so that old bytes are not taken for new ones.
 const POSITIONS_AHEAD_MAX: u64 = 1 << 20;
 
@@ -23,7 +33,6 @@ pub(super) struct FrameHead {
     /// The first record of this frame, or of the next one when this holds none.
     pub(super) first: RecordId,
     pub(super) records: u32,
-    pub(super) checkpoint_bytes: u32,
 }
 
 impl FrameHead {
@@ -39,6 +48,24 @@ impl FrameHead {
     }
 }
 
+/// A checkpoint as it stands in a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Packed<'a> {
+    bytes: &'a [u8],
+    is_compressed: bool,
+}
+
+impl Packed<'_> {
+    /// As it was given to the spool, or `None` when it is not what was written.
+    pub(super) fn unpack(&self) -> Option<Vec<u8>> {
+        if !self.is_compressed {
+            return Some(self.bytes.to_vec());
+        }
+        let size = usize::try_from(get_frame_content_size(self.bytes).ok()??).ok()?;
+        zstd::bulk::decompress(self.bytes, (size <= FRAME_BYTES_MAX).then_some(size)?).ok()
+    }
+}
+
 /// A frame in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Frame {
@@ -46,6 +73,20 @@ pub(super) struct Frame {
     /// Where the frame begins in the file, and its length with its own head.
     pub(super) offset: usize,
     pub(super) length: usize,
+    checkpoint_field: u32,
+}
+
+impl Frame {
+    /// Whether the checkpoint was not left out.
+    pub(super) fn has_checkpoint(&self) -> bool {
+        self.checkpoint_field != LEFT_OUT
+    }
+
+    /// None when it was left out.
+    fn checkpoint_bytes(&self) -> Option<usize> {
+        self.has_checkpoint()
+            .then_some((self.checkpoint_field & !COMPRESSED) as usize)
+    }
 }
 
 /// What a file still holds.
@@ -68,17 +109,21 @@ pub(super) fn segment_head(first_position: u64) -> [u8; SEGMENT_HEAD_BYTES] {
 /// `None` when a length does not fit into its field.
 pub(super) fn encode_frame(head: &FrameHead, records: &[NewRecord], checkpoint: &[u8]) -> Option<Vec<u8>> {
     let payload_bytes: usize = records.iter().map(|record| record.payload.len()).sum();
+    // Compression into memory fails only for want of memory; the checkpoint as it is says the same.
+    let compressed = zstd::bulk::compress(checkpoint, ZSTD_LEVEL).ok();
+    let (mark, checkpoint) = compressed
+        .as_deref()
+        .map_or((0, checkpoint), |bytes| (COMPRESSED, bytes));
     let body_bytes = BODY_HEAD_BYTES + records.len() * RECORD_HEAD_BYTES + payload_bytes + checkpoint.len();
     let mut bytes = Vec::with_capacity(FRAME_HEAD_BYTES + body_bytes);
-    bytes.extend(u32::try_from(body_bytes).ok()?.to_le_bytes());
-    bytes.extend([0; 4]);
+    bytes.extend([0; FRAME_HEAD_BYTES]);
     for field in [head.position, head.time_ms, head.previous.generation, head.previous.seq] {
         bytes.extend(field.to_le_bytes());
     }
     bytes.extend(head.first.generation.to_le_bytes());
     bytes.extend(head.first.seq.to_le_bytes());
     bytes.extend(head.records.to_le_bytes());
-    bytes.extend(head.checkpoint_bytes.to_le_bytes());
+    bytes.extend((u32::try_from(checkpoint.len()).ok()? | mark).to_le_bytes());
     for record in records {
         bytes.extend(record.schema.to_le_bytes());
         bytes.push(record.kind.to_byte());
@@ -88,8 +133,28 @@ pub(super) fn encode_frame(head: &FrameHead, records: &[NewRecord], checkpoint: 
         bytes.extend(&record.payload);
     }
     bytes.extend(checkpoint);
-    let sum = crc32c::crc32c(&bytes[FRAME_HEAD_BYTES..]);
-    bytes[4..8].copy_from_slice(&sum.to_le_bytes());
+    seal(&mut bytes)?;
+    Some(bytes)
+}
+
+/// Writes the length and the sum of the body.
+fn seal(frame: &mut [u8]) -> Option<()> {
+    let body = frame.get(FRAME_HEAD_BYTES..)?;
+    let (length, sum) = (u32::try_from(body.len()).ok()?, crc32c::crc32c(body));
+    frame[..4].copy_from_slice(&length.to_le_bytes());
+    frame[4..8].copy_from_slice(&sum.to_le_bytes());
+    Some(())
+}
+
+/// The bytes of a valid frame of `file` without its checkpoint.
+pub(super) fn without_checkpoint(file: &[u8], frame: &Frame) -> Option<Vec<u8>> {
+    let kept = frame.length.checked_sub(frame.checkpoint_bytes().unwrap_or(0))?;
+    let mut bytes = file.get(frame.offset..)?.get(..kept)?.to_vec();
+    let field_at = FRAME_HEAD_BYTES + CHECKPOINT_FIELD_AT;
+    bytes
+        .get_mut(field_at..field_at + 4)?
+        .copy_from_slice(&LEFT_OUT.to_le_bytes());
+    seal(&mut bytes)?;
     Some(bytes)
 }
 
@@ -105,7 +170,13 @@ fn frame_at(file: &[u8], offset: usize, after: u64) -> Option<Frame> {
     let length = FRAME_HEAD_BYTES.checked_add(body_bytes)?;
     let body = rest.get(FRAME_HEAD_BYTES..length)?;
     let valid = crc32c::crc32c(body) == read_u32(rest, 4)?;
-    valid.then_some(Frame { head, offset, length })
+    let checkpoint_field = read_u32(body, CHECKPOINT_FIELD_AT)?;
+    valid.then_some(Frame {
+        head,
+        offset,
+        length,
+        checkpoint_field,
+    })
 }
 
 fn read_head(body: &[u8]) -> Option<FrameHead> {
@@ -121,7 +192,6 @@ fn read_head(body: &[u8]) -> Option<FrameHead> {
         previous: id(16)?,
         first: id(32)?,
         records: read_u32(body, 48)?,
-        checkpoint_bytes: read_u32(body, 52)?,
     })
 }
 
@@ -159,8 +229,9 @@ fn next_frame(file: &[u8], from: usize, after: u64) -> Option<Frame> {
     (from..file.len().saturating_sub(FRAME_HEAD_BYTES + BODY_HEAD_BYTES)).find_map(|at| frame_at(file, at, after))
 }
 
-/// The records and the checkpoint of a frame's bytes, or `None` when they are not what was written.
-pub(super) fn decode_frame(bytes: &[u8]) -> Option<(Vec<Record>, Vec<u8>)> {
+/// The records of a frame's bytes, and its checkpoint unless that was left out, or `None` when they are not what was
+/// written.
+pub(super) fn decode_frame(bytes: &[u8]) -> Option<(Vec<Record>, Option<Packed<'_>>)> {
     let frame = frame_at(bytes, 0, read_u64(bytes, FRAME_HEAD_BYTES)?.checked_sub(1)?)?;
     let body = bytes.get(FRAME_HEAD_BYTES..frame.length)?;
     let count = frame.head.records as usize;
@@ -180,8 +251,12 @@ pub(super) fn decode_frame(bytes: &[u8]) -> Option<(Vec<Record>, Vec<u8>)> {
         });
         payload_at = payload_end;
     }
-    let checkpoint = body.get(payload_at..)?;
-    (checkpoint.len() == frame.head.checkpoint_bytes as usize).then(|| (records, checkpoint.to_vec()))
+    let rest = body.get(payload_at..)?;
+    let checkpoint = frame.has_checkpoint().then_some(Packed {
+        bytes: rest,
+        is_compressed: frame.checkpoint_field & COMPRESSED != 0,
+    });
+    (rest.len() == frame.checkpoint_bytes().unwrap_or(0)).then_some((records, checkpoint))
 }
 
 #[cfg(test)]
@@ -209,7 +284,6 @@ mod tests {
                 seq: position,
             },
             records: u32::try_from(payloads.len()).unwrap(),
-            checkpoint_bytes: 3,
         };
         encode_frame(&head, &records, b"chk").unwrap()
     }
@@ -220,10 +294,48 @@ mod tests {
 
     #[test]
     fn a_frame_comes_back_as_it_was_written() {
-        let (records, checkpoint) = decode_frame(&frame(4, &[b"one", b"", b"three"])).unwrap();
-        assert_eq!(checkpoint, b"chk");
+        let bytes = frame(4, &[b"one", b"", b"three"]);
+        let (records, checkpoint) = decode_frame(&bytes).unwrap();
+        assert_eq!(checkpoint.unwrap().unpack().unwrap(), b"chk");
         let read: Vec<(u64, &[u8])> = records.iter().map(|r| (r.id.seq, r.payload.as_slice())).collect();
         assert_eq!(read, [(4, b"one".as_slice()), (5, b""), (6, b"three")]);
+    }
+
+    #[test]
+    fn a_frame_without_its_checkpoint_has_the_same_records() {
+        let whole = file(&[frame(1, &[b"a"]), frame(2, &[b"bb", b"ccc"])]);
+        let second = &scan(&whole, 1).frames[1];
+        let bytes = without_checkpoint(&whole, second).unwrap();
+        let (records, checkpoint) = decode_frame(&bytes).unwrap();
+        assert_eq!(records, decode_frame(&whole[second.offset..]).unwrap().0);
+        assert_eq!((records.len(), checkpoint), (2, None));
+        let again = file(&[frame(1, &[b"a"]), bytes.clone()]);
+        assert_eq!(
+            without_checkpoint(&again, &scan(&again, 1).frames[1]).unwrap(),
+            bytes,
+            "what is left out stays left out"
+        );
+    }
+
+    #[test]
+    fn a_checkpoint_of_the_first_format_is_read() {
+        let mut bytes = frame(1, &[b"a"]);
+        bytes.truncate(FRAME_HEAD_BYTES + BODY_HEAD_BYTES + RECORD_HEAD_BYTES + 1);
+        bytes.extend(b"as it is");
+        bytes[FRAME_HEAD_BYTES + CHECKPOINT_FIELD_AT..][..4].copy_from_slice(&8u32.to_le_bytes());
+        seal(&mut bytes).unwrap();
+        let (_, checkpoint) = decode_frame(&bytes).unwrap();
+        assert_eq!(checkpoint.unwrap().unpack().unwrap(), b"as it is");
+    }
+
+    #[test]
+    fn a_checkpoint_that_claims_to_be_larger_than_a_frame_is_none() {
+        let bytes = zstd::bulk::compress(&vec![0; FRAME_BYTES_MAX + 1], ZSTD_LEVEL).unwrap();
+        let packed = Packed {
+            bytes: &bytes,
+            is_compressed: true,
+        };
+        assert_eq!(packed.unpack(), None);
     }
 
     #[test]

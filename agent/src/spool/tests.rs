@@ -62,6 +62,20 @@ fn names(disk: &SimulatedDisk, ending: &str) -> Vec<String> {
         .collect()
 }
 
+fn sizes(disk: &SimulatedDisk, ending: &str) -> Vec<u64> {
+    let files = disk.list().unwrap().into_iter();
+    files
+        .filter(|(name, _)| name.ends_with(ending))
+        .map(|(_, size)| size)
+        .collect()
+}
+
+/// Bytes that do not get smaller.
+fn noise(bytes: usize) -> Vec<u8> {
+    let mut random = fastrand::Rng::with_seed(1);
+    std::iter::repeat_with(|| random.u8(..)).take(bytes).collect()
+}
+
 fn gap(generation: u64, seq_first: u64, seq_last: u64, reason: GapReason) -> HeldGap {
     HeldGap {
         generation,
@@ -396,6 +410,118 @@ fn a_dictionary_is_kept_while_any_record_needs_it() {
         (spool.birth(1).unwrap(), spool.birth(2).unwrap().unwrap().id),
         (None, id(7, 4))
     );
+}
+
+#[test]
+fn closed_segments_keep_their_records_without_their_checkpoints() {
+    let disk = disk();
+    let large = |number: u64| [number.to_le_bytes().to_vec(), noise(600)].concat();
+    let (mut spool, _) = open(&disk, &settings(), 7);
+    for number in 1..=9 {
+        spool.append(&[block(number)], &large(number), 0).unwrap();
+    }
+    // One frame fills a segment; the newest two of nine and the one that the ninth began are whole.
+    let frame_bytes = |checkpoint: u64| 16 + 8 + 56 + 13 + 300 + checkpoint;
+    let sizes: Vec<u64> = sizes(&disk, ".seg");
+    assert_eq!(sizes[..6], [frame_bytes(0); 6]);
+    assert!(sizes[6..].iter().all(|size| *size > frame_bytes(600)), "{sizes:?}");
+    assert_eq!(
+        (sizes.iter().sum::<u64>(), spool.counters().segments_compacted),
+        (spool.bytes(), 6)
+    );
+    assert_eq!(names(&disk, ".tmp"), [""; 0]);
+    let (mut again, recovery) = open(&disk, &settings(), 8);
+    assert_eq!(
+        (seqs(&recovery), recovery.checkpoint, recovery.notes),
+        (vec![(7, 1, 9)], Some(large(9)), vec![])
+    );
+    for spool in [&mut spool, &mut again] {
+        let read = spool.read(id(7, 1), 9).unwrap();
+        assert_eq!(
+            read.iter().map(|record| record.payload[0]).collect::<Vec<_>>(),
+            [1, 2, 3, 4, 5, 6, 7, 8, 9]
+        );
+    }
+}
+
+#[test]
+fn a_segment_that_cannot_be_rewritten_stays_as_it_is_until_there_is_room() {
+    let disk = disk();
+    let (mut spool, _) = open(&disk, &settings(), 7);
+    // The third segment has begun: the first one is due.
+    append(&mut spool, 1..=7);
+    let before = sizes(&disk, ".seg");
+    for (attempt, (full, sync_fails)) in (1u64..).zip([(1000, 0), (0, 1000)]) {
+        disk.set_faults(Faults {
+            full,
+            sync_fails,
+            ..Faults::default()
+        });
+        assert!(spool.append(&[block(8)], b"", 0).is_err());
+        disk.set_faults(Faults::default());
+        assert_eq!(spool.counters().compactions_failed, attempt);
+        assert_eq!(
+            (&sizes(&disk, ".seg")[..2], names(&disk, ".tmp")),
+            (&before[..2], vec![])
+        );
+    }
+    let (mut spool, recovery) = open(&disk, &settings(), 8);
+    assert_eq!((seqs(&recovery), recovery.notes), (vec![(7, 1, 7)], vec![]));
+    append(&mut spool, 1..=1);
+    assert!(sizes(&disk, ".seg")[0] < before[0]);
+}
+
+#[test]
+fn a_spool_without_its_newest_segments_says_that_the_checkpoint_is_lost() {
+    let disk = disk();
+    let (mut spool, _) = open(&disk, &settings(), 7);
+    append(&mut spool, 1..=9);
+    let lost_checkpoint = |recovery: &Recovery| recovery.notes.contains(&Note::LostCheckpoint);
+    let newest = |disk: &SimulatedDisk| names(disk, ".seg").pop().unwrap();
+    disk.remove(&newest(&disk)).unwrap();
+    let (_, recovery) = open(&disk, &settings(), 8);
+    assert_eq!(recovery.checkpoint, Some(6u64.to_le_bytes().to_vec()));
+    assert!(!lost_checkpoint(&recovery));
+    disk.remove(&newest(&disk)).unwrap();
+    let (_, recovery) = open(&disk, &settings(), 9);
+    assert_eq!((seqs(&recovery), recovery.checkpoint.as_ref()), (vec![(7, 1, 3)], None));
+    assert!(lost_checkpoint(&recovery));
+}
+
+#[test]
+fn a_full_spool_leaves_checkpoints_out_before_it_drops_records() {
+    let disk = disk();
+    let small = SpoolSettings {
+        bytes_max: 12 << 10,
+        ..settings()
+    };
+    let (mut spool, _) = open(&disk, &small, 7);
+    for number in 1..=20 {
+        spool.append(&[block(number)], &noise(600), 0).unwrap();
+    }
+    assert_eq!((spool.take_dropped(), spool.records()), (vec![], 20));
+}
+
+#[test]
+fn two_weeks_without_the_center_fit_into_the_default_bounds() {
+    const MINUTES: u64 = 14 * 24 * 60;
+    // One summary a minute, as an agent with three plugins writes it; the second checkpoint is of a busy store whose
+    // lanes number their transactions out of order, and gets no smaller.
+    for (summary_bytes, checkpoint_bytes) in [(400, 2_500), (450, 34_000)] {
+        let (mut spool, _) = Spool::open_on(Arc::new(MemoryDisk::default()), &SpoolSettings::default(), 7, 0).unwrap();
+        let summary = NewRecord {
+            payload: vec![0; summary_bytes],
+            ..block(0)
+        };
+        let checkpoint = noise(checkpoint_bytes);
+        for minute in 0..MINUTES {
+            let records = std::slice::from_ref(&summary);
+            spool.append(records, &checkpoint, minute * 60_000).unwrap();
+        }
+        println!("{} B a minute", spool.bytes() / MINUTES);
+        assert_eq!((spool.records(), spool.take_dropped()), (MINUTES, vec![]));
+        assert!(spool.bytes() < SpoolSettings::default().bytes_max / 4);
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::command::{Profile, build_compiler, cargo, run_program, target};
 use crate::{dist, plugins, tidy, tools};
@@ -35,16 +35,15 @@ pub(crate) fn run(root: &Path) -> Result<()> {
 
 type Step = fn(&Path) -> Result<()>;
 
-const STEPS: [(&str, Step); 9] = [
+const STEPS: [(&str, Step); 8] = [
     ("format", format),
     ("spelling and TOML", spelling),
     ("tidy", tidy::run),
     ("clippy", clippy),
     ("programs", programs),
     ("plugins", |root| plugins::build(root).map(drop)),
-    ("tests", tests),
     ("package", package),
-    ("demo", demo),
+    ("tests and demo", tests_and_demo),
 ];
 
 fn format(root: &Path) -> Result<()> {
@@ -82,6 +81,20 @@ fn clippy(root: &Path) -> Result<()> {
 fn programs(root: &Path) -> Result<()> {
     crate::command::run(&mut cargo(root, &["build", "--quiet", "--workspace", "--all-targets"]))?;
     build_compiler(root, Profile::Dev)
+}
+
+/// The demo waits for its story's clock most of the time, so the tests run beside it.
+fn tests_and_demo(root: &Path) -> Result<()> {
+    std::thread::scope(|scope| {
+        let demo = scope.spawn(|| demo(root));
+        let begun = Instant::now();
+        let tested = tests(root);
+        println!("── tests: {:.1} s", begun.elapsed().as_secs_f64());
+        let shown = demo.join().unwrap_or_else(|_panic| bail!("the demo's thread ended"));
+        println!("── demo: {:.1} s", begun.elapsed().as_secs_f64());
+        tested?;
+        shown.context("the demo")
+    })
 }
 
 fn tests(root: &Path) -> Result<()> {

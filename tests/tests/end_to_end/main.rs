@@ -5,9 +5,11 @@
 #![allow(clippy::print_stdout, reason = "a seed that cannot be seen cannot be replayed")]
 
 mod world;
+mod client;
 mod kills;
 mod rights;
 mod commands;
 mod bundles;
 mod authors;
 mod tutorial;
+mod cardholder;

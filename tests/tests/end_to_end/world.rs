@@ -16,7 +16,7 @@ use tillwatch_tests::process::{Process, plugin_dir, program};
 use tillwatch_tests::story::timestamp;
 
 pub(crate) const SITE: &str = "store-0412";
-const MODEL: &str = "[[region]]\nid = \"north\"\nname = \"North\"\n\n\
+pub(crate) const MODEL: &str = "[[region]]\nid = \"north\"\nname = \"North\"\n\n\
                      [[site]]\nid = \"store-0412\"\nregion = \"north\"\ntime_zone = \"UTC\"\n";
 
 pub(crate) struct World {

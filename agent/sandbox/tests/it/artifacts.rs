@@ -3,10 +3,12 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use tillwatch_sandbox::{Limits, LoadError};
 
-use crate::build::{SANDBOX, compile, folder, run_compiler, target};
+use crate::build::{SANDBOX, compile, compiler, folder, run_compiler, target};
 use crate::host::TestHost;
 
 /// A changed copy of the hostile plugin's artifact.
@@ -93,8 +95,55 @@ fn the_compiler_refuses_what_is_no_plugin_and_leaves_nothing() {
     fs::File::create(&wasm).unwrap().set_len(17 << 20).unwrap();
     let output = run_compiler(&wasm, &artifact);
     let text = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && text.contains("at most 16777216"), "{text}");
+    assert!(
+        !output.status.success() && text.contains("more than 16777216"),
+        "{text}"
+    );
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn what_comes_on_the_standard_input_is_compiled() {
+    let wasm = target().join("guests/hostile.wasm");
+    let artifact = folder().join(format!("piped-{}.cwasm", std::process::id()));
+    let input = fs::File::open(&wasm).unwrap();
+    let output = compiler(Path::new("-"), &artifact).stdin(input).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(fs::read(&artifact).unwrap(), fs::read(compile(&wasm, "named")).unwrap());
+    SANDBOX.load(&artifact).unwrap();
+}
+
+#[test]
+fn the_compiler_limits_itself_before_it_has_its_input() {
+    let mut command = compiler(Path::new("-"), &folder().join("never.cwasm"));
+    let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let input = child.stdin.take().unwrap();
+    let limits_file = format!("/proc/{}/limits", child.id());
+    let has_all = || {
+        let text = fs::read_to_string(&limits_file).unwrap();
+        let is_limited = |(name, most): (&str, &str)| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.split_whitespace().take(2).all(|limit| limit == most)
+        };
+        [
+            ("Max cpu time", "30"),
+            ("Max address space", "268435456"),
+            ("Max file size", "134217728"),
+            ("Max core file size", "0"),
+            ("Max processes", "0"),
+        ]
+        .into_iter()
+        .all(is_limited)
+    };
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !has_all() {
+        assert!(Instant::now() < deadline, "the limits are others");
+        std::thread::yield_now();
+    }
+    drop(input);
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.starts_with("the plugin is refused"), "{text}");
 }
 
 #[test]

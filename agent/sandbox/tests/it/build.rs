@@ -39,17 +39,17 @@ pub(crate) fn compile(wasm: &Path, name: &str) -> PathBuf {
 }
 
 pub(crate) fn run_compiler(wasm: &Path, artifact: &Path) -> Output {
+    assert!(wasm.is_file(), "{wasm:?} is missing\nhint: cargo xtask plugins");
+    compiler(wasm, artifact).output().expect("the compiler starts")
+}
+
+pub(crate) fn compiler(wasm: &Path, artifact: &Path) -> Command {
     let beside = || programs().join("tillwatch-compile");
     let program = std::env::var_os("TILLWATCH_COMPILE").map_or_else(beside, PathBuf::from);
-    assert!(
-        program.is_file() && wasm.is_file(),
-        "{program:?} or {wasm:?} is missing\nhint: cargo xtask plugins"
-    );
-    Command::new(program)
-        .arg(wasm)
-        .arg(artifact)
-        .output()
-        .expect("the compiler starts")
+    assert!(program.is_file(), "{program:?} is missing\nhint: cargo xtask plugins");
+    let mut command = Command::new(program);
+    command.arg(wasm).arg(artifact);
+    command
 }
 
 /// A folder that only this user may write, as the sandbox asks for.

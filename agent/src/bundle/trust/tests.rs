@@ -1,3 +1,5 @@
+//! What a store takes: signed by whom it trusts, not older than before, and in time.
+
 use super::*;
 use crate::bundle::tests::bundle;
 use minisign::KeyPair;

@@ -71,7 +71,10 @@ pub fn run(arguments: &Record) -> Result<()> {
         told.join("; ")
     );
     write_case(out, plugin, now, &recorded)?;
-    let code = Code::load(&plugin.wasm)?;
+    let code = Code::load(
+        &plugin.wasm,
+        plugin.bundle.as_ref().map(|bundle| bundle.sha256.as_str()),
+    )?;
     let manifest = plugin.manifest.clone();
     write_expected(out, &Outside { manifest, code })?;
     output::line(&format!(

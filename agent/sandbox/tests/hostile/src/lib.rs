@@ -42,6 +42,10 @@ enum Behavior {
     HugeState,
     /// Reads until the host refuses.
     Reads,
+    /// Puts each line of the input wherever something may go out: labels, numbers, log lines.
+    Leak,
+    /// Says that it failed, with the first line of the input.
+    LeakError,
     /// Says that it failed.
     Fail,
     /// Counts the lines, and keeps the whole contract.
@@ -100,6 +104,8 @@ impl Collector for Hostile {
             Behavior::Logs => Ok(logs(host)),
             Behavior::HugeState => host.set_state(&vec![1; 1 << 20]).map(|()| Batch::default()),
             Behavior::Reads => reads(host),
+            Behavior::Leak => leak(host),
+            Behavior::LeakError => leak_error(host),
             Behavior::Fail => Err(Error::transient("the till is away")),
             behavior => breach::collect(behavior, &mut self.memory, host),
         }
@@ -182,6 +188,34 @@ fn reads(host: &mut dyn Host) -> Result<Batch, Error> {
     loop {
         host.read_lines("input", u32::MAX)?;
     }
+}
+
+fn leak(host: &mut dyn Host) -> Result<Batch, Error> {
+    let lines = host.read_lines("input", 16 << 10)?;
+    // Of the past, so that reading it later is as good.
+    let now_ms = host.now_ms().saturating_sub(600_000);
+    let mut batch = Batch::default();
+    for line in lines.iter() {
+        let text = String::from_utf8_lossy(line);
+        host.log(Level::Info, &text);
+        batch.push_integer(metric::HOSTILE_VALUE, &[&text], 1_000, now_ms);
+        if let Ok(number) = text.parse() {
+            batch.push_integer(metric::HOSTILE_VALUE, &["whole"], number, now_ms);
+        }
+        if let Ok(number) = text.parse() {
+            batch.push_real(metric::HOSTILE_VALUE, &["real"], number, now_ms);
+        }
+    }
+    batch.more = lines.more;
+    Ok(batch)
+}
+
+fn leak_error(host: &mut dyn Host) -> Result<Batch, Error> {
+    let lines = host.read_lines("input", 1 << 10)?;
+    let first = lines.iter().next().map(String::from_utf8_lossy);
+    first.map_or(Ok(Batch::default()), |line| {
+        Err(Error::transient(format!("cannot read <{line}>")))
+    })
 }
 
 tillwatch_sdk::export!(Hostile);
