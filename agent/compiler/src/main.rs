@@ -1,4 +1,6 @@
 //! `tillwatch-compile IN.wasm OUT.cwasm [SHA256]`: a plugin's component comes in, native code for this machine goes out.
+//! `tillwatch-compile --names IN.wasm`: what it imports and exports, and the contract that it was built for, as lines
+//! of a word and a value.
 //!
 //! `-` for `IN.wasm` is the standard input: the agent hands over the very bytes that it hashed, and their SHA-256, so
 //! that what arrived in part is never taken for the whole.
@@ -6,6 +8,7 @@
 //! before it looks at its input. It never runs what it compiles, opens no socket and starts nothing.
 
 mod admit;
+mod contract;
 #[path = "../../sandbox/src/engine.rs"]
 #[expect(dead_code, reason = "the sandbox reads the header that is written here")]
 mod engine;
@@ -21,7 +24,7 @@ use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 
 /// A larger plugin is refused unread.
-const WASM_BYTES_MAX: u64 = 16 * 1024 * 1024;
+const WASM_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
 fn main() -> ExitCode {
     match run() {
@@ -34,26 +37,50 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    let (input, output, expected) = arguments()?;
+    let arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
     limits::limit_this_process()?;
-    let name = shown(&input);
-    let wasm = read(&input).with_context(|| format!("reading {name}"))?;
+    match arguments.as_slice() {
+        [option, input] if option.as_os_str() == "--names" => print_names(input),
+        [input, output] => compile_file(input, output, None),
+        [input, output, expected] => compile_file(input, output, Some(&expected.to_string_lossy())),
+        _ => bail!("usage: tillwatch-compile IN.wasm OUT.cwasm [SHA256], or --names IN.wasm"),
+    }
+}
+
+/// What does not hash to `expected` did not arrive whole.
+fn compile_file(input: &Path, output: &Path, expected: Option<&str>) -> Result<()> {
+    let name = shown(input);
+    let wasm = read(input).with_context(|| format!("reading {name}"))?;
     let is_whole = expected.is_none_or(|expected| expected == hash(&wasm));
     ensure!(is_whole, "{name} did not arrive as it was sent");
     admit::check(&wasm).with_context(|| format!("{name} is refused"))?;
     let code = compile(&wasm).with_context(|| format!("compiling {name}"))?;
-    write(&output, &engine::with_header(&code)).with_context(|| format!("writing {}", output.display()))
+    write(output, &engine::with_header(&code)).with_context(|| format!("writing {}", output.display()))
 }
 
-/// Input, output, and what the input must hash to.
-fn arguments() -> Result<(PathBuf, PathBuf, Option<String>)> {
-    let mut arguments = std::env::args_os().skip(1);
-    let (input, output, expected) = (arguments.next(), arguments.next(), arguments.next());
-    let (Some(input), Some(output), None) = (input, output, arguments.next()) else {
-        bail!("usage: tillwatch-compile IN.wasm OUT.cwasm [SHA256]");
-    };
-    let expected = expected.map(|hash| hash.to_string_lossy().into_owned());
-    Ok((input.into(), output.into(), expected))
+fn print_names(input: &Path) -> Result<()> {
+    let name = shown(input);
+    let wasm = read(input).with_context(|| format!("reading {name}"))?;
+    let names = admit::names(&wasm).with_context(|| name.clone())?;
+    let mut lines = vec![format!("agent {}", contract::VERSION)];
+    if let Some(version) = names.imports.iter().find_map(|import| contract::version_of(import)) {
+        lines.push(format!("contract {version}"));
+        lines.extend(contract::supported_until(version).map(|until| format!("supported {until}")));
+    }
+    lines.extend(
+        names
+            .imports
+            .iter()
+            .map(|name| format!("import {}", name.escape_debug())),
+    );
+    lines.extend(
+        names
+            .exports
+            .iter()
+            .map(|name| format!("export {}", name.escape_debug())),
+    );
+    lines.push(String::new());
+    Ok(std::io::stdout().write_all(lines.join("\n").as_bytes())?)
 }
 
 /// In lower-case hexadecimal.

@@ -14,6 +14,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use serde::Serialize;
 use tillwatch_sandbox::{Plugin, Sandbox};
 use tracing::info;
 
@@ -85,6 +86,51 @@ impl Loader {
         }
         Ok(())
     }
+}
+
+/// What a component imports, exports and was built for; read by the child, since the file may come from anywhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Names {
+    /// Of this agent.
+    pub agent: String,
+    /// None when it imports nothing of the contract.
+    pub contract: Option<String>,
+    /// The last month; none when this agent does not know the contract.
+    pub supported_until: Option<String>,
+    pub imports: Vec<String>,
+    pub exports: Vec<String>,
+}
+
+/// # Errors
+/// When the file cannot be read or is no component.
+pub fn names(wasm: &Path) -> Result<Names> {
+    let compiler = find_compiler()?;
+    let output = Command::new(&compiler)
+        .arg("--names")
+        .arg(wasm)
+        .env_clear()
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("starting {}", compiler.display()))?;
+    let message = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{}", message.trim());
+    Ok(read_names(&String::from_utf8_lossy(&output.stdout)))
+}
+
+fn read_names(text: &str) -> Names {
+    let mut names = Names::default();
+    for (word, value) in text.lines().filter_map(|line| line.split_once(' ')) {
+        let value = value.to_owned();
+        match word {
+            "agent" => names.agent = value,
+            "contract" => names.contract = Some(value),
+            "supported" => names.supported_until = Some(value),
+            "import" => names.imports.push(value),
+            "export" => names.exports.push(value),
+            _ => {}
+        }
+    }
+    names
 }
 
 fn make_private_folder(folder: &Path) -> std::io::Result<()> {
