@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::inspect;
 use crate::output;
 use crate::plugin::host::Reading;
-use crate::plugin::{build, golden, list, new};
+use crate::plugin::{self, bench, build, golden, list, new, record};
 use crate::preview::{self, Preview};
 use crate::stop::Stop;
 use crate::{backfill, check, init, run};
@@ -104,6 +104,14 @@ enum PluginCommand {
         #[arg(long, value_name = "FILE")]
         wasm: Option<PathBuf>,
     },
+    /// Run one plugin without an agent, and print its samples.
+    Run(plugin::run::Run),
+    /// Say what a plugin costs on its test cases' input.
+    Bench(bench::Bench),
+    /// Make a redacted test case from what a live store's plugin reads.
+    Record(record::Record),
+    /// Say what a component, a bundle or a folder is: contract, imports, what it asks for and measures.
+    Inspect(plugin::inspect::Inspect),
     /// Make one file of a built plugin, for stores.
     Pack(bundle::Pack),
     /// Sign a bundle, or a list of release keys.
@@ -172,6 +180,10 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Plugin(PluginCommand::New(arguments)) => new::run(&arguments)?,
         Command::Plugin(PluginCommand::Build { folder }) => build::run(&folder)?,
         Command::Plugin(PluginCommand::Test { folder, wasm }) => return golden::run(&folder, wasm.as_deref()),
+        Command::Plugin(PluginCommand::Run(arguments)) => return plugin::run::run(&arguments),
+        Command::Plugin(PluginCommand::Bench(arguments)) => bench::run(&arguments)?,
+        Command::Plugin(PluginCommand::Record(arguments)) => record::run(&arguments)?,
+        Command::Plugin(PluginCommand::Inspect(arguments)) => return plugin::inspect::run(&arguments),
         Command::Plugin(PluginCommand::Pack(arguments)) => bundle::run_pack(&arguments)?,
         Command::Plugin(PluginCommand::Sign(arguments)) => bundle::run_sign(&arguments)?,
         Command::Plugin(PluginCommand::Verify(arguments)) => bundle::run_verify(&arguments)?,

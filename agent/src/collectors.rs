@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Result;
-use tillwatch_border::{Limits, Plugin};
+use tillwatch_border::Plugin;
 use tillwatch_core::sample::{Descriptor, Metric};
 use tillwatch_core::{DeclareError, LabelPolicy};
 use tokio::sync::watch;
@@ -21,7 +21,7 @@ use crate::keeper::Status;
 use crate::plugin::collector::{Collected, PluginCollector};
 use crate::plugin::compile::Loader;
 use crate::plugin::host::{GrantedHost, Reading};
-use crate::plugin::load::{Wanted, load};
+use crate::plugin::load::{Wanted, limits, load};
 use crate::schedule::Schedule;
 use crate::source::system::{self, SystemCollector};
 
@@ -193,15 +193,10 @@ fn start_plugins(config: &Config, how: &Start<'_>, health: &mut Health) -> Resul
 }
 
 fn wanted(plugin: &PluginConfig) -> Wanted<'_> {
-    let limits = Limits {
-        memory_bytes_max: usize::try_from(plugin.memory_bytes_max).unwrap_or(usize::MAX),
-        call_ms_max: plugin.deadline_ms,
-        ..Limits::default()
-    };
     Wanted {
         wasm: &plugin.wasm,
         verified: verified(plugin),
-        limits,
+        limits: limits(plugin),
     }
 }
 

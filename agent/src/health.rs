@@ -319,7 +319,7 @@ impl Health {
 }
 
 /// Limits that were hit and faults that were met, with the names that they have in the agent's own metrics.
-fn events(status: &Status) -> [(&'static str, u64); 24] {
+fn events(status: &Status) -> [(&'static str, u64); 25] {
     let Status {
         core, spool, counters, ..
     } = status;
@@ -335,6 +335,7 @@ fn events(status: &Status) -> [(&'static str, u64); 24] {
         ("records_corrupt", spool.records_corrupt),
         ("gaps_forgotten", spool.gaps_forgotten),
         ("cursor_failures", spool.cursor_failures),
+        ("spool_not_read", spool.not_read),
         ("disk_full", spool.disk_full),
         ("compactions_failed", spool.compactions_failed),
         ("payloads_refused", counters.refused),

@@ -111,8 +111,10 @@ pub(crate) enum FromUplink {
     },
     Acked(Ack),
     Configured(Config),
-    /// A message that is not for us, or not understood.
-    Ignored,
+    /// Messages that are not for us, not understood, or too many at once.
+    Ignored {
+        messages: u64,
+    },
 }
 
 /// Starts the task; it ends when the sender of `ToUplink` is dropped, after saying goodbye to the broker.
@@ -199,6 +201,7 @@ impl Uplink {
             client,
             events,
             early: Vec::new(),
+            early_ignored: 0,
             notices: JoinSet::new(),
             packet_bytes_max: None,
         };
@@ -309,6 +312,8 @@ struct Session<'a> {
     events: mpsc::Receiver<Polled>,
     /// A broker may send what it retained before it confirms the subscription.
     early: Vec<(String, Vec<u8>)>,
+    /// Found no room there.
+    early_ignored: u64,
     notices: JoinSet<Completion>,
     packet_bytes_max: Option<u32>,
 }
@@ -328,6 +333,13 @@ impl Session<'_> {
         }
         for (topic, payload) in std::mem::take(&mut self.early) {
             if let Some(ended) = self.on_arrived(&topic, &payload).await {
+                return ended;
+            }
+        }
+        if self.early_ignored > 0 {
+            let (messages, error) = (self.early_ignored, "too many came at once");
+            warn!(site = %self.uplink.settings.site, error, messages, "ignored a message of the broker");
+            if let Some(ended) = self.report(FromUplink::Ignored { messages }).await {
                 return ended;
             }
         }
@@ -381,7 +393,7 @@ impl Session<'_> {
             answer = notice.wait_completion_async() => {
                 answer.map_err(|error| format!("the broker refuses the subscription: {error}"))?;
             }
-            error = failure(&mut self.events, &mut self.early) => return Err(error),
+            error = failure(&mut self.events, &mut self.early, &mut self.early_ignored) => return Err(error),
         }
         self.publish_state(true).map(drop)
     }
@@ -415,7 +427,7 @@ impl Session<'_> {
                 if let Some(messages) = self.uplink.ignored.count(machine_now_ms()) {
                     warn!(site = %self.uplink.settings.site, error, messages, "ignored a message of the broker");
                 }
-                self.report(FromUplink::Ignored).await
+                self.report(FromUplink::Ignored { messages: 1 }).await
             }
         }
     }
@@ -496,7 +508,7 @@ impl Session<'_> {
             }
             self.client.disconnect().await.map_err(|error| error.to_string())?;
             // The poller ends with an error once the disconnect is out.
-            failure(&mut self.events, &mut Vec::new()).await;
+            failure(&mut self.events, &mut Vec::new(), &mut 0).await;
             Ok(())
         };
         match tokio::time::timeout(GOODBYE_TIMEOUT, leave).await {
@@ -528,13 +540,18 @@ fn machine_now_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Resolves when the connection ends; what arrives until then is kept, up to its bound.
-async fn failure(events: &mut mpsc::Receiver<Polled>, arrived: &mut Vec<(String, Vec<u8>)>) -> String {
+/// Resolves when the connection ends; what arrives until then is kept, up to its bound, and then counted.
+async fn failure(
+    events: &mut mpsc::Receiver<Polled>,
+    arrived: &mut Vec<(String, Vec<u8>)>,
+    ignored: &mut u64,
+) -> String {
     loop {
         match events.recv().await {
             Some(Polled::Failed(error)) => return describe(&error),
             Some(Polled::Arrived { topic, payload }) if arrived.len() < EVENTS_MAX => arrived.push((topic, payload)),
-            Some(_) => {}
+            Some(Polled::Arrived { .. }) => *ignored += 1,
+            Some(Polled::Connected { .. }) => {}
             None => return "the client stopped".to_owned(),
         }
     }
@@ -561,14 +578,16 @@ mod tests {
     /// Half of the connections lost the retained acknowledgement, and sent everything again.
     #[tokio::test]
     async fn what_arrives_before_the_subscription_is_confirmed_is_kept() {
-        let (sender, mut events) = mpsc::channel(EVENTS_MAX);
-        let mut early = Vec::new();
+        let (sender, mut events) = mpsc::channel(EVENTS_MAX + 2);
+        let (mut early, mut ignored) = (Vec::new(), 0);
         let arrived = ("tw1/a/s/ack/main".to_owned(), vec![1]);
-        let (topic, payload) = arrived.clone();
-        sender.send(Polled::Arrived { topic, payload }).await.unwrap();
+        for _ in 0..EVENTS_MAX + 2 {
+            let (topic, payload) = arrived.clone();
+            sender.send(Polled::Arrived { topic, payload }).await.unwrap();
+        }
         drop(sender);
-        failure(&mut events, &mut early).await;
-        assert_eq!(early, [arrived]);
+        failure(&mut events, &mut early, &mut ignored).await;
+        assert_eq!((early, ignored), (vec![arrived; EVENTS_MAX], 2));
     }
 
     /// A foreign program wrote to a site's topics, and its words filled the agent's log.

@@ -5,12 +5,14 @@
 use anyhow::{Context, Result, bail, ensure};
 use wasmparser::{ComponentTypeRef, Parser, Payload, TypeBounds};
 
-/// The contract of this agent: `sdk/wit/collector.wit`. Any patch version links.
-const PACKAGE: &str = "tillwatch:collector";
-const VERSION: &str = "0.1";
-const INTERFACES: [&str; 5] = ["types", "log", "clock", "state", "source"];
+use crate::contract;
+
 /// What a component made by `wasm-component-ld` has is 3.
 const CORE_MODULES_MAX: usize = 8;
+/// A plugin has a dozen.
+const NAMES_MAX: usize = 200;
+/// Of a name in a message.
+const NAME_CHARS_MAX: usize = 100;
 
 /// Refuses what the sandbox could not or should not run.
 pub(crate) fn check(wasm: &[u8]) -> Result<()> {
@@ -28,9 +30,8 @@ pub(crate) fn check(wasm: &[u8]) -> Result<()> {
             Payload::ComponentImportSection(imports) => {
                 for import in imports {
                     let import = import?;
-                    // A world's own names for imported types bring nothing in.
-                    if !matches!(import.ty, ComponentTypeRef::Type(TypeBounds::Eq(_))) {
-                        check_import(import.name.name)?;
+                    if !is_own_type(import.ty) {
+                        contract::check_import(&shortened(import.name.name))?;
                     }
                 }
             }
@@ -44,25 +45,54 @@ pub(crate) fn check(wasm: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// `tillwatch:collector/log@0.1.0` passes.
-fn check_import(name: &str) -> Result<()> {
-    let known = name
-        .strip_prefix(PACKAGE)
-        .and_then(|rest| rest.strip_prefix('/'))
-        .and_then(|rest| rest.split_once('@'));
-    let (interface, version) = known.with_context(|| {
-        format!("it wants {name}, but a plugin gets only {PACKAGE}\nhint: files, network, clock and environment of the standard library are out of reach")
-    })?;
-    let same_minor = version
-        .strip_prefix(VERSION)
-        .is_some_and(|patch| patch.starts_with('.'));
-    ensure!(same_minor, "it wants {name}, this agent has {PACKAGE} {VERSION}");
-    ensure!(
-        INTERFACES.contains(&interface),
-        "it wants {name}, this agent's {PACKAGE} {VERSION} has only {}",
-        INTERFACES.join(", ")
-    );
-    Ok(())
+/// What a component asks for and offers.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Names {
+    pub imports: Vec<String>,
+    pub exports: Vec<String>,
+}
+
+/// The names of a component's imports and exports, whether or not this agent has them.
+pub(crate) fn names(wasm: &[u8]) -> Result<Names> {
+    ensure!(Parser::is_component(wasm), "it is not a component");
+    let (mut names, mut depth) = (Names::default(), 0_usize);
+    for payload in Parser::new(0).parse_all(wasm) {
+        match payload.context("it is not a valid component")? {
+            Payload::ComponentSection { .. } | Payload::ModuleSection { .. } => depth += 1,
+            // The component's own end comes last, at depth 0.
+            Payload::End(_) => depth = depth.saturating_sub(1),
+            Payload::ComponentImportSection(imports) if depth == 0 => {
+                for import in imports {
+                    let import = import?;
+                    if !is_own_type(import.ty) {
+                        names.imports.push(import.name.name.to_owned());
+                    }
+                }
+            }
+            Payload::ComponentExportSection(exports) if depth == 0 => {
+                for export in exports {
+                    names.exports.push(export?.name.name.to_owned());
+                }
+            }
+            _ => {}
+        }
+        let count = names.imports.len() + names.exports.len();
+        ensure!(count <= NAMES_MAX, "it has more than {NAMES_MAX} imports and exports");
+    }
+    Ok(names)
+}
+
+/// A world's own names for imported types bring nothing in.
+fn is_own_type(ty: ComponentTypeRef) -> bool {
+    matches!(ty, ComponentTypeRef::Type(TypeBounds::Eq(_)))
+}
+
+/// A plugin may give its imports names of any length.
+fn shortened(name: &str) -> String {
+    match name.char_indices().nth(NAME_CHARS_MAX) {
+        Some((end, _)) => format!("{}...", &name[..end]),
+        None => name.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -94,15 +124,22 @@ mod tests {
             (r#"(component (import "exit" (func)))"#, "it wants exit, but"),
             (
                 r#"(component (import "tillwatch:collector/log@0.2.0" (instance)))"#,
-                "it wants tillwatch:collector/log@0.2.0, this",
+                "plugin wants 0.2.0, this agent has 0.1.0",
             ),
             (
                 r#"(component (import "tillwatch:collector/http@0.1.0" (instance)))"#,
-                "it wants tillwatch:collector/http@0.1.0, this",
+                "it wants tillwatch:collector/http@0.1.0, but",
             ),
         ] {
             assert!(refusal(text).starts_with(expected), "{}", refusal(text));
         }
+    }
+
+    #[test]
+    fn a_long_name_is_not_quoted_whole() {
+        let text = format!(r#"(component (import "{}" (func)))"#, "x".repeat(90_000));
+        assert!(refusal(&text).starts_with("it wants xxx"));
+        assert!(refusal(&text).len() < 400);
     }
 
     #[test]
@@ -122,5 +159,18 @@ mod tests {
     fn too_many_core_modules_are_refused() {
         let text = format!("(component {})", "(core module)".repeat(CORE_MODULES_MAX + 1));
         assert!(refusal(&text).starts_with("it has 9 core modules"));
+    }
+
+    #[test]
+    fn names_are_told_also_of_what_no_agent_has() {
+        let text = r#"(component
+            (import "tillwatch:collector/log@0.2.0" (instance))
+            (import "exit" (func))
+            (component (import "inner" (func)))
+            (core module (func))
+            (export "again" (func 0)))"#;
+        let names = names(&wat::parse_str(text).unwrap()).unwrap();
+        assert_eq!(names.imports, ["tillwatch:collector/log@0.2.0", "exit"]);
+        assert_eq!(names.exports, ["again"]);
     }
 }

@@ -1,6 +1,9 @@
-//! `tillwatch-compile IN.wasm OUT.cwasm`: a plugin's component comes in, native code for this machine goes out.
+//! `tillwatch-compile IN.wasm OUT.cwasm [SHA256]`: a plugin's component comes in, native code for this machine goes out.
+//! `tillwatch-compile --names IN.wasm`: what it imports and exports, and the contract that it was built for, as lines
+//! of a word and a value.
 //!
-//! `-` for `IN.wasm` is the standard input: the agent hands over the very bytes that it hashed.
+//! `-` for `IN.wasm` is the standard input: the agent hands over the very bytes that it hashed, and their SHA-256, so
+//! that what arrived in part is never taken for the whole.
 //! A hostile plugin can make a compiler slow or large, so this runs as a short-lived process that limits itself
 //! before it looks at its input. It never runs what it compiles, opens no socket and starts nothing.
 
@@ -12,6 +15,7 @@ mod admit;
     reason = "the agent reads the header that is written here"
 )]
 mod artifact;
+mod contract;
 #[path = "../../sandbox/src/engine.rs"]
 mod engine;
 mod limits;
@@ -22,10 +26,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 
 /// A larger plugin is refused unread.
-const WASM_BYTES_MAX: u64 = 16 * 1024 * 1024;
+const WASM_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
 fn main() -> ExitCode {
     match run() {
@@ -38,21 +43,55 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    let [input, output] = arguments()?;
+    let arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
     limits::limit_this_process()?;
-    let name = shown(&input);
-    let wasm = read(&input).with_context(|| format!("reading {name}"))?;
-    admit::check(&wasm).with_context(|| format!("{name} is refused"))?;
-    let code = compile(&wasm).with_context(|| format!("compiling {name}"))?;
-    write(&output, &artifact::with_header(&code)).with_context(|| format!("writing {}", output.display()))
+    match arguments.as_slice() {
+        [option, input] if option.as_os_str() == "--names" => print_names(input),
+        [input, output] => compile_file(input, output, None),
+        [input, output, expected] => compile_file(input, output, Some(&expected.to_string_lossy())),
+        _ => bail!("usage: tillwatch-compile IN.wasm OUT.cwasm [SHA256], or --names IN.wasm"),
+    }
 }
 
-fn arguments() -> Result<[PathBuf; 2]> {
-    let paths: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
-    match <[PathBuf; 2]>::try_from(paths) {
-        Ok(paths) => Ok(paths),
-        Err(_) => bail!("usage: tillwatch-compile IN.wasm OUT.cwasm"),
+/// What does not hash to `expected` did not arrive whole.
+fn compile_file(input: &Path, output: &Path, expected: Option<&str>) -> Result<()> {
+    let name = shown(input);
+    let wasm = read(input).with_context(|| format!("reading {name}"))?;
+    let is_whole = expected.is_none_or(|expected| expected == hash(&wasm));
+    ensure!(is_whole, "{name} did not arrive as it was sent");
+    admit::check(&wasm).with_context(|| format!("{name} is refused"))?;
+    let code = compile(&wasm).with_context(|| format!("compiling {name}"))?;
+    write(output, &artifact::with_header(&code)).with_context(|| format!("writing {}", output.display()))
+}
+
+fn print_names(input: &Path) -> Result<()> {
+    let name = shown(input);
+    let wasm = read(input).with_context(|| format!("reading {name}"))?;
+    let names = admit::names(&wasm).with_context(|| name.clone())?;
+    let mut lines = vec![format!("agent {}", contract::VERSION)];
+    if let Some(version) = names.imports.iter().find_map(|import| contract::version_of(import)) {
+        lines.push(format!("contract {version}"));
+        lines.extend(contract::supported_until(version).map(|until| format!("supported {until}")));
     }
+    lines.extend(
+        names
+            .imports
+            .iter()
+            .map(|name| format!("import {}", name.escape_debug())),
+    );
+    lines.extend(
+        names
+            .exports
+            .iter()
+            .map(|name| format!("export {}", name.escape_debug())),
+    );
+    lines.push(String::new());
+    Ok(std::io::stdout().write_all(lines.join("\n").as_bytes())?)
+}
+
+/// In lower-case hexadecimal.
+fn hash(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn is_standard_input(path: &Path) -> bool {
@@ -114,4 +153,17 @@ fn owner_only() -> OpenOptions {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_is_written_as_the_agent_writes_it() {
+        assert_eq!(
+            hash(b"abc"),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
+    }
 }

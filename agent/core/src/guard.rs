@@ -77,6 +77,12 @@ impl Guard {
         }
     }
 
+    /// Byte ranges of a text that might be card numbers, separators and encodings included.
+    #[must_use]
+    pub fn card_spans(&self, text: &str) -> Vec<std::ops::Range<usize>> {
+        card_runs(text).into_iter().map(|(start, end)| start..end).collect()
+    }
+
     /// The text for a log line or error, with what might be a card number replaced.
     pub fn text<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let runs = card_runs(text);

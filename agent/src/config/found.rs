@@ -43,6 +43,8 @@ pub(super) struct Finder<'a> {
     state_dir: &'a Path,
     files: Option<&'a TrustFiles>,
     trust: Option<(Trust, Ledger)>,
+    /// The folder of the settings may itself be the plugin's.
+    is_beside: bool,
 }
 
 impl<'a> Finder<'a> {
@@ -58,6 +60,16 @@ impl<'a> Finder<'a> {
             state_dir,
             files,
             trust: None,
+            is_beside: false,
+        }
+    }
+
+    /// For an author: the plugin's folder is where its settings lie.
+    pub(super) fn beside(base: &'a Path) -> Self {
+        let nowhere = Path::new("");
+        Self {
+            is_beside: true,
+            ..Self::new(base, Path::new(PLUGIN_DIR), nowhere, None)
         }
     }
 
@@ -69,7 +81,9 @@ impl<'a> Finder<'a> {
         elsewhere: &mut Vec<Problem>,
     ) -> Option<Found> {
         let name = used.get_ref();
-        let path = if name.contains('/') {
+        let path = if self.is_beside && self.base_is(name) {
+            self.base.to_owned()
+        } else if name.contains('/') {
             self.base.join(name)
         } else {
             self.plugin_dir.join(name)
@@ -91,6 +105,12 @@ impl<'a> Finder<'a> {
         }
         let found = self.newest(&bundles);
         found.map_err(|error| report(section, used, &error)).ok()
+    }
+
+    /// Whether the folder of the settings is that of the plugin; what is wrong with its plugin.toml is told later.
+    fn base_is(&self, name: &str) -> bool {
+        let is_there = |_problems| self.base.join("plugin.toml").is_file();
+        Manifest::load(self.base).map_or_else(is_there, |manifest| manifest.name == name)
     }
 
     fn folder(

@@ -160,6 +160,43 @@ impl Config {
     }
 }
 
+/// Reads a file with one `[[plugin]]` block, such as a plugin's `sample.toml`, for its author: `use` may name the plugin
+/// whose plugin.toml lies beside the file, and nobody must have signed it.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn one_plugin(path: &Path) -> Result<PluginConfig, Problems> {
+    let whole = |what: String| {
+        let (path, hint) = (path.to_owned(), None);
+        let (line, column) = (0, 0);
+        Problems(vec![Problem {
+            path,
+            line,
+            column,
+            what,
+            hint,
+        }])
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| whole(format!("cannot be read: {error}")))?;
+    let base = path.parent().unwrap_or(Path::new("."));
+    let reporter = Reporter::new(path, &text);
+    let mut elsewhere = Vec::new();
+    let tree = written::parse(&text, &reporter);
+    let root = Section::root(&tree, &reporter);
+    let mut finder = Finder::beside(base);
+    let mut plugins = plugins(&root, &mut finder, &mut elsewhere);
+    root.report_unknown();
+    let mut problems = reporter.into_problems();
+    problems.0.append(&mut elsewhere);
+    if !problems.0.is_empty() {
+        return Err(problems);
+    }
+    match (plugins.pop(), plugins.is_empty()) {
+        (Some(plugin), true) => Ok(plugin),
+        _ => Err(whole("must hold one [[plugin]] block".to_owned())),
+    }
+}
+
 /// Reads everything before it gives up, so that all problems are found; `elsewhere` are those of other files.
 fn read(root: &Section<'_>, base: &Path, elsewhere: &mut Vec<Problem>) -> Option<Config> {
     let site = required(root, "site", "\"store-0412\"", name_of::<SiteId>);

@@ -113,7 +113,9 @@ impl Keeper {
                 }
             }
             FromUplink::Acked(ack) => self.on_ack(now, &ack),
-            FromUplink::Ignored => self.status.send_modify(|status| status.counters.ignored += 1),
+            FromUplink::Ignored { messages } => {
+                self.status.send_modify(|status| status.counters.ignored += messages);
+            }
             FromUplink::Configured(config) => info!(?config, "settings from the centre"),
         }
     }

@@ -247,7 +247,12 @@ impl Keeper {
             .put_births(&records)
             .and_then(|()| self.append(&records, &checkpoint));
         for gap in self.spool.take_dropped() {
-            warn!(?gap, "the spool is full or too old, the oldest records are dropped");
+            if let Some(times) = self.said.count("spool beyond its bounds", self.real_now_ms()) {
+                warn!(
+                    ?gap,
+                    times, "the spool is full or too old, the oldest records are dropped"
+                );
+            }
             self.delivery.on_gap(gap);
         }
         match appended {

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::spool::READ_TRIES_MAX;
 use crate::spool::simulated::{Faults, SimulatedDisk};
 use crate::uplink::FromUplink;
 
@@ -287,9 +288,53 @@ async fn problems_of_acknowledgements_are_all_counted_and_said_once_a_minute() {
             births_wanted: Vec::new(),
         }));
     }
-    keeper.on_report(FromUplink::Ignored);
+    keeper.on_report(FromUplink::Ignored { messages: 2 });
     let counters = keeper.status().borrow().counters;
-    assert_eq!((counters.acks_unknown, counters.ignored), (5, 1));
+    assert_eq!((counters.acks_unknown, counters.ignored), (5, 2));
     let minute = keeper.real_now_ms() + 60_000;
     assert_eq!(keeper.said.count("unknown archive", minute), Some(5));
+}
+
+/// One bad sector kept all that was newer waiting until it was two weeks old.
+#[tokio::test(start_paused = true)]
+async fn what_is_behind_a_bad_sector_waits_for_a_few_tries_alone() {
+    let disk = Arc::new(SimulatedDisk::new(1, Faults::default()));
+    let settings = KeeperSettings {
+        delivery: DeliverySettings::new(vec!["main".parse().unwrap()], 1),
+        ..settings()
+    };
+    let (mut spool, _) = Spool::open_on(disk.clone(), &settings.spool, 1, 0).unwrap();
+    let checkpoint = Core::new(settings.core.clone()).checkpoint();
+    let record = NewRecord {
+        kind: RecordKind::Finding,
+        schema: 0,
+        payload: vec![0; 600],
+    };
+    for _ in 0..2 {
+        spool
+            .append(std::slice::from_ref(&record), &checkpoint, written_ms())
+            .unwrap();
+    }
+    drop(spool);
+    let mut keeper = Keeper::on_disk(settings, disk.clone(), Clock::told(START_MS)).unwrap();
+    disk.break_sector("00000000000000000001.seg", 200);
+    keeper.on_report(FromUplink::Connected);
+    keeper.on_report(FromUplink::Acked(Ack {
+        archive: "main".parse().unwrap(),
+        start: 1,
+        generations: Vec::new(),
+        births_wanted: Vec::new(),
+    }));
+    for _ in 0..2 * READ_TRIES_MAX {
+        tokio::time::advance(std::time::Duration::from_secs(61)).await;
+        keeper.next_to_send();
+    }
+    let spool = keeper.spool.counters();
+    assert_eq!((spool.not_read, spool.records_corrupt), (u64::from(READ_TRIES_MAX), 1));
+    // The gap went out, and the second record was looked at, too; what it says is not understood.
+    let counters = keeper.status().borrow().counters;
+    assert!(
+        counters.published > 0 && counters.records_unreadable > 1,
+        "{counters:?}"
+    );
 }

@@ -225,7 +225,7 @@ fn kind_of(error: &CallError) -> Failure {
 }
 
 /// What was granted and shown to the operator is what runs.
-fn check_description(described: &Descriptor, manifest: &Manifest) -> Result<()> {
+pub(super) fn check_description(described: &Descriptor, manifest: &Manifest) -> Result<()> {
     let hint = "hint: the .wasm was built from another plugin.toml; build or install it again";
     ensure!(
         described.name == manifest.name,
@@ -256,7 +256,7 @@ fn check_description(described: &Descriptor, manifest: &Manifest) -> Result<()> 
 }
 
 /// Settings may change the currency of money and its decimals, and nothing else.
-fn check_configured(before: &Descriptor, after: &Descriptor) -> Result<()> {
+pub(super) fn check_configured(before: &Descriptor, after: &Descriptor) -> Result<()> {
     let same = |(before, after): (&Metric, &Metric)| {
         let money = Metric {
             currency: before.currency.clone(),

@@ -9,12 +9,13 @@ use std::collections::BTreeMap;
 use std::fs::DirBuilder;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStderr, ChildStdin, Command, Stdio};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use serde::Serialize;
 use tillwatch_border::Code;
 use tracing::info;
 
@@ -26,6 +27,7 @@ const COMPILE_TIME_MAX: Duration = Duration::from_secs(300);
 const COMPILE_POLL: Duration = Duration::from_millis(20);
 /// Of what the compiler says when it refuses.
 const MESSAGE_BYTES_MAX: u64 = 4 << 10;
+const HINT: &str = "\nhint: the agent starts with all of its plugins or not at all; build this one smaller, or take it out of agent.toml";
 
 /// Loads plugins, compiling what is not in the cache.
 pub struct Loader {
@@ -53,13 +55,14 @@ impl Loader {
     /// # Errors
     /// When the file cannot be read or was exchanged, the compiler refuses it, or what came out is not what it should be.
     pub fn load(&mut self, wasm: &Path, verified: Option<&str>) -> Result<Arc<Code>> {
-        let (bytes, compiled) = self.find(wasm, verified)?;
+        let (bytes, hash) = find(wasm, verified)?;
+        let compiled = self.place(&hash);
         if let Some(code) = self.used.get(&compiled) {
             return Ok(Arc::clone(code));
         }
         match Code::open(&compiled) {
             Ok(code) => Ok(self.keep(compiled, code)),
-            Err(_missing_or_unfit) => self.compile(wasm, bytes, compiled),
+            Err(_missing_or_unfit) => self.compile(wasm, bytes, &hash),
         }
     }
 
@@ -68,23 +71,18 @@ impl Loader {
     /// # Errors
     /// See `load`.
     pub fn load_anew(&mut self, wasm: &Path, verified: Option<&str>) -> Result<Arc<Code>> {
-        let (bytes, compiled) = self.find(wasm, verified)?;
-        self.compile(wasm, bytes, compiled)
+        let (bytes, hash) = find(wasm, verified)?;
+        self.compile(wasm, bytes, &hash)
     }
 
-    /// The component and its place in the cache.
-    fn find(&self, wasm: &Path, verified: Option<&str>) -> Result<(Vec<u8>, PathBuf)> {
-        let bytes = read_bounded(wasm, WASM_BYTES_MAX).with_context(|| format!("reading {}", wasm.display()))?;
-        let hash = sha256(&bytes);
-        let is_verified = verified.is_none_or(|verified| verified == hash);
-        ensure!(is_verified, "{} was exchanged after it was verified", wasm.display());
-        let compiled = self.cache.join(format!("{hash}.cwasm"));
-        Ok((bytes, compiled))
+    fn place(&self, hash: &str) -> PathBuf {
+        self.cache.join(format!("{hash}.cwasm"))
     }
 
-    fn compile(&mut self, wasm: &Path, bytes: Vec<u8>, compiled: PathBuf) -> Result<Arc<Code>> {
+    fn compile(&mut self, wasm: &Path, bytes: Vec<u8>, hash: &str) -> Result<Arc<Code>> {
+        let compiled = self.place(hash);
         let begun = Instant::now();
-        compile(bytes, &compiled).with_context(|| format!("compiling {}", wasm.display()))?;
+        compile(bytes, hash, &compiled).with_context(|| format!("compiling {}", wasm.display()))?;
         info!(wasm = %wasm.display(), ms = begun.elapsed().as_millis(), "plugin compiled");
         let code = Code::open(&compiled);
         let code = code.with_context(|| format!("loading what was compiled from {}", wasm.display()))?;
@@ -112,6 +110,60 @@ impl Loader {
     }
 }
 
+/// What a component imports, exports and was built for; read by the child, since the file may come from anywhere.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Names {
+    /// Of this agent.
+    pub agent: String,
+    /// None when it imports nothing of the contract.
+    pub contract: Option<String>,
+    /// The last month; none when this agent does not know the contract.
+    pub supported_until: Option<String>,
+    pub imports: Vec<String>,
+    pub exports: Vec<String>,
+}
+
+/// # Errors
+/// When the file cannot be read or is no component.
+pub fn names(wasm: &Path) -> Result<Names> {
+    let compiler = program::find(program::COMPILER)?;
+    let output = Command::new(&compiler)
+        .arg("--names")
+        .arg(wasm)
+        .env_clear()
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("starting {}", compiler.display()))?;
+    let message = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{}", message.trim());
+    Ok(read_names(&String::from_utf8_lossy(&output.stdout)))
+}
+
+fn read_names(text: &str) -> Names {
+    let mut names = Names::default();
+    for (word, value) in text.lines().filter_map(|line| line.split_once(' ')) {
+        let value = value.to_owned();
+        match word {
+            "agent" => names.agent = value,
+            "contract" => names.contract = Some(value),
+            "supported" => names.supported_until = Some(value),
+            "import" => names.imports.push(value),
+            "export" => names.exports.push(value),
+            _ => {}
+        }
+    }
+    names
+}
+
+/// The component and its hash.
+fn find(wasm: &Path, verified: Option<&str>) -> Result<(Vec<u8>, String)> {
+    let bytes = read_bounded(wasm, WASM_BYTES_MAX).with_context(|| format!("reading {}", wasm.display()))?;
+    let hash = sha256(&bytes);
+    let is_verified = verified.is_none_or(|verified| verified == hash);
+    ensure!(is_verified, "{} was exchanged after it was verified", wasm.display());
+    Ok((bytes, hash))
+}
+
 fn make_private_folder(folder: &Path) -> std::io::Result<()> {
     let mut builder = DirBuilder::new();
     builder.recursive(true);
@@ -120,9 +172,10 @@ fn make_private_folder(folder: &Path) -> std::io::Result<()> {
     builder.create(folder)
 }
 
-fn compile(wasm: Vec<u8>, compiled: &Path) -> Result<()> {
+/// The child compares the hash, so that what it got of the bytes is all of them.
+fn compile(wasm: Vec<u8>, hash: &str, compiled: &Path) -> Result<()> {
     let mut command = Command::new(program::find(program::COMPILER)?);
-    command.args([Path::new("-"), compiled]);
+    command.args([Path::new("-"), compiled, Path::new(hash)]);
     run(command, wasm)
 }
 
@@ -136,25 +189,18 @@ fn run(mut command: Command, wasm: Vec<u8>) -> Result<()> {
         .spawn()
         .with_context(|| format!("starting {}", command.get_program().display()))?;
     let writer = child.stdin.take().map(|input| feed(input, wasm));
+    let reader = child.stderr.take().map(drain);
     let is_ok = wait(&mut child)?;
-    // It ends with the child, which is gone.
+    // Both end with the child, which is gone.
     writer.map(JoinHandle::join);
+    let message = reader.and_then(|reader| reader.join().ok()).unwrap_or_default();
     if is_ok {
         return Ok(());
     }
-    let mut message = String::new();
-    if let Some(errors) = child.stderr.take() {
-        errors.take(MESSAGE_BYTES_MAX).read_to_string(&mut message)?;
+    match message.trim() {
+        "" => bail!("the compiler was stopped by its limits of time and memory{HINT}"),
+        message => bail!("{message}"),
     }
-    let message = message.trim();
-    bail!(
-        "{}",
-        if message.is_empty() {
-            "the compiler was stopped by its limits"
-        } else {
-            message
-        }
-    )
 }
 
 /// On a thread of its own: the child may stop reading, or be stopped.
@@ -162,6 +208,19 @@ fn feed(mut input: ChildStdin, wasm: Vec<u8>) -> JoinHandle<()> {
     std::thread::spawn(move || {
         // A child that refuses before it has read everything says why by itself.
         input.write_all(&wasm).unwrap_or_default();
+    })
+}
+
+/// Reads to the end, as a full pipe would keep the child from ending, and keeps the beginning.
+fn drain(mut errors: ChildStderr) -> JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut kept = Vec::new();
+        let begun = errors.by_ref().take(MESSAGE_BYTES_MAX).read_to_end(&mut kept);
+        // What cannot be read is no message.
+        begun
+            .and_then(|_bytes| std::io::copy(&mut errors, &mut std::io::sink()))
+            .unwrap_or_default();
+        String::from_utf8_lossy(&kept).into_owned()
     })
 }
 
@@ -206,6 +265,23 @@ mod tests {
     fn a_compiler_that_refuses_unread_says_why() {
         let error = run(shell("echo it is too large >&2; exit 1"), vec![0; 1 << 20]).unwrap_err();
         assert_eq!(error.to_string(), "it is too large");
+    }
+
+    /// A plugin with a name of 90 KB filled the pipe, and the start hung for five minutes.
+    #[test]
+    #[cfg(unix)]
+    fn a_compiler_that_says_more_than_a_pipe_holds_is_not_kept_waiting() {
+        let words = "x".repeat(100);
+        let script = format!("i=0; while [ $i -lt 2000 ]; do echo {words} >&2; i=$((i+1)); done; exit 1");
+        let message = run(shell(&script), Vec::new()).unwrap_err().to_string();
+        assert!(message.starts_with(&words) && message.len() as u64 <= MESSAGE_BYTES_MAX);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_compiler_that_is_ended_in_silence_leaves_a_hint() {
+        let error = run(shell("kill -9 $$"), Vec::new()).unwrap_err().to_string();
+        assert!(error.contains("limits") && error.contains("hint: "), "{error}");
     }
 
     #[test]

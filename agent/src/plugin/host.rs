@@ -407,7 +407,8 @@ impl Source {
     fn unreadable(&self) -> u64 {
         match self {
             Self::Documents(documents) => documents.unreadable(),
-            Self::Lines(_) | Self::Folder(_) => 0,
+            Self::Folder(folder) => folder.unreadable(),
+            Self::Lines(_) => 0,
         }
     }
 

@@ -10,6 +10,7 @@ use tillwatch_border::{Code, Limits, Load, LoadError, Plugin, StartError, start}
 
 use super::compile::Loader;
 use super::program;
+use crate::config::PluginConfig;
 
 /// A component that is to run.
 pub struct Wanted<'a> {
@@ -17,6 +18,16 @@ pub struct Wanted<'a> {
     /// The sha256 of the bytes of a bundle that was verified.
     pub verified: Option<&'a str>,
     pub limits: Limits,
+}
+
+/// As the operator set them.
+#[must_use]
+pub fn limits(plugin: &PluginConfig) -> Limits {
+    Limits {
+        memory_bytes_max: usize::try_from(plugin.memory_bytes_max).unwrap_or(usize::MAX),
+        call_ms_max: plugin.deadline_ms,
+        ..Limits::default()
+    }
 }
 
 /// Compiles what is not in the cache and starts the process; the results are in the order of what is wanted.

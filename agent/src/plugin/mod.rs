@@ -10,5 +10,24 @@ pub mod caution;
 pub mod collector;
 pub mod new;
 pub mod build;
+mod toolchain;
+pub mod outside;
 pub mod golden;
+mod contract;
 pub mod list;
+pub mod inspect;
+pub mod run;
+pub mod bench;
+pub mod record;
+
+use tillwatch_core::sample::Kind;
+
+/// As in plugin.toml.
+fn kind_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Gauge => "gauge",
+        Kind::Counter => "counter",
+        Kind::Sum => "sum",
+        Kind::Distribution => "distribution",
+    }
+}

@@ -5,15 +5,17 @@
 //! vanishes from the folder, so one that comes with an old time is read as well.
 //! Across a restart the newest `remembered_max` are known; a file with an older time than these that comes while the
 //! agent does not run is counted and left, so nothing is read twice.
-//! With more than `names_max` names some are not looked at, and the source is not up.
+//! With more than `names_max` names some are not looked at, and the source is not up: they are read when others are
+//! removed, or counted when nobody can tell any more whether they were read.
 //! Links are never followed. Too large files are counted and left.
-//! One that cannot be opened is counted, and the source is not up, as long as it lies there: it is tried again.
+//! One that cannot be looked at or opened is counted, and the source is not up, as long as it lies there: it is tried
+//! again, and the others are read.
 
 mod memory;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{DirEntry, File, Metadata};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -22,7 +24,7 @@ use tracing::warn;
 
 use super::progress::ProgressError;
 use super::{NAMES_MAX, NamePattern, Start, machine_now_ms, regular_file};
-use crate::platform::{changed_ms, open_document};
+use crate::platform::{FileId, changed_ms, file_id, open_document};
 use crate::rate::PerMinute;
 use memory::{Changes, Mark, Memory};
 
@@ -77,11 +79,19 @@ pub struct Documents {
     unsettled: HashMap<Mark, u64>,
     /// Are there and could not be opened when they were last tried.
     unreadable: BTreeSet<Mark>,
+    /// Names of the last listing of which nothing can be known.
+    unseen: u64,
     said_unreadable: PerMinute,
+    said_unseen: PerMinute,
     said_cut: PerMinute,
+    look_at: fn(&DirEntry) -> io::Result<Option<Metadata>>,
     open_file: fn(&Path) -> io::Result<File>,
+    /// The folder as it was when it last held files.
+    home: Option<FileId>,
     up: bool,
     refused: u64,
+    /// Too large, since the last commit.
+    too_large: u64,
     late: u64,
 }
 
@@ -101,11 +111,16 @@ impl Documents {
             is_listed: false,
             unsettled: HashMap::new(),
             unreadable: BTreeSet::new(),
+            unseen: 0,
             said_unreadable: PerMinute::new(1),
+            said_unseen: PerMinute::new(1),
             said_cut: PerMinute::new(1),
+            look_at: regular_file,
             open_file: open_document,
+            home: None,
             up: false,
             refused: 0,
+            too_large: 0,
             late: 0,
         })
     }
@@ -130,16 +145,17 @@ impl Documents {
         Ok(None)
     }
 
-    /// Whether the last listing found the folder and saw all of it, and all files that were tried could be opened.
+    /// Whether the last listing found the folder and saw all of it, and all files that were tried could be opened. An
+    /// empty folder in the place of one that held files is none: its share is not mounted.
     #[must_use]
     pub fn is_up(&self) -> bool {
         self.up && self.unreadable.is_empty()
     }
 
-    /// Files that are there and cannot be opened.
+    /// Files that are there and cannot be looked at or opened.
     #[must_use]
     pub fn unreadable(&self) -> u64 {
-        self.unreadable.len() as u64
+        self.unreadable.len() as u64 + self.unseen
     }
 
     /// Files that were left because they are larger than `document_bytes_max`, or came too late to be told from those
@@ -153,18 +169,15 @@ impl Documents {
     pub fn commit(&mut self) {
         let taken = std::mem::take(&mut self.taken);
         self.unread.retain(|mark, _changed_ms| !taken.contains(mark));
-        let DocumentsSettings {
-            remembered_max,
-            names_max,
-            ..
-        } = self.settings;
-        self.memory.remember(taken, remembered_max, names_max);
+        self.memory.remember(taken, self.settings.remembered_max);
+        self.refused += std::mem::take(&mut self.too_large);
         self.is_listed = false;
     }
 
     /// What was read since the last commit comes again.
     pub fn rollback(&mut self) {
         self.taken.clear();
+        self.too_large = 0;
         self.waiting.clear();
         self.is_listed = false;
     }
@@ -176,12 +189,14 @@ impl Documents {
             .encode(&self.taken, &self.unread, self.settings.remembered_max)
     }
 
-    /// Whether all of the folder was looked at.
+    /// Whether all of the folder was looked at, and it is no empty one in the place of another.
     fn list(&mut self, now_ms: u64) -> io::Result<bool> {
-        let (mut present, mut fresh, mut names) = (Changes::new(), Vec::new(), 0);
-        for entry in std::fs::read_dir(&self.settings.folder)?.take(self.settings.names_max + 1) {
-            names += 1;
-            let Some((candidate, changed_ms)) = self.candidate(&entry?)? else {
+        let (mut present, mut fresh) = (Changes::new(), Vec::new());
+        let mut entries = std::fs::read_dir(&self.settings.folder)?;
+        self.unseen = 0;
+        for entry in entries.by_ref().take(self.settings.names_max) {
+            let candidate = self.candidate(&entry?);
+            let Some((candidate, changed_ms)) = candidate.unwrap_or_else(|error| self.on_unseen(&error, now_ms)) else {
                 continue;
             };
             present.insert(candidate.mark, changed_ms);
@@ -189,12 +204,19 @@ impl Documents {
                 fresh.push(candidate);
             }
         }
-        let is_whole = names <= self.settings.names_max;
-        self.on_listed(&present, is_whole, now_ms);
-        self.unread = fresh
-            .iter()
-            .map(|candidate| (candidate.mark, present[&candidate.mark]))
-            .collect();
+        let is_cut = entries.next().is_some();
+        let is_whole = !is_cut && self.unseen == 0;
+        self.on_listed(&present, is_whole);
+        if is_cut {
+            self.say_cut(now_ms);
+        }
+        let home = Some(file_id(&std::fs::metadata(&self.settings.folder)?));
+        // A folder that is empty for a moment has forgotten nothing.
+        if !present.is_empty() {
+            self.home = home;
+            let times = fresh.iter().map(|candidate| (candidate.mark, present[&candidate.mark]));
+            self.unread = times.collect();
+        }
         self.is_listed = true;
         if std::mem::replace(&mut self.settings.start, Start::Live) == Start::End && self.memory.is_empty() {
             self.taken.extend(fresh.drain(..).map(|candidate| candidate.mark));
@@ -202,21 +224,19 @@ impl Documents {
         fresh.retain(|candidate| self.is_settled(candidate, now_ms));
         fresh.sort_by(|a, b| (a.mark.modified_ms, &a.name).cmp(&(b.mark.modified_ms, &b.name)));
         self.waiting = fresh.into();
-        Ok(is_whole)
+        let is_there = self.home.is_none() || self.home == home;
+        Ok(is_whole && is_there)
     }
 
-    fn on_listed(&mut self, present: &Changes, is_whole: bool, now_ms: u64) {
+    fn on_listed(&mut self, present: &Changes, is_whole: bool) {
         // Also those beyond the limit are tried again.
         self.unreadable.retain(|mark| present.contains_key(mark));
-        let folder = self.settings.folder.display();
+        self.unsettled.retain(|mark, _since_ms| present.contains_key(mark));
         if !is_whole {
-            self.memory.on_listed_in_part(present);
-            if self.said_cut.admits(now_ms) {
-                warn!(%folder, names_max = self.settings.names_max, "a folder holds more files than are looked at");
-            }
+            self.memory.on_listed_in_part(present, self.settings.names_max);
             return;
         }
-        self.unsettled.retain(|mark, _since_ms| present.contains_key(mark));
+        let folder = self.settings.folder.display();
         let late = self.memory.on_listed(present);
         self.late += late;
         if late > 0 {
@@ -224,13 +244,29 @@ impl Documents {
         }
     }
 
+    fn say_cut(&mut self, now_ms: u64) {
+        if self.said_cut.admits(now_ms) {
+            let folder = self.settings.folder.display();
+            warn!(%folder, names_max = self.settings.names_max, "a folder holds more files than are looked at");
+        }
+    }
+
+    fn on_unseen<T>(&mut self, error: &io::Error, now_ms: u64) -> Option<T> {
+        self.unseen += 1;
+        if self.said_unseen.admits(now_ms) {
+            let folder = self.settings.folder.display();
+            warn!(%folder, %error, "a file of a folder cannot be looked at");
+        }
+        None
+    }
+
     /// With the time of its last change. None for what does not match, is no regular file, or vanished meanwhile.
-    fn candidate(&self, entry: &std::fs::DirEntry) -> io::Result<Option<(Candidate, u64)>> {
+    fn candidate(&self, entry: &DirEntry) -> io::Result<Option<(Candidate, u64)>> {
         let name = entry.file_name();
         if !self.settings.pattern.matches(&name.to_string_lossy()) {
             return Ok(None);
         }
-        let candidate = regular_file(entry)?.map(|metadata| {
+        let candidate = (self.look_at)(entry)?.map(|metadata| {
             let mark = Mark::of(name.as_encoded_bytes(), &metadata);
             (Candidate { name, mark }, changed_ms(&metadata))
         });
@@ -266,7 +302,7 @@ impl Documents {
             return Ok(None);
         }
         if metadata.len() > self.settings.document_bytes_max {
-            self.refused += 1;
+            self.too_large += 1;
             self.taken.insert(candidate.mark);
             return Ok(None);
         }
@@ -419,10 +455,84 @@ mod tests {
             ..drop.settings()
         };
         let mut documents = Documents::open(settings, None).unwrap();
-        assert_eq!(read_all(&mut documents), ["small.xml"]);
+        for _ in 0..2 {
+            documents.rollback();
+            assert_eq!(read_all(&mut documents), ["small.xml"]);
+        }
         documents.commit();
         assert!(read_all(&mut documents).is_empty());
-        assert_eq!(documents.refused(), 1);
+        assert_eq!(documents.refused(), 1, "once, however often it was read");
+    }
+
+    /// A share of the store's network was away for a moment: all its sales were read again when it came back.
+    #[test]
+    fn files_of_a_folder_that_is_empty_for_a_moment_come_once() {
+        let place = tempfile::tempdir().unwrap();
+        let [folder, away] = ["sales", "away"].map(|name| place.path().join(name));
+        std::fs::create_dir(&folder).unwrap();
+        for number in 0..5 {
+            std::fs::write(folder.join(format!("{number}.xml")), "x").unwrap();
+        }
+        let settings = DocumentsSettings {
+            settle_ms: 0,
+            remembered_max: 2,
+            ..DocumentsSettings::new(folder.clone(), NamePattern::new("*.xml"))
+        };
+        let mut documents = Documents::open(settings.clone(), None).unwrap();
+        assert_eq!(read_all(&mut documents).len(), 5);
+        documents.commit();
+        let unmount = || {
+            std::fs::rename(&folder, &away).unwrap();
+            std::fs::create_dir(&folder).unwrap();
+        };
+        let mount = || {
+            std::fs::remove_dir(&folder).unwrap();
+            std::fs::rename(&away, &folder).unwrap();
+        };
+        unmount();
+        let progress = read_through(&mut documents);
+        assert!(!documents.is_up());
+        mount();
+        documents.commit();
+        assert_eq!((read_all(&mut documents), documents.is_up()), (vec![], true));
+        // The same across a restart without the share.
+        unmount();
+        let mut again = Documents::open(settings, Some(&progress)).unwrap();
+        read_through(&mut again);
+        mount();
+        again.commit();
+        assert_eq!(read_all(&mut again), [""; 0]);
+        std::fs::write(folder.join("new.xml"), "x").unwrap();
+        again.commit();
+        assert_eq!(read_all(&mut again), ["new.xml"]);
+        assert_eq!(again.refused(), 0);
+    }
+
+    /// One entry of a share that cannot be looked at kept all files of its folder from being read.
+    #[test]
+    fn a_file_that_cannot_be_looked_at_costs_only_itself_and_is_never_read_twice() {
+        let drop = Drop::new();
+        for name in ["a.xml", "b.xml"] {
+            drop.write(name, "x", 10);
+        }
+        let look_at: fn(&DirEntry) -> io::Result<Option<Metadata>> = |entry| match entry.file_name() == "a.xml" {
+            true => Err(io::ErrorKind::PermissionDenied.into()),
+            false => regular_file(entry),
+        };
+        let mut documents = drop.open(None);
+        documents.look_at = look_at;
+        assert_eq!(read_all(&mut documents), ["b.xml"]);
+        assert_eq!((documents.is_up(), documents.unreadable()), (false, 1));
+        for (look_at, expected) in [
+            (regular_file as fn(&DirEntry) -> _, &["a.xml"][..]),
+            (look_at, &[]),
+            (regular_file, &[]),
+        ] {
+            documents.commit();
+            documents.look_at = look_at;
+            assert_eq!(read_all(&mut documents), expected);
+        }
+        assert_eq!((documents.is_up(), documents.unreadable()), (true, 0));
     }
 
     /// A till wrote its sales with rights for itself alone; they were passed over in silence.
@@ -485,9 +595,11 @@ mod tests {
         for number in 0..10 {
             std::fs::remove_file(drop.folder.path().join(format!("{number}.xml"))).unwrap();
         }
+        drop.write("new.xml", "x", 30);
         documents.commit();
-        assert!(read_all(&mut documents).is_empty());
-        assert_eq!(documents.memory.len(), 0);
+        assert_eq!(read_all(&mut documents), ["new.xml"]);
+        documents.commit();
+        assert_eq!(documents.memory.len(), 1);
     }
 
     fn small(drop: &Drop) -> DocumentsSettings {
@@ -554,10 +666,11 @@ mod tests {
             true => Err(io::ErrorKind::PermissionDenied.into()),
             false => open_document(path),
         };
+        drop.write_later("1.xml", 11, "4.xml");
         let progress = read_through(&mut documents);
         let mut again = Documents::open(settings, Some(&progress)).unwrap();
         assert!(read_all(&mut again).is_empty());
-        assert!(again.refused() >= 1);
+        assert_eq!(again.refused(), 1);
         documents.open_file = open_document;
         documents.commit();
         assert_eq!(read_all(&mut documents), ["1.xml"], "without the restart it is read");
@@ -571,14 +684,67 @@ mod tests {
             ..small(&drop)
         };
         let mut documents = Documents::open(settings, None).unwrap();
-        assert_eq!(read_all(&mut documents).len(), 5);
-        assert!(!documents.is_up());
+        let read = read_all(&mut documents);
+        assert_eq!((read.len(), documents.is_up()), (4, false));
         documents.commit();
         assert!(read_all(&mut documents).is_empty());
-        std::fs::remove_file(drop.folder.path().join("0.xml")).unwrap();
+        std::fs::remove_file(drop.folder.path().join(&read[0])).unwrap();
         documents.commit();
-        assert!(read_all(&mut documents).is_empty());
+        assert_eq!((read_all(&mut documents).len(), documents.is_up()), (1, true));
+    }
+
+    fn crowded(drop: &Drop, names_max: usize) -> DocumentsSettings {
+        for number in 0..10 {
+            drop.write(&format!("{number}.xml"), "x", 10 + number);
+        }
+        DocumentsSettings {
+            remembered_max: 2,
+            names_max,
+            ..drop.settings()
+        }
+    }
+
+    /// Reads, and removes what was read, until nothing more comes.
+    fn read_and_remove(drop: &Drop, documents: &mut Documents) -> Vec<String> {
+        let mut all = Vec::new();
+        loop {
+            let read = read_all(documents);
+            if read.is_empty() {
+                return all;
+            }
+            for name in &read {
+                std::fs::remove_file(drop.folder.path().join(name)).unwrap();
+            }
+            documents.commit();
+            all.extend(read);
+        }
+    }
+
+    /// They had older times than those that were read, and counted as read without ever being looked at.
+    #[test]
+    fn files_beyond_the_limit_of_names_are_read_when_others_are_removed() {
+        let drop = Drop::new();
+        let mut documents = Documents::open(crowded(&drop, 4), None).unwrap();
+        let mut read = read_and_remove(&drop, &mut documents);
+        read.sort();
+        let all: Vec<String> = (0..10).map(|number| format!("{number}.xml")).collect();
+        assert_eq!((read, documents.refused()), (all, 0));
         assert!(documents.is_up());
+    }
+
+    #[test]
+    fn files_beyond_the_limit_of_names_that_may_have_been_read_before_a_restart_are_counted() {
+        let drop = Drop::new();
+        let settings = crowded(&drop, 4);
+        let progress = read_through(&mut Documents::open(settings.clone(), None).unwrap());
+        let settings = DocumentsSettings {
+            names_max: 100,
+            ..settings
+        };
+        let mut again = Documents::open(settings, Some(&progress)).unwrap();
+        let read = read_all(&mut again).len() as u64;
+        assert_eq!(read + again.refused(), 10 - 2, "but for the two that are known by name");
+        assert!(again.refused() >= 2);
     }
 
     #[test]

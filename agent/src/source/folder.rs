@@ -1,8 +1,10 @@
 //! What lies in a folder now: how many files, how large, how old, and the first few by name and age.
 //!
 //! It never opens a file and never looks into folders below.
-//! With more than [`NAMES_MAX`] names some are not looked at, and the source is not up.
+//! With more than [`NAMES_MAX`] names some are not looked at, and the source is not up. One that cannot be looked at is
+//! counted, and the source is not up.
 
+use std::fs::{DirEntry, Metadata};
 use std::io;
 use std::path::PathBuf;
 
@@ -24,6 +26,10 @@ pub struct Folder {
     entries_max: usize,
     names_max: usize,
     said_cut: PerMinute,
+    said_unseen: PerMinute,
+    look_at: fn(&DirEntry) -> io::Result<Option<Metadata>>,
+    /// Names of the last listing of which nothing can be known.
+    unseen: u64,
     up: bool,
 }
 
@@ -36,6 +42,9 @@ impl Folder {
             entries_max,
             names_max: NAMES_MAX,
             said_cut: PerMinute::new(1),
+            said_unseen: PerMinute::new(1),
+            look_at: regular_file,
+            unseen: 0,
             up: false,
         }
     }
@@ -46,7 +55,7 @@ impl Folder {
     /// [`Fault::Unavailable`] when it is missing or cannot be read.
     pub fn list(&mut self) -> Result<Listing, Fault> {
         let scanned = self.scan();
-        self.up = matches!(scanned, Ok((_, true)));
+        self.up = matches!(scanned, Ok((_, true))) && self.unseen == 0;
         if matches!(scanned, Ok((_, false))) && self.said_cut.admits(machine_now_ms()) {
             let folder = self.path.display();
             warn!(%folder, names_max = self.names_max, "a folder holds more files than are looked at");
@@ -62,12 +71,22 @@ impl Folder {
         self.up
     }
 
-    /// What was found, and whether that is all.
-    fn scan(&self) -> io::Result<(Listing, bool)> {
-        let (mut entries, mut names) = (Vec::new(), 0);
-        for entry in std::fs::read_dir(&self.path)?.take(self.names_max + 1) {
-            names += 1;
-            entries.extend(self.entry(&entry?)?);
+    /// Files of the last listing that are there and cannot be looked at.
+    #[must_use]
+    pub fn unreadable(&self) -> u64 {
+        self.unseen
+    }
+
+    /// What was found, and whether these are all names.
+    fn scan(&mut self) -> io::Result<(Listing, bool)> {
+        let mut entries = Vec::new();
+        let mut names = std::fs::read_dir(&self.path)?;
+        self.unseen = 0;
+        for name in names.by_ref().take(self.names_max) {
+            match self.entry(&name?) {
+                Ok(entry) => entries.extend(entry),
+                Err(error) => self.on_unseen(&error),
+            }
         }
         entries.sort_by(|a, b| (a.modified_ms, &a.name).cmp(&(b.modified_ms, &b.name)));
         let listing = Listing {
@@ -77,16 +96,24 @@ impl Folder {
             entries: Vec::new(),
         };
         entries.truncate(self.entries_max);
-        Ok((Listing { entries, ..listing }, names <= self.names_max))
+        Ok((Listing { entries, ..listing }, names.next().is_none()))
+    }
+
+    fn on_unseen(&mut self, error: &io::Error) {
+        self.unseen += 1;
+        if self.said_unseen.admits(machine_now_ms()) {
+            let folder = self.path.display();
+            warn!(%folder, %error, "a file of a folder cannot be looked at");
+        }
     }
 
     /// None for what does not match, is no regular file, or vanished meanwhile.
-    fn entry(&self, entry: &std::fs::DirEntry) -> io::Result<Option<Entry>> {
+    fn entry(&self, entry: &DirEntry) -> io::Result<Option<Entry>> {
         let name = entry.file_name().to_string_lossy().into_owned();
         if !self.pattern.matches(&name) {
             return Ok(None);
         }
-        let found = regular_file(entry)?.map(|metadata| Entry {
+        let found = (self.look_at)(entry)?.map(|metadata| Entry {
             name,
             size: metadata.len(),
             modified_ms: modified_ms(&metadata),
@@ -127,10 +154,28 @@ mod tests {
             std::fs::write(folder.path().join(name), "x").unwrap();
         }
         let mut source = Folder::new(folder.path().to_owned(), NamePattern::new("*"), 2);
-        for (names_max, count, is_up) in [(2, 3, false), (3, 3, true)] {
+        for (names_max, count, is_up) in [(2, 2, false), (3, 3, true)] {
             source.names_max = names_max;
             assert_eq!((source.list().unwrap().count, source.is_up()), (count, is_up));
         }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_looked_at_costs_only_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a", "b"] {
+            std::fs::write(folder.path().join(name), "x").unwrap();
+        }
+        let mut source = Folder::new(folder.path().to_owned(), NamePattern::new("*"), 2);
+        source.look_at = |entry| match entry.file_name() == "a" {
+            true => Err(io::ErrorKind::PermissionDenied.into()),
+            false => regular_file(entry),
+        };
+        assert_eq!(source.list().unwrap().count, 1);
+        assert_eq!((source.is_up(), source.unreadable()), (false, 1));
+        source.look_at = regular_file;
+        assert_eq!(source.list().unwrap().count, 2);
+        assert_eq!((source.is_up(), source.unreadable()), (true, 0));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::fs::{DirEntry, Metadata};
 use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Names of a folder that one listing looks at.
+/// Names of a folder that one listing looks at; whether there is one more is seen, but not what it is.
 const NAMES_MAX: usize = 100_000;
 
 /// Where a source begins that was never read before.

@@ -16,10 +16,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tillwatch_border::{Fault, Lines};
+use tracing::warn;
 
 use super::progress::{ProgressError, Reader, Writer};
 use super::{Start, machine_now_ms, modified_ms};
 use crate::platform::{FileId, file_id, open_log, read_at};
+use crate::rate::PerMinute;
 
 /// How much of the beginning of a file identifies it: enough for the date in an IIS header.
 const FINGERPRINT_BYTES_MAX: u64 = 1024;
@@ -63,6 +65,7 @@ pub struct Tail {
     buffer: Vec<u8>,
     up: bool,
     rotations_lost: u64,
+    said_cut: PerMinute,
     open_file: fn(&Path) -> io::Result<File>,
 }
 
@@ -81,6 +84,7 @@ impl Tail {
             buffer: Vec::new(),
             up: false,
             rotations_lost: 0,
+            said_cut: PerMinute::new(1),
             open_file: open_log,
         })
     }
@@ -150,7 +154,7 @@ impl Tail {
 
     /// The file of the current position, opened; none when there is nothing to read yet.
     fn open_current(&mut self) -> io::Result<Option<Arc<File>>> {
-        let Some(position) = &self.current.position else {
+        let Some(position) = self.current.position.clone() else {
             return self.begin();
         };
         if let Some(file) = &self.current.file
@@ -158,7 +162,7 @@ impl Tail {
         {
             return Ok(Some(Arc::clone(file)));
         }
-        if let Some(file) = self.find(position)? {
+        if let Some(file) = self.find(&position)? {
             return Ok(Some(self.continue_in(file)));
         }
         let after_ms = position.modified_ms;
@@ -291,7 +295,7 @@ impl Tail {
     }
 
     /// The file that a position belongs to: under its own name, then by inode, then by its first bytes.
-    fn find(&self, position: &Position) -> io::Result<Option<File>> {
+    fn find(&mut self, position: &Position) -> io::Result<Option<File>> {
         let siblings = self.siblings()?;
         let same_file = siblings.iter().filter(|sibling| sibling.id == position.id);
         let same_inode = siblings.iter().filter(|sibling| sibling.id.inode == position.id.inode);
@@ -308,7 +312,7 @@ impl Tail {
     }
 
     /// The rotated files that carry the log's name, oldest first, then the log itself.
-    fn chain(&self) -> io::Result<Vec<Sibling>> {
+    fn chain(&mut self) -> io::Result<Vec<Sibling>> {
         let mut chain: Vec<Sibling> = self
             .siblings()?
             .into_iter()
@@ -318,22 +322,28 @@ impl Tail {
         Ok(chain)
     }
 
-    fn siblings(&self) -> io::Result<Vec<Sibling>> {
+    fn siblings(&mut self) -> io::Result<Vec<Sibling>> {
         let folder = self
             .settings
             .path
             .parent()
             .filter(|folder| !folder.as_os_str().is_empty())
             .unwrap_or(Path::new("."));
-        let entries = match std::fs::read_dir(folder) {
+        let mut entries = match std::fs::read_dir(folder) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(error),
         };
         let siblings = entries
+            .by_ref()
             .take(SIBLINGS_MAX)
-            .filter_map(|entry| Sibling::of(&entry.ok()?.path(), &self.settings.path));
-        Ok(siblings.collect())
+            .filter_map(|entry| Sibling::of(&entry.ok()?.path(), &self.settings.path))
+            .collect();
+        if entries.next().is_some() && self.said_cut.admits(machine_now_ms()) {
+            let folder = folder.display();
+            warn!(%folder, names_max = SIBLINGS_MAX, "a folder holds more files than are looked at");
+        }
+        Ok(siblings)
     }
 }
 

@@ -60,6 +60,9 @@ struct Story {
     releases: u32,
     /// Segments that were rewritten.
     compacted: u64,
+    compactions_failed: u64,
+    /// What was found at openings, but for torn tails.
+    notes: Vec<Note>,
 }
 
 impl Story {
@@ -83,6 +86,8 @@ impl Story {
             frames: 0,
             releases,
             compacted: 0,
+            compactions_failed: 0,
+            notes: Vec::new(),
         }
     }
 
@@ -164,8 +169,16 @@ impl Story {
     }
 
     fn reopen(&mut self) {
-        let spool = self.spool.take();
-        self.compacted += spool.map_or(0, |spool| spool.counters().segments_compacted);
+        if let Some(spool) = self.spool.take() {
+            self.compacted += spool.counters().segments_compacted;
+            // Those of an agent without power tell nothing.
+            let is_dead = self.disk.is_dead();
+            self.compactions_failed += if is_dead {
+                0
+            } else {
+                spool.counters().compactions_failed
+            };
+        }
         loop {
             if self.disk.is_dead() {
                 self.disk.restart();
@@ -181,6 +194,8 @@ impl Story {
     }
 
     fn check(&mut self, recovery: &Recovery) {
+        let is_damage = |note: &&Note| !matches!(note, Note::TornTail { .. });
+        self.notes.extend(recovery.notes.iter().filter(is_damage).cloned());
         let Some(spool) = self.spool.as_mut() else { return };
         let faults = self.disk.set_faults(Faults::default());
         let held = read_all(spool, &recovery.runs);
@@ -248,6 +263,9 @@ fn what_append_acknowledged_survives_power_cuts_at_any_operation() {
         stories.iter().map(|story| story.compacted).sum::<u64>() > 1000,
         "segments were rewritten often"
     );
+    for story in &stories {
+        assert_eq!((&story.notes, story.compactions_failed), (&vec![], 0));
+    }
 }
 
 #[test]

@@ -4,6 +4,8 @@
 //! Two slots are written in turn into a file that was allocated at its full size, so that a torn write leaves the
 //! other slot, and a full disk does not stop acknowledgements.
 
+use std::io;
+
 use super::disk::{Disk, WriteFault, is_damage, not_read};
 use super::{HeldGap, NO_RECORD, RecordId, reason_from_byte, reason_to_byte};
 
@@ -101,24 +103,27 @@ pub(super) struct CursorFile {
 }
 
 impl CursorFile {
-    /// Reads the newest valid slot; makes the file when it is missing, too short or damaged. When it cannot be read for
-    /// now, it is left alone.
-    pub(super) fn open(disk: &dyn Disk) -> Result<(Self, Option<Cursor>), WriteFault> {
+    /// Reads the newest valid slot; none when the file is missing, too short or damaged: then it is to be made.
+    ///
+    /// # Errors
+    /// When it cannot be read for now.
+    pub(super) fn read(disk: &dyn Disk) -> io::Result<(Self, Option<Cursor>)> {
         let file = match disk.read(CURSOR_FILE, 0, 2 * SLOT_BYTES) {
-            Err(error) if !is_damage(&error) => return Err(WriteFault::Write(not_read(CURSOR_FILE, &error))),
+            Err(error) if !is_damage(&error) => return Err(not_read(CURSOR_FILE, &error)),
             read => read.unwrap_or_default(),
         };
         let slots = file.chunks_exact(SLOT_BYTES).filter_map(decode_slot);
-        match slots.max_by_key(|(serial, _)| *serial) {
-            Some((serial, cursor)) => Ok((Self { serial }, Some(cursor))),
-            None => {
-                disk.write(CURSOR_FILE, 0, &vec![0; 2 * SLOT_BYTES])?;
-                disk.sync_names().map_err(WriteFault::Sync)?;
-                let mut file = Self { serial: 0 };
-                file.keep(disk, &Cursor::default())?;
-                Ok((file, None))
-            }
-        }
+        let newest = slots.max_by_key(|(serial, _)| *serial);
+        let (serial, cursor) = newest.map_or((0, None), |(serial, cursor)| (serial, Some(cursor)));
+        Ok((Self { serial }, cursor))
+    }
+
+    /// Makes the file anew at its full size, with this cursor.
+    pub(super) fn make(&mut self, disk: &dyn Disk, cursor: &Cursor) -> Result<(), WriteFault> {
+        disk.write(CURSOR_FILE, 0, &vec![0; 2 * SLOT_BYTES])?;
+        disk.sync_names().map_err(WriteFault::Sync)?;
+        self.serial = 0;
+        self.keep(disk, cursor)
     }
 
     pub(super) fn keep(&mut self, disk: &dyn Disk, cursor: &Cursor) -> Result<(), WriteFault> {
@@ -229,8 +234,9 @@ mod tests {
     #[test]
     fn the_newest_of_two_slots_is_read_and_the_other_survives_a_torn_write() {
         let disk = MemoryDisk::default();
-        let (mut file, none) = CursorFile::open(&disk).unwrap();
+        let (mut file, none) = CursorFile::read(&disk).unwrap();
         assert_eq!(none, None);
+        file.make(&disk, &Cursor::default()).unwrap();
         let cursors: Vec<Cursor> = (1..=3)
             .map(|n| Cursor {
                 position: n,
@@ -240,10 +246,10 @@ mod tests {
         for cursor in &cursors {
             file.keep(&disk, cursor).unwrap();
         }
-        assert_eq!(CursorFile::open(&disk).unwrap().1.unwrap().position, 3);
+        assert_eq!(CursorFile::read(&disk).unwrap().1.unwrap().position, 3);
         // The third write, after the one that made the file, went to the first slot: tear it.
         disk.write(CURSOR_FILE, 20, &[0xff; 100]).unwrap();
-        assert_eq!(CursorFile::open(&disk).unwrap().1.unwrap().position, 2);
+        assert_eq!(CursorFile::read(&disk).unwrap().1.unwrap().position, 2);
     }
 
     #[test]

@@ -1,23 +1,27 @@
 //! The spool itself: appends, reads and releases over an index of what is on disk.
 //!
 //! In: records, acknowledgements. Out: records, gaps.
-//! The index has one small entry (40 bytes) for each frame that is held, not one for each record.
+//! The index has one small entry (56 bytes) for each frame that is held, not one for each record.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::births::Births;
 use super::compaction::{CompactionError, SEGMENTS_WHOLE, compact};
+use super::cursor::CURSOR_FILE;
 use super::cursor::{Cursor, CursorFile, PlacedGap};
-use super::disk::{Disk, FileDisk, WriteFault, not_read};
+use super::disk::{Disk, FileDisk, WriteFault};
 use super::recover::{put_aside, recover, segment_name};
 use super::segment::{FrameHead, SEGMENT_HEAD_BYTES, decode_frame, encode_frame, segment_head};
 use super::{
-    AGE_STEP_MS_MAX, FRAME_BYTES_MAX, GapReason, HeldGap, NO_RECORD, NewRecord, Record, RecordId, Recovery, Run,
-    SpoolCounters, SpoolError, SpoolSettings,
+    AGE_STEP_MS_MAX, FRAME_BYTES_MAX, GapReason, HeldGap, NO_RECORD, NewRecord, READ_TRIES_MAX, Record, RecordId,
+    Recovery, Run, SpoolCounters, SpoolError, SpoolSettings,
 };
+
+/// Frames that cannot be read and whose tries are counted; beyond it the oldest begins anew.
+const UNREAD_MAX: usize = 64;
 
 /// A frame that is on disk.
 #[derive(Clone, Copy, Debug)]
@@ -85,7 +89,7 @@ pub(super) struct Segment {
     pub(super) schemas: BTreeSet<u64>,
     /// Leaving them out makes it smaller.
     pub(super) has_checkpoints: bool,
-    is_damaged: bool,
+    pub(super) is_damaged: bool,
 }
 
 impl Segment {
@@ -132,18 +136,16 @@ pub struct Spool {
     records_held: u64,
     /// Dropped and not yet taken by the owner.
     dropped: Vec<HeldGap>,
+    /// The positions of frames that could not be read, and how often in a row.
+    unread: BTreeMap<u64, u32>,
     counters: SpoolCounters,
 }
 
 /// After a failed sync the system may show what the disk never got, and call the next sync a success without writing it.
 /// So the newest segment, the only one that can hold such a write, is written once more before anything relies on it.
-fn make_durable(disk: &dyn Disk, newest: Option<&Segment>) -> Result<(), WriteFault> {
+fn make_durable(disk: &dyn Disk, newest: Option<&Segment>, bytes: &[u8]) -> Result<(), WriteFault> {
     if let Some(segment) = newest {
-        let length = usize::try_from(segment.bytes).map_err(|error| WriteFault::Write(io::Error::other(error)))?;
-        let name = segment.name();
-        let read = disk.read(&name, 0, length).map_err(|error| not_read(&name, &error));
-        let bytes = read.map_err(WriteFault::Write)?;
-        disk.write(&name, 0, &bytes)?;
+        disk.write(&segment.name(), 0, bytes)?;
     }
     disk.sync_names().map_err(WriteFault::Sync)
 }
@@ -169,8 +171,8 @@ impl Spool {
     /// Opens the spool that `disk` holds.
     ///
     /// # Errors
-    /// When the folder cannot be listed, a file cannot be read, or the cursor file cannot be made: the same call may
-    /// succeed later, and nothing is given up.
+    /// When the folder cannot be listed, a file that is needed cannot be read, or the disk refuses to write: the same
+    /// call may succeed later, and nothing is given up.
     pub fn open_on(
         disk: Arc<dyn Disk>,
         settings: &SpoolSettings,
@@ -179,7 +181,7 @@ impl Spool {
     ) -> io::Result<(Self, Recovery)> {
         let files = disk.list()?;
         let found = recover(&*disk, &files)?;
-        make_durable(&*disk, found.segments.back()).map_err(WriteFault::into_io)?;
+        make_durable(&*disk, found.segments.back(), &found.newest).map_err(WriteFault::into_io)?;
         let segment_bytes = settings.segment_bytes.min(settings.bytes_max / 4);
         let mut spool = Self {
             disk,
@@ -200,6 +202,7 @@ impl Spool {
             has_failed: false,
             records_held: 0,
             dropped: Vec::new(),
+            unread: BTreeMap::new(),
             counters: SpoolCounters {
                 records_corrupt: found.records_corrupt,
                 ..SpoolCounters::default()
@@ -370,7 +373,12 @@ impl Spool {
 
     fn try_write_frame(&mut self, head: &FrameHead, frame: &[u8], records: &[NewRecord]) -> Result<(), WriteFault> {
         let bytes_max = self.settings.segment_bytes;
-        let has_room = |segment: &&mut Segment| !segment.is_damaged && segment.bytes + frame.len() as u64 <= bytes_max;
+        // In one file the positions have no hole: the next start would take it for damage.
+        let is_next = |entry: &Entry| entry.position + 1 == head.position;
+        let has_room = |segment: &&mut Segment| {
+            let fits = segment.bytes + frame.len() as u64 <= bytes_max;
+            fits && !segment.is_damaged && segment.entries.last().is_some_and(is_next)
+        };
         if let Some(segment) = self.segments.back_mut().filter(has_room) {
             extend_segment(&*self.disk, segment, frame)?;
         } else {
@@ -516,17 +524,21 @@ impl Spool {
     /// Records from `first` on, at most `count`, all of one generation and without a hole.
     ///
     /// # Errors
-    /// `NotHeld`; `Corrupt` when the disk gives back something else than was written: its records are a gap from then
-    /// on; `NotRead` when it gives back nothing now.
+    /// `NotHeld`; `Corrupt` when the disk gives back something else than was written, or nothing for
+    /// [`READ_TRIES_MAX`] times although it reads other files: its records are a gap from then on; `NotRead` when it
+    /// gives back nothing now.
     pub fn read(&mut self, first: RecordId, count: u32) -> Result<Vec<Record>, SpoolError> {
         let mut records: Vec<Record> = Vec::new();
         let mut next = first;
         while (records.len() as u64) < u64::from(count) {
             let Some((segment, at)) = self.find(next) else { break };
             match self.read_frame(segment, at) {
-                Ok(Some(frame)) => records.extend(frame.into_iter().filter(|record| record.id.seq >= next.seq)),
+                Ok(Some(frame)) => {
+                    self.unread.remove(&self.segments[segment].entries[at].position);
+                    records.extend(frame.into_iter().filter(|record| record.id.seq >= next.seq));
+                }
                 Ok(None) if records.is_empty() => return Err(self.give_up(segment, at)),
-                Err(error) if records.is_empty() => return Err(SpoolError::NotRead(error)),
+                Err(error) if records.is_empty() => return Err(self.on_not_read(segment, at, error)),
                 Ok(None) | Err(_) => break,
             }
             next.seq = records.last().map_or(next.seq, |record| record.id.seq + 1);
@@ -549,6 +561,24 @@ impl Spool {
             });
             at.map(|at| (index, at))
         })
+    }
+
+    /// What the disk alone cannot read, and not for want of files or memory, is given up at the last try.
+    fn on_not_read(&mut self, segment: usize, at: usize, error: io::Error) -> SpoolError {
+        self.counters.not_read += 1;
+        let position = self.segments[segment].entries[at].position;
+        let tries = self.unread.entry(position).or_default();
+        *tries = tries.saturating_add(1);
+        let is_last_try = *tries >= READ_TRIES_MAX;
+        if self.unread.len() > UNREAD_MAX {
+            self.unread.pop_first();
+        }
+        if is_last_try && self.disk.read(CURSOR_FILE, 0, 1).is_ok() {
+            self.unread.remove(&position);
+            self.give_up(segment, at)
+        } else {
+            SpoolError::NotRead(error)
+        }
     }
 
     /// None when what was written is not there any more.
@@ -674,7 +704,8 @@ impl Spool {
     /// Keeps the dictionary that records with `schema` need; call it before they are appended.
     ///
     /// # Errors
-    /// `Full` and `NotWritten` leave everything as it was; `Failed` when a sync failed.
+    /// `Full` and `NotWritten` leave everything as it was, also when the sync of its file failed, as the dictionary is
+    /// written whole again the next time; `Failed` when the log failed before.
     pub fn put_birth(&mut self, schema: u64, id: RecordId, payload: &[u8]) -> Result<(), SpoolError> {
         if self.has_failed {
             return Err(SpoolError::Failed);

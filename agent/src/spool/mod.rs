@@ -8,7 +8,8 @@
 //! What `append` returned is on disk: all records of one call and their checkpoint, or none of them.
 //! Nothing is deleted before it was released, except by the bounds on bytes and age, oldest first, and then a gap says
 //! which records and why. A full disk deletes nothing: `append` says so, and works again when there is room.
-//! A damaged part leaves a gap too. Opening always succeeds on a readable folder.
+//! A damaged part leaves a gap too, and so does what the disk alone does not read any more. Opening always succeeds on a
+//! readable folder.
 //! After a failed sync nothing is accepted any more: the owner opens the spool again under a new generation.
 //!
 //! # Files
@@ -72,6 +73,8 @@ const NO_RECORD: RecordId = RecordId { generation: 0, seq: 0 };
 pub const FRAME_BYTES_MAX: usize = 16 << 20;
 /// The time between two frames counts for at most this: a machine that is off, and a clock that is set, age nothing more.
 pub const AGE_STEP_MS_MAX: u64 = 3_600_000;
+/// A frame that alone cannot be read is tried so often in a row while the agent runs; then it counts as damaged.
+pub const READ_TRIES_MAX: u32 = 5;
 /// Damaged segments that are kept for a person to look at.
 pub const BAD_SEGMENTS_MAX: usize = 4;
 
@@ -145,6 +148,8 @@ pub struct SpoolCounters {
     pub gaps_forgotten: u64,
     /// Times that the cursor could not be written; it is tried again with the next release.
     pub cursor_failures: u64,
+    /// Times that the disk refused to read what is held.
+    pub not_read: u64,
     /// Times that there was no room on the disk.
     pub disk_full: u64,
     /// Closed segments that were rewritten without their checkpoints.
@@ -158,7 +163,7 @@ pub struct SpoolCounters {
 pub enum SpoolError {
     #[error("{} is in use by another agent\nhint: one agent runs per state directory; stop the other one, or set another state_dir", dir.display())]
     Locked { dir: PathBuf },
-    #[error("cannot use {}\nhint: the folder must exist or be creatable, and it and its files must belong to the user that runs the agent; what the disk cannot read any more may be moved away, and the center is told that it is lost", dir.display())]
+    #[error("cannot use {}\nhint: the folder must exist or be creatable, and it and its files must belong to the user that runs the agent; what the disk cannot read any more may be moved away: the center is told which records are lost, and without the newest segment lines may count twice", dir.display())]
     Unusable {
         dir: PathBuf,
         #[source]

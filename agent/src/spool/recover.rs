@@ -2,7 +2,8 @@
 //!
 //! In: the files as a crash, a full disk or a failing one left them. Out: segments with their frames, the cursor, the
 //! newest checkpoint, and notes of what was wrong. What is damaged is given up, by checksum and format alone; when the
-//! system cannot read a file, opening fails and nothing was changed, as the next try may read it.
+//! system cannot read a file that is needed, opening fails and nothing was changed, as the next try may read it: all is
+//! read first, and what has to change on the disk is done afterwards.
 
 use std::collections::VecDeque;
 use std::io;
@@ -21,6 +22,10 @@ pub(super) struct Found {
     pub(super) segments: VecDeque<Segment>,
     pub(super) cursor: Cursor,
     pub(super) cursor_file: CursorFile,
+    is_cursor_lost: bool,
+    /// The bytes of the newest segment.
+    pub(super) newest: Vec<u8>,
+    changes: Vec<Change>,
     /// Of the newest frame; zero when there is none.
     pub(super) position: u64,
     pub(super) last: RecordId,
@@ -34,6 +39,13 @@ pub(super) struct Found {
     pub(super) records_corrupt: u64,
 }
 
+/// What has to be done to a file, once all of them were read.
+enum Change {
+    PutAside(String),
+    Remove(String),
+    Truncate(String, u64),
+}
+
 pub(super) fn segment_name(position: u64) -> String {
     format!("{position:020}{SEGMENT_ENDING}")
 }
@@ -43,8 +55,7 @@ fn position_of(name: &str) -> Option<u64> {
 }
 
 pub(super) fn recover(disk: &dyn Disk, files: &[(String, u64)]) -> io::Result<Found> {
-    remove_unfinished(disk, files);
-    let (cursor_file, cursor) = CursorFile::open(disk).map_err(WriteFault::into_io)?;
+    let (cursor_file, cursor) = CursorFile::read(disk)?;
     let names: Vec<(u64, &(String, u64))> = files
         .iter()
         .filter_map(|file| Some((position_of(&file.0)?, file)))
@@ -52,6 +63,9 @@ pub(super) fn recover(disk: &dyn Disk, files: &[(String, u64)]) -> io::Result<Fo
     let mut found = Found {
         segments: VecDeque::new(),
         cursor_file,
+        is_cursor_lost: cursor.is_none(),
+        newest: Vec::new(),
+        changes: Vec::new(),
         position: 0,
         last: NO_RECORD,
         expected: None,
@@ -69,18 +83,23 @@ pub(super) fn recover(disk: &dyn Disk, files: &[(String, u64)]) -> io::Result<Fo
     found.last = found.expected.unwrap_or(NO_RECORD);
     found.cursor = cursor.unwrap_or_default();
     for (index, (first_position, (name, size))) in names.iter().enumerate() {
-        let is_last = index + 1 == names.len();
-        if found.add_segment(disk, *first_position, name, *size, is_last)? == Content::Useless {
+        let next = names.get(index + 1).map(|(first_position, _)| *first_position);
+        if found.add_segment(disk, *first_position, name, *size, next)? == Content::Useless {
             found.notes.push(Note::UnreadableSegment { name: name.clone() });
-            put_aside(disk, name);
+            found.changes.push(Change::PutAside(name.clone()));
+            // The newest checkpoint was in the newest segment.
+            found.has_newest_checkpoint &= next.is_some();
         }
     }
-    let is_all_lost = found.segments.is_empty() && found.cursor.position > 0;
-    if is_all_lost || !found.has_newest_checkpoint {
+    let is_newest_lost = found.is_newest_lost();
+    if is_newest_lost || !found.has_newest_checkpoint {
         found.notes.push(Note::LostCheckpoint);
     }
-    // An empty log goes on behind the cursor, so that no position is used twice.
-    found.position = found.position.max(found.cursor.position);
+    if is_newest_lost {
+        // It goes on behind the cursor, so that no position is used twice.
+        found.position = found.position.max(found.cursor.position);
+    }
+    found.change(disk, files)?;
     Ok(found)
 }
 
@@ -98,29 +117,31 @@ impl Found {
         first: u64,
         name: &str,
         size: u64,
-        is_last: bool,
+        next: Option<u64>,
     ) -> io::Result<Content> {
+        let is_last = next.is_none();
+        // What was released is not needed: the log begins behind it.
+        let is_released = next.is_some_and(|next| next <= self.cursor.position);
         let length = usize::try_from(size).map_err(io::Error::other)?;
-        let bytes = disk.read(name, 0, length).map_err(|error| not_read(name, &error))?;
+        let bytes = match disk.read(name, 0, length) {
+            Ok(bytes) => bytes,
+            Err(_not_needed) if is_released => return Ok(Content::Useless),
+            Err(error) => return Err(not_read(name, &error)),
+        };
         let scanned = scan(&bytes, first);
-        let mut damaged = scanned.damaged || (scanned.torn_at.is_some() && !is_last);
+        let damaged = scanned.damaged || (scanned.torn_at.is_some() && !is_last);
         let mut length = bytes.len();
         if scanned.frames.is_empty() {
             let is_begun = !scanned.damaged || bytes.iter().take(SEGMENT_HEAD_BYTES).all(|byte| *byte == 0);
-            return self.drop_frameless(
-                disk,
-                name,
-                size,
-                is_last && (is_begun || bytes.len() < SEGMENT_HEAD_BYTES),
-            );
+            let is_torn = is_last && (is_begun || bytes.len() < SEGMENT_HEAD_BYTES);
+            return Ok(self.drop_frameless(name, size, is_torn));
         }
         if let (Some(end), true) = (scanned.torn_at, is_last) {
             self.notes.push(Note::TornTail {
                 bytes: (length - end) as u64,
             });
             length = end;
-            // A segment with an end that cannot be cut is not written to again.
-            damaged |= disk.truncate(name, end as u64).is_err();
+            self.changes.push(Change::Truncate(name.to_owned(), end as u64));
         }
         if damaged {
             self.notes.push(Note::DamagedSegment { name: name.to_owned() });
@@ -132,18 +153,59 @@ impl Found {
         }
         if !segment.entries.is_empty() {
             self.segments.push_back(segment);
+            self.newest = bytes;
+            self.newest.truncate(length);
         }
         Ok(Content::Usable)
     }
 
     /// A newest segment without a frame is a write that never finished; any other one was damaged.
-    fn drop_frameless(&mut self, disk: &dyn Disk, name: &str, size: u64, is_torn: bool) -> io::Result<Content> {
+    fn drop_frameless(&mut self, name: &str, size: u64, is_torn: bool) -> Content {
         if !is_torn {
-            return Ok(Content::Useless);
+            return Content::Useless;
         }
         self.notes.push(Note::TornTail { bytes: size });
-        disk.remove(name)?;
-        Ok(Content::Usable)
+        self.changes.push(Change::Remove(name.to_owned()));
+        Content::Usable
+    }
+
+    /// Whether the cursor tells of a frame behind all that are left, or of any when none is left.
+    fn is_newest_lost(&self) -> bool {
+        let Cursor { position, index, .. } = self.cursor;
+        let newest_told = if index > 0 {
+            position
+        } else {
+            position.saturating_sub(1)
+        };
+        self.position < newest_told || (self.segments.is_empty() && position > 0)
+    }
+
+    /// All that opening does to the disk but for the writes that make it durable.
+    fn change(&mut self, disk: &dyn Disk, files: &[(String, u64)]) -> io::Result<()> {
+        remove_unfinished(disk, files);
+        if self.is_cursor_lost {
+            let made = self.cursor_file.make(disk, &self.cursor);
+            made.map_err(WriteFault::into_io)?;
+        }
+        for change in std::mem::take(&mut self.changes) {
+            match change {
+                Change::PutAside(name) => put_aside(disk, &name),
+                Change::Remove(name) => disk.remove(&name)?,
+                Change::Truncate(name, length) => self.truncate(disk, &name, length),
+            }
+        }
+        Ok(())
+    }
+
+    /// A segment with an end that cannot be cut is not written to again.
+    fn truncate(&mut self, disk: &dyn Disk, name: &str, length: u64) {
+        if disk.truncate(name, length).is_ok() {
+            return;
+        }
+        self.notes.push(Note::DamagedSegment { name: name.to_owned() });
+        if let Some(segment) = self.segments.back_mut().filter(|segment| segment.name() == name) {
+            segment.is_damaged = true;
+        }
     }
 
     fn add_frame(&mut self, segment: &mut Segment, frame: &Frame, file: &[u8]) {
@@ -158,6 +220,7 @@ impl Found {
             return;
         }
         self.note_loss_before(&frame.head);
+        self.begin_cursor(&frame.head);
         self.position = frame.head.position;
         self.last = frame.head.last();
         self.expected = Some(self.last);
@@ -174,6 +237,15 @@ impl Found {
         segment
             .entries
             .push(Entry::new(&frame.head, frame.offset as u64, frame.length));
+    }
+
+    /// Without its cursor the log begins with the first frame that is left: nobody knows what was before it, but what is
+    /// lost behind it, now or before the first release, is known.
+    fn begin_cursor(&mut self, head: &FrameHead) {
+        if self.is_cursor_lost && self.position == 0 {
+            self.cursor.position = head.position;
+            self.cursor.through = head.previous;
+        }
     }
 
     /// Each frame names the record before it: when that is not the last one seen, something between is missing.

@@ -37,6 +37,8 @@ struct State {
     contents_durable: Vec<Vec<u8>>,
     /// In order, since the last sync of names.
     name_changes: Vec<NameChange>,
+    /// A place of a file that is never read again.
+    bad_sector: Option<(String, usize)>,
     is_dead: bool,
 }
 
@@ -118,6 +120,7 @@ impl SimulatedDisk {
             names_durable: BTreeMap::new(),
             contents_durable: Vec::new(),
             name_changes: Vec::new(),
+            bad_sector: None,
             is_dead: false,
         };
         Self {
@@ -143,6 +146,17 @@ impl SimulatedDisk {
         state.names = state.names_durable.clone();
         state.contents = state.contents_durable.clone();
         state.is_dead = false;
+    }
+
+    /// From now on what holds this byte cannot be read.
+    pub(crate) fn break_sector(&self, name: &str, at: usize) {
+        self.state.lock().unwrap().bad_sector = Some((name.to_owned(), at));
+    }
+
+    pub(crate) fn content(&self, name: &str) -> Vec<u8> {
+        let state = &mut *self.state.lock().unwrap();
+        let file = state.file(name).unwrap();
+        state.contents[file].clone()
     }
 
     pub(crate) fn flip_bit(&self, name: &str, at: usize) {
@@ -173,6 +187,10 @@ impl Disk for SimulatedDisk {
         }
         let file = state.file(name)?;
         let from = usize::try_from(offset).unwrap();
+        let is_bad = |(bad, at): &(String, usize)| bad == name && (from..from + length).contains(at);
+        if state.bad_sector.as_ref().is_some_and(is_bad) {
+            return Err(io::Error::other("input/output error"));
+        }
         let part = state.contents[file].get(from..from + length);
         part.map(<[u8]>::to_vec)
             .ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))

@@ -291,6 +291,72 @@ fn a_read_that_fails_at_the_start_keeps_the_spool_closed_and_costs_nothing() {
     assert_eq!(seqs(&open(&disk, &settings(), 99).1), [(7, 2, 7)]);
 }
 
+/// The cursor was made anew and damaged segments put aside before the segment that could not be read.
+#[test]
+fn a_start_that_fails_has_changed_nothing() {
+    let disk = disk();
+    let (mut spool, _) = open(&disk, &settings(), 7);
+    append(&mut spool, 1..=7);
+    let all = names(&disk, ".seg");
+    disk.write(&all[0], 0, &[0xaa; 16]).unwrap();
+    disk.write(&all[0], 16, &vec![0xaa; disk.content(&all[0]).len() - 16])
+        .unwrap();
+    disk.write("compaction.tmp", 0, b"unfinished").unwrap();
+    disk.remove("cursor").unwrap();
+    let before = disk.list().unwrap();
+    disk.break_sector(&all[2], 20);
+    assert!(Spool::open_on(disk.clone(), &settings(), 8, 0).is_err());
+    assert_eq!(disk.list().unwrap(), before);
+}
+
+/// One bad sector kept all newer records of its topic waiting until it was two weeks old.
+#[test]
+fn a_frame_that_alone_is_never_read_again_becomes_a_gap_after_a_few_tries() {
+    let disk = disk();
+    let (mut spool, _) = open(&disk, &settings(), 7);
+    append(&mut spool, 1..=7);
+    disk.break_sector(&names(&disk, ".seg")[1], 500);
+    for _ in 1..READ_TRIES_MAX {
+        assert!(matches!(spool.read(id(7, 5), 1), Err(SpoolError::NotRead(_))));
+        assert_eq!(spool.read(id(7, 4), 9).unwrap().len(), 1);
+    }
+    let refused = Faults {
+        read_fails: 1000,
+        ..Faults::default()
+    };
+    disk.set_faults(refused);
+    assert!(
+        matches!(spool.read(id(7, 5), 1), Err(SpoolError::NotRead(_))),
+        "the disk reads nothing at all"
+    );
+    disk.set_faults(Faults::default());
+    let lost = gap(7, 5, 5, GapReason::Corrupt);
+    assert!(matches!(spool.read(id(7, 5), 1), Err(SpoolError::Corrupt { gap }) if gap == lost));
+    assert_eq!(spool.read(id(7, 6), 2).unwrap().len(), 2);
+    let counters = spool.counters();
+    assert_eq!(
+        (counters.not_read, counters.records_corrupt),
+        (u64::from(READ_TRIES_MAX) + 1, 1)
+    );
+}
+
+#[test]
+fn a_released_segment_that_cannot_be_read_does_not_keep_the_spool_closed() {
+    let disk = disk();
+    let (mut spool, _) = open(&disk, &settings(), 7);
+    append(&mut spool, 1..=7);
+    let first = names(&disk, ".seg").remove(0);
+    let content = disk.content(&first);
+    spool.release(id(7, 4));
+    // The power went before the removal was durable.
+    disk.write(&first, 0, &content).unwrap();
+    disk.break_sector(&first, 500);
+    let (spool, recovery) = open(&disk, &settings(), 8);
+    assert_eq!((seqs(&recovery), recovery.gaps), (vec![(7, 5, 7)], vec![]));
+    assert_eq!(recovery.notes, [Note::UnreadableSegment { name: first }]);
+    assert_eq!((spool.records(), names(&disk, ".bad").len()), (3, 1));
+}
+
 #[test]
 fn a_record_that_nobody_takes_becomes_a_gap_and_goes_with_its_neighbors() {
     let disk = disk();
@@ -364,8 +430,9 @@ fn only_a_few_damaged_segments_are_kept() {
         disk.write(name, 0, &vec![0xaa; usize::try_from(*size).unwrap()])
             .unwrap();
     }
-    open(&disk, &settings(), 8);
+    let (_, recovery) = open(&disk, &settings(), 8);
     assert_eq!(names(&disk, ".bad").len(), BAD_SEGMENTS_MAX);
+    assert!(recovery.notes.contains(&Note::LostCheckpoint));
 }
 
 #[test]
@@ -380,6 +447,41 @@ fn without_its_cursor_everything_held_is_sent_again() {
         (seqs(&recovery), recovery.notes),
         (vec![(7, 1, 3)], vec![Note::LostCursor])
     );
+}
+
+/// The cursor that was made anew said that nothing was ever before the first record.
+#[test]
+fn a_lost_cursor_and_a_second_restart_invent_no_gap() {
+    let disk = disk();
+    let (mut spool, _) = open(&disk, &settings(), 7);
+    append(&mut spool, 1..=7);
+    spool.release(id(7, 5));
+    disk.remove("cursor").unwrap();
+    for generation in 8..=9 {
+        let (_, recovery) = open(&disk, &settings(), generation);
+        assert_eq!((seqs(&recovery), recovery.gaps), (vec![(7, 4, 7)], vec![]));
+    }
+    // What is lost afterwards is told.
+    let first = names(&disk, ".seg").remove(0);
+    disk.write(&first, 0, &vec![0xaa; disk.content(&first).len()]).unwrap();
+    let (_, recovery) = open(&disk, &settings(), 10);
+    assert_eq!(recovery.gaps, [gap(7, 4, 6, GapReason::Corrupt)]);
+}
+
+/// A kill with an empty backlog: the next frame skipped a position, and the start after that called it damage.
+#[test]
+fn a_restart_with_everything_released_leaves_no_hole_in_the_segment() {
+    let disk = disk();
+    let (mut spool, _) = open(&disk, &settings(), 7);
+    append(&mut spool, 1..=1);
+    spool.release(id(7, 1));
+    for generation in 8..=10 {
+        let (mut spool, recovery) = open(&disk, &settings(), generation);
+        assert_eq!(recovery.notes, []);
+        append(&mut spool, 1..=1);
+    }
+    let (_, recovery) = open(&disk, &settings(), 11);
+    assert_eq!((seqs(&recovery).len(), names(&disk, ".seg").len()), (3, 2));
 }
 
 #[test]
@@ -486,6 +588,28 @@ fn a_spool_without_its_newest_segments_says_that_the_checkpoint_is_lost() {
     let (_, recovery) = open(&disk, &settings(), 9);
     assert_eq!((seqs(&recovery), recovery.checkpoint.as_ref()), (vec![(7, 1, 3)], None));
     assert!(lost_checkpoint(&recovery));
+}
+
+/// The cursor was ahead of all frames that were left, and lines counted twice in silence.
+#[test]
+fn newest_frames_that_are_gone_behind_the_cursor_are_told_once_and_leave_no_hole() {
+    for (records, through) in [(1, 3), (2, 5)] {
+        let disk = disk();
+        let (mut spool, _) = open(&disk, &settings(), 7);
+        for number in 0..3 {
+            let records = vec![block(number); records];
+            spool.append(&records, &number.to_le_bytes(), 0).unwrap();
+        }
+        spool.release(id(7, through));
+        let newest = names(&disk, ".seg").pop().unwrap();
+        let length = disk.content(&newest).len() as u64;
+        disk.truncate(&newest, length - 1).unwrap();
+        let (mut spool, recovery) = open(&disk, &settings(), 8);
+        assert!(recovery.notes.contains(&Note::LostCheckpoint), "{:?}", recovery.notes);
+        append(&mut spool, 1..=1);
+        let (_, recovery) = open(&disk, &settings(), 9);
+        assert_eq!((seqs(&recovery), recovery.notes), (vec![(8, 1, 1)], vec![]));
+    }
 }
 
 #[test]

@@ -3,6 +3,14 @@
 use std::collections::BTreeMap;
 
 /// One of the plugin's metrics: its place in `plugin.toml`.
+///
+/// ```
+/// use tillwatch_sdk::MetricId;
+///
+/// // As `plugin!` makes it for the second metric of plugin.toml.
+/// const QUEUE_BYTES: MetricId = MetricId::new(1);
+/// assert_eq!(QUEUE_BYTES.index(), 1);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MetricId(u16);
 
@@ -19,6 +27,14 @@ impl MetricId {
 }
 
 /// Values of one series.
+///
+/// ```
+/// use tillwatch_sdk::{Batch, MetricId, Values};
+///
+/// let mut batch = Batch::default();
+/// batch.push_real(MetricId::new(0), &[], 0.25, 1_772_451_000_000);
+/// assert_eq!(batch.series()[0].values, Values::Reals(vec![0.25]));
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub enum Values {
     /// In the metric's unit.
@@ -28,6 +44,16 @@ pub enum Values {
 }
 
 /// Samples of one metric with the same labels: as many times as values.
+///
+/// ```
+/// use tillwatch_sdk::{Batch, MetricId};
+///
+/// let mut batch = Batch::default();
+/// batch.push_integer(MetricId::new(0), &["till-1"], 120, 1_000);
+/// batch.push_integer(MetricId::new(0), &["till-1"], 80, 2_000);
+/// let [series] = batch.series() else { panic!("one metric with the same labels is one series") };
+/// assert_eq!((series.labels[0].as_str(), series.times_ms.as_slice()), ("till-1", &[1_000, 2_000][..]));
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Series {
     /// Which metric.
@@ -41,6 +67,20 @@ pub struct Series {
 }
 
 /// What one call of `collect` found.
+///
+/// ```
+/// use tillwatch_sdk::{Batch, MetricId};
+///
+/// const SALES_AMOUNT: MetricId = MetricId::new(0);
+/// const RESPONSE_TIME: MetricId = MetricId::new(1);
+///
+/// let mut batch = Batch::default();
+/// // Money in whole minor units: 19.99 EUR with `decimals = 2`.
+/// batch.push_integer(SALES_AMOUNT, &[], 1_999, 1_772_451_000_000);
+/// batch.push_real(RESPONSE_TIME, &["/pay"], 0.120, 1_772_451_000_000);
+/// batch.more = true;
+/// assert_eq!((batch.samples(), batch.into_series().len()), (2, 2));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
     series: Vec<Series>,

@@ -1,6 +1,13 @@
 //! What a plugin says of itself: made from `plugin.toml` by [`plugin!`](crate::plugin).
 
 /// How values of a metric relate to each other.
+///
+/// ```
+/// use tillwatch_sdk::Kind;
+///
+/// // In plugin.toml: kind = "sum"
+/// assert_ne!(Kind::Sum, Kind::Counter);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A reading of a level, such as a queue's depth.
@@ -14,6 +21,23 @@ pub enum Kind {
 }
 
 /// A metric that a plugin may report.
+///
+/// ```
+/// use tillwatch_sdk::{Kind, Metric};
+///
+/// // As `plugin!` makes it from a [[metric]] of plugin.toml.
+/// let depth = Metric {
+///     name: "queue.depth".to_owned(),
+///     unit: "{message}".to_owned(),
+///     kind: Kind::Gauge,
+///     help: "Messages that wait.".to_owned(),
+///     label_keys: vec!["messaging.destination.name".to_owned()],
+///     role: "queue".to_owned(),
+///     decimals: 0,
+///     currency: None,
+/// };
+/// assert!(depth.currency.is_none());
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Metric {
     /// Dotted lower case, as in OpenTelemetry where a name exists there.
@@ -35,6 +59,18 @@ pub struct Metric {
 }
 
 /// What a plugin says of itself.
+///
+/// ```
+/// use tillwatch_sdk::Descriptor;
+///
+/// /// What `Collector::describe` may do: the store pays in another currency.
+/// fn in_currency(descriptor: &mut Descriptor, code: &str, decimals: u8) {
+///     for metric in descriptor.metrics.iter_mut().filter(|metric| metric.currency.is_some()) {
+///         metric.currency = Some(code.to_owned());
+///         metric.decimals = decimals;
+///     }
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Descriptor {
     /// The plugin's name, `[a-z0-9-]`.

@@ -5,6 +5,12 @@ use std::fmt;
 use crate::Fault;
 
 /// What the host does after an error.
+///
+/// ```
+/// use tillwatch_sdk::ErrorKind;
+///
+/// assert_eq!(ErrorKind::Transient.name(), "transient");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
     /// The settings are wrong: not tried again until they change.
@@ -27,6 +33,16 @@ impl ErrorKind {
 }
 
 /// An error of a collector.
+///
+/// ```
+/// use tillwatch_sdk::{Error, ErrorKind, Fault};
+///
+/// let error = Error::config("longest_ms must be positive, not -1");
+/// assert_eq!(error.to_string(), "config: longest_ms must be positive, not -1");
+/// assert_eq!(Error::permanent("the state is too large").kind, ErrorKind::Permanent);
+/// // `?` turns a source's fault into an error.
+/// assert_eq!(Error::from(Fault::Unavailable).kind, ErrorKind::Transient);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
     /// What the host does about it.

@@ -28,7 +28,7 @@ use crate::{Collector, Document, Entry, Error, ErrorKind, Fault, Host, Kind, Lev
 )]
 pub mod bindings {
     wit_bindgen::generate!({
-        path: "../wit",
+        path: "wit",
         world: "collector",
         pub_export_macro: true,
     });

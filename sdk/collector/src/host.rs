@@ -5,6 +5,26 @@ use std::fmt;
 use crate::Error;
 
 /// The agent, seen from a plugin. In a `.wasm` these are the host's functions, in tests a folder of files.
+///
+/// ```
+/// use tillwatch_sdk::testing::FileHost;
+/// use tillwatch_sdk::{Error, Host, Level};
+///
+/// /// Lines that were read since the plugin was installed.
+/// fn lines_so_far(host: &mut dyn Host) -> Result<u64, Error> {
+///     let kept = host.state().try_into().map(u64::from_le_bytes).unwrap_or(0);
+///     let lines = host.read_lines("requests", 256 * 1024)?;
+///     let total = kept + lines.iter().count() as u64;
+///     host.set_state(&total.to_le_bytes())?;
+///     host.log(Level::Debug, "counted");
+///     Ok(total)
+/// }
+///
+/// let mut host = FileHost::new(1_772_451_000_000);
+/// host.append_lines("requests", b"one\ntwo\n");
+/// assert_eq!(lines_so_far(&mut host), Ok(2));
+/// assert_eq!(host.now_ms(), 1_772_451_000_000);
+/// ```
 pub trait Host {
     /// Now, in UTC milliseconds, of the time that the agent lives in: it may be replayed.
     fn now_ms(&mut self) -> u64;
@@ -41,6 +61,13 @@ pub trait Host {
 }
 
 /// How serious a log line is.
+///
+/// ```
+/// use tillwatch_sdk::Level;
+///
+/// assert!(Level::Error > Level::Debug);
+/// assert_eq!(Level::Warn.name(), "warn");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// For whoever writes the plugin.
@@ -66,6 +93,13 @@ impl Level {
 }
 
 /// Whole lines of a tailed file.
+///
+/// ```
+/// use tillwatch_sdk::Lines;
+///
+/// let lines = Lines { bytes: b"one\r\ntwo\n".to_vec(), ..Lines::default() };
+/// assert_eq!(lines.iter().collect::<Vec<_>>(), [b"one", b"two"]);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lines {
     /// Each line with its `\n`.
@@ -87,6 +121,18 @@ impl Lines {
 }
 
 /// A whole file of a folder.
+///
+/// ```
+/// use tillwatch_sdk::testing::FileHost;
+/// use tillwatch_sdk::Host;
+///
+/// let mut host = FileHost::new(10_000);
+/// host.add_file("transactions", "0001.xml", 4_000, b"<POSLog/>");
+/// let document = host.next_document("transactions")?.expect("one is there");
+/// assert_eq!((document.name.as_str(), document.modified_ms, document.bytes.len()), ("0001.xml", 4_000, 9));
+/// assert_eq!(host.next_document("transactions")?, None);
+/// # Ok::<(), tillwatch_sdk::Fault>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {
     /// The file's name without its folder.
@@ -98,6 +144,15 @@ pub struct Document {
 }
 
 /// A file of a listing.
+///
+/// ```
+/// use tillwatch_sdk::Entry;
+///
+/// /// How long a file has waited; a clock may have gone back since.
+/// fn age_ms(entry: &Entry, now_ms: u64) -> u64 {
+///     now_ms.saturating_sub(entry.modified_ms)
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// The file's name without its folder.
@@ -109,6 +164,19 @@ pub struct Entry {
 }
 
 /// What lies in a folder.
+///
+/// ```
+/// use tillwatch_sdk::testing::FileHost;
+/// use tillwatch_sdk::Host;
+///
+/// let mut host = FileHost::new(10_000);
+/// host.add_file("spool", "a", 4_000, b"12");
+/// host.add_file("spool", "b", 6_000, b"345");
+/// let listing = host.list_folder("spool")?;
+/// assert_eq!((listing.count, listing.bytes, listing.oldest_modified_ms), (2, 5, Some(4_000)));
+/// assert_eq!(listing.entries[0].name, "a");
+/// # Ok::<(), tillwatch_sdk::Fault>(())
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing {
     /// All files that match, also those beyond the limit of `entries`.
@@ -122,6 +190,19 @@ pub struct Listing {
 }
 
 /// Why a source gives nothing.
+///
+/// ```
+/// use tillwatch_sdk::testing::FileHost;
+/// use tillwatch_sdk::{Fault, Host};
+///
+/// let mut host = FileHost::new(0);
+/// match host.read_lines("requests", 4_096) {
+///     // The agent reports a missing file as `source.up`; there is nothing to add.
+///     Err(Fault::Unavailable) => {}
+///     Err(fault) => assert_eq!(fault, Fault::Unknown, "nobody granted it"),
+///     Ok(lines) => assert!(lines.bytes.is_empty()),
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// No source of that name was granted, or it is of another kind.

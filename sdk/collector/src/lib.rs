@@ -12,12 +12,16 @@
 //! // In a plugin crate, `tillwatch_sdk::plugin!();` makes these constants from plugin.toml.
 //! const DEPTH: MetricId = MetricId::new(0);
 //!
+//! #[derive(serde::Deserialize)]
+//! #[serde(deny_unknown_fields)]
+//! struct Settings {}
+//!
 //! struct Spooler;
 //!
 //! impl Collector for Spooler {
-//!     type Settings = ();
+//!     type Settings = Settings;
 //!
-//!     fn new(_settings: (), _host: &mut dyn Host) -> Result<Self, Error> {
+//!     fn new(_settings: Settings, _host: &mut dyn Host) -> Result<Self, Error> {
 //!         Ok(Self)
 //!     }
 //!
@@ -54,9 +58,65 @@ pub use host::{Document, Entry, Fault, Host, Level, Lines, Listing};
 /// Reads the crate's `plugin.toml` and generates from it, at the crate's root:
 /// `pub mod metric` with one [`MetricId`] a metric (`queue.depth` becomes `metric::QUEUE_DEPTH`)
 /// and `pub fn descriptor() -> Descriptor`.
+///
+/// ```compile_fail
+/// // Without a plugin.toml beside Cargo.toml it says so, and the crate does not build.
+/// tillwatch_sdk::plugin!();
+/// fn main() {}
+/// ```
 pub use tillwatch_sdk_macros::plugin;
 
 /// The code of a plugin: reads what the host grants, names what it means.
+///
+/// ```
+/// use serde::Deserialize;
+/// use tillwatch_sdk::testing::{FileHost, collect_all};
+/// use tillwatch_sdk::{Batch, Collector, Error, Host, MetricId};
+///
+/// const LINES: MetricId = MetricId::new(0);
+///
+/// #[derive(Deserialize)]
+/// #[serde(default, deny_unknown_fields)]
+/// struct Settings {
+///     step_bytes: u32,
+/// }
+///
+/// impl Default for Settings {
+///     fn default() -> Self {
+///         Self { step_bytes: 65_536 }
+///     }
+/// }
+///
+/// struct Counter(Settings);
+///
+/// impl Collector for Counter {
+///     type Settings = Settings;
+///
+///     fn new(settings: Settings, _host: &mut dyn Host) -> Result<Self, Error> {
+///         if settings.step_bytes == 0 {
+///             return Err(Error::config("step_bytes must be positive"));
+///         }
+///         Ok(Self(settings))
+///     }
+///
+///     fn collect(&mut self, host: &mut dyn Host) -> Result<Batch, Error> {
+///         let lines = host.read_lines("log", self.0.step_bytes)?;
+///         let mut batch = Batch::default();
+///         batch.more = lines.more;
+///         for _line in lines.iter() {
+///             batch.push_integer(LINES, &[], 1, host.now_ms());
+///         }
+///         Ok(batch)
+///     }
+/// }
+///
+/// let mut host = FileHost::new(1_000);
+/// host.append_lines("log", b"one\ntwo\n");
+/// let mut counter = Counter::new(Settings::default(), &mut host)?;
+/// let batches = collect_all(&mut counter, &mut host)?;
+/// assert_eq!(batches.iter().map(Batch::samples).sum::<usize>(), 2);
+/// # Ok::<(), Error>(())
+/// ```
 pub trait Collector: Sized {
     /// The plugin's settings; use `#[serde(deny_unknown_fields)]` so that a typing error is reported.
     type Settings: DeserializeOwned;
@@ -82,6 +142,36 @@ pub trait Collector: Sized {
 /// Makes a [`Collector`] the plugin that this crate's `.wasm` contains; natively it only checks the type.
 ///
 /// [`plugin!`] must stand at the root of the same crate.
+///
+/// ```
+/// use tillwatch_sdk::{Batch, Collector, Error, Host};
+///
+/// # fn descriptor() -> tillwatch_sdk::Descriptor {
+/// #     let (name, version) = ("idle".to_owned(), "0.1.0".to_owned());
+/// #     tillwatch_sdk::Descriptor { name, version, metrics: Vec::new(), min_interval_ms: 0, attrs: Vec::new() }
+/// # }
+/// // Here stands `tillwatch_sdk::plugin!();` in a plugin crate.
+/// #[derive(serde::Deserialize)]
+/// #[serde(deny_unknown_fields)]
+/// struct Settings {}
+///
+/// struct Idle;
+///
+/// impl Collector for Idle {
+///     type Settings = Settings;
+///
+///     fn new(_settings: Settings, _host: &mut dyn Host) -> Result<Self, Error> {
+///         Ok(Self)
+///     }
+///
+///     fn collect(&mut self, _host: &mut dyn Host) -> Result<Batch, Error> {
+///         Ok(Batch::default())
+///     }
+/// }
+///
+/// tillwatch_sdk::export!(Idle);
+/// # fn main() {}
+/// ```
 #[cfg(not(target_arch = "wasm32"))]
 #[allow(
     clippy::crate_in_macro_def,

@@ -10,4 +10,6 @@ mod kills;
 mod rights;
 mod commands;
 mod bundles;
+mod authors;
+mod tutorial;
 mod cardholder;

@@ -15,7 +15,7 @@ const WINDOW_MS: u32 = 10_000;
 const SUMMARY_MS: u32 = 60_000;
 
 /// An agent's registry and guard, for one case.
-pub(super) struct Admission {
+pub(in crate::plugin) struct Admission {
     core: Core,
     labels: BTreeMap<String, LabelPolicy>,
     source: Option<SourceKey>,
@@ -24,7 +24,7 @@ pub(super) struct Admission {
 }
 
 impl Admission {
-    pub(super) fn new(labels: &BTreeMap<String, LabelPolicy>) -> Self {
+    pub(in crate::plugin) fn new(labels: &BTreeMap<String, LabelPolicy>) -> Self {
         let settings = Settings {
             window_ms: WINDOW_MS,
             summary_ms: SUMMARY_MS,
@@ -42,7 +42,7 @@ impl Admission {
 
     /// # Errors
     /// When an agent with this plugin would not start.
-    pub(super) fn declare(&mut self, descriptor: &Descriptor) -> Result<()> {
+    pub(in crate::plugin) fn declare(&mut self, descriptor: &Descriptor) -> Result<()> {
         let metrics = descriptor.metrics.clone();
         let declared = self
             .core
@@ -51,7 +51,7 @@ impl Admission {
         Ok(())
     }
 
-    pub(super) fn offer(&mut self, now_ms: u64, descriptor: &Descriptor, batch: &Batch) {
+    pub(in crate::plugin) fn offer(&mut self, now_ms: u64, descriptor: &Descriptor, batch: &Batch) {
         let Some(source) = self.source else { return };
         for series in &batch.series {
             let name = descriptor.metrics.get(usize::from(series.metric));
@@ -71,7 +71,7 @@ impl Admission {
     }
 
     /// One line for each metric and reason.
-    pub(super) fn refused(&self) -> Vec<String> {
+    pub(in crate::plugin) fn refused(&self) -> Vec<String> {
         let line = |((metric, reason), count): (&(String, &str), &u64)| {
             format!("  an agent refuses {count} values of {metric}: {reason}")
         };

@@ -9,19 +9,22 @@ use serde::Deserialize;
 use tillwatch_border::{Document, Entry, Fault, Host, Level, Lines, Listing};
 
 use super::{file_name, sorted};
+use crate::plugin::manifest::{AskedSource, SourceKind};
 
 /// So small that cases take several calls, as in the SDK.
 const CHUNK_BYTES: usize = 4096;
 /// A longer line is skipped and its bytes are told.
 const LINE_BYTES_MAX: usize = 64 * 1024;
 const ENTRIES_MAX: usize = 1000;
+/// Copies of a folder's files.
+const FILES_MAX: usize = 2000;
 /// Files that are not input.
 const OTHER_FILES: [&str; 4] = ["settings.toml", "clock.toml", "expected.jsonl", "README.md"];
 const NOW_DEFAULT: &str = "2026-03-02T12:00:00Z";
 
 /// Clones share everything: one is in the sandbox, one reads the logs.
 #[derive(Clone)]
-pub(super) struct CaseHost(Arc<Mutex<Case>>);
+pub(in crate::plugin) struct CaseHost(Arc<Mutex<Case>>);
 
 #[derive(Default)]
 struct Case {
@@ -31,6 +34,12 @@ struct Case {
     lines: BTreeMap<String, Vec<u8>>,
     folders: BTreeMap<String, Folder>,
     logs: Vec<(Level, String)>,
+    /// How much a read of lines gives at most; none is as in the SDK.
+    piece_bytes: Option<usize>,
+    /// Of lines and documents that were read.
+    given_bytes: u64,
+    /// What every source answers instead.
+    fault: Option<Fault>,
 }
 
 /// Oldest first; the first `given` were given as documents.
@@ -49,7 +58,7 @@ struct Clock {
 }
 
 impl CaseHost {
-    pub(super) fn read(folder: &Path) -> Result<Self> {
+    pub(in crate::plugin) fn read(folder: &Path) -> Result<Self> {
         let clock = read_clock(folder)?;
         let now: jiff::Timestamp = clock
             .now
@@ -73,13 +82,105 @@ impl CaseHost {
         Ok(Self(Arc::new(Mutex::new(case))))
     }
 
-    pub(super) fn take_logs(&self) -> Vec<(Level, String)> {
+    /// Sources of an asked kind without anything in them.
+    pub(in crate::plugin) fn empty(sources: &[AskedSource], now_ms: u64) -> Self {
+        let mut case = Case {
+            now_ms,
+            ..Case::default()
+        };
+        for source in sources {
+            match source.kind {
+                SourceKind::Lines => drop(case.lines.insert(source.name.clone(), Vec::new())),
+                SourceKind::Documents | SourceKind::Folder => {
+                    drop(case.folders.insert(source.name.clone(), Folder::default()));
+                }
+            }
+        }
+        Self(Arc::new(Mutex::new(case)))
+    }
+
+    pub(in crate::plugin) fn set_fault(&self, fault: Fault) {
+        self.lock().fault = Some(fault);
+    }
+
+    pub(in crate::plugin) fn set_piece_bytes(&self, bytes: usize) {
+        self.lock().piece_bytes = Some(bytes);
+    }
+
+    pub(in crate::plugin) fn set_now(&self, now_ms: u64) {
+        self.lock().now_ms = now_ms;
+    }
+
+    pub(in crate::plugin) fn now(&self) -> u64 {
+        self.lock().now_ms
+    }
+
+    pub(in crate::plugin) fn set_state(&self, state: &[u8]) {
+        self.lock().state = state.to_vec();
+    }
+
+    pub(in crate::plugin) fn state(&self) -> Vec<u8> {
+        self.lock().state.clone()
+    }
+
+    /// Repeats lines and documents until each source has so many bytes.
+    pub(in crate::plugin) fn repeat(&self, bytes_min: usize) {
+        let mut case = self.lock();
+        for lines in case.lines.values_mut() {
+            end_last_line(lines);
+            *lines = lines.repeat(times(lines.len(), bytes_min));
+        }
+        for folder in case.folders.values_mut() {
+            let bytes = folder.files.iter().map(|file| file.bytes.len()).sum();
+            let files = std::mem::take(&mut folder.files);
+            let copy = |at: usize, file: &Document| Document {
+                name: format!("{at}-{}", file.name),
+                ..file.clone()
+            };
+            let copies = (0..times(bytes, bytes_min)).flat_map(|at| files.iter().map(move |file| copy(at, file)));
+            folder.files = copies.take(FILES_MAX).collect();
+        }
+    }
+
+    /// Whole lines that nobody has read.
+    pub(in crate::plugin) fn unread(&self) -> usize {
+        let case = self.lock();
+        case.lines
+            .values()
+            .map(|lines| memchr::memchr_iter(b'\n', lines).count())
+            .sum()
+    }
+
+    pub(in crate::plugin) fn given_bytes(&self) -> u64 {
+        self.lock().given_bytes
+    }
+
+    pub(in crate::plugin) fn take_logs(&self) -> Vec<(Level, String)> {
         std::mem::take(&mut self.lock().logs)
+    }
+
+    fn open_sources(&self) -> Result<MutexGuard<'_, Case>, Fault> {
+        let case = self.lock();
+        match case.fault {
+            Some(fault) => Err(fault),
+            None => Ok(case),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Case> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn end_last_line(lines: &mut Vec<u8>) {
+    if lines.last().is_some_and(|last| *last != b'\n') {
+        lines.push(b'\n');
+    }
+}
+
+/// How often so many bytes must be there to be at least as many as wanted.
+fn times(bytes: usize, bytes_min: usize) -> usize {
+    bytes_min.checked_div(bytes).map_or(1, |times| times + 1)
 }
 
 fn read_clock(folder: &Path) -> Result<Clock> {
@@ -138,24 +239,26 @@ impl Host for CaseHost {
     }
 
     fn read_lines(&mut self, source: &str, bytes_max: u32) -> Result<Lines, Fault> {
-        let mut case = self.lock();
+        let mut case = self.open_sources()?;
+        let piece = case.piece_bytes.unwrap_or(CHUNK_BYTES);
         let bytes = case.lines.get_mut(source).ok_or(Fault::Unknown)?;
-        Ok(next_lines(
-            bytes,
-            usize::try_from(bytes_max).unwrap_or(usize::MAX).min(CHUNK_BYTES),
-        ))
+        let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX).min(piece);
+        let lines = next_lines(bytes, bytes_max);
+        case.given_bytes += lines.bytes.len() as u64;
+        Ok(lines)
     }
 
     fn next_document(&mut self, source: &str) -> Result<Option<Document>, Fault> {
-        let mut case = self.lock();
+        let mut case = self.open_sources()?;
         let folder = case.folders.get_mut(source).ok_or(Fault::Unknown)?;
         let document = folder.files.get(folder.given).cloned();
         folder.given += usize::from(document.is_some());
+        case.given_bytes += document.iter().map(|document| document.bytes.len() as u64).sum::<u64>();
         Ok(document)
     }
 
     fn list_folder(&mut self, source: &str) -> Result<Listing, Fault> {
-        let case = self.lock();
+        let case = self.open_sources()?;
         let files = &case.folders.get(source).ok_or(Fault::Unknown)?.files;
         let entry = |file: &Document| Entry {
             name: file.name.clone(),

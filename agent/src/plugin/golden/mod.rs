@@ -10,10 +10,10 @@
 //! ```
 //! The SDK runs the very same cases natively; both must come out the same, byte by byte.
 //! What comes out is also given to an agent's registry and guard, so that an author learns here what a store would
-//! refuse.
+//! refuse. Then the same input shows whether the plugin keeps the contract, in `contract`.
 
-mod admission;
-mod host;
+pub(super) mod admission;
+pub(super) mod host;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,12 +21,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
-use tillwatch_border::{CallError, ErrorKind, Host, Level, Limits, Plugin};
+use tillwatch_border::{CallError, ErrorKind, Level};
 use tillwatch_core::sample::{Batch, Descriptor, Values};
 
-use super::compile::Loader;
-use super::load::{Wanted, load};
-use super::manifest::Manifest;
+use super::contract;
+use super::outside::{Outside, patient_limits};
 use crate::output;
 use admission::Admission;
 use host::CaseHost;
@@ -35,32 +34,18 @@ use host::CaseHost;
 const CALLS_MAX: usize = 1000;
 /// Lines of a difference that are shown.
 const DIFFERENCE_LINES_MAX: usize = 40;
-/// A loaded test machine is no store.
-const CALL_MS_MAX: u64 = 10_000;
 
 /// Runs all cases and prints which came out otherwise.
 ///
 /// # Errors
 /// When the plugin does not load or a case cannot be read.
 pub fn run(folder: &Path, wasm: Option<&Path>) -> Result<ExitCode> {
-    let manifest = Manifest::load(folder)?;
-    let wasm = wasm.map_or_else(|| folder.join(format!("{}.wasm", manifest.name)), Path::to_owned);
-    let cache = PrivateFolder::new()?;
-    let wanted = Wanted {
-        wasm: &wasm,
-        verified: None,
-        limits: Limits {
-            call_ms_max: CALL_MS_MAX,
-            ..Limits::default()
-        },
-    };
-    let mut loaded = load(&mut Loader::new(&cache.0)?, &[wanted])?;
-    let mut plugin = loaded.pop().context("no plugin")??;
+    let plugin = Outside::open(folder, wasm)?;
     let cases = cases(&folder.join("testcases"))?;
     let mut failed = 0;
     for case in &cases {
         let name = file_name(case);
-        match check(&mut plugin, &manifest, case).with_context(|| format!("case {name}"))? {
+        match check(&plugin, case).with_context(|| format!("case {name}"))? {
             None => output::line(&format!("ok      {name}"))?,
             Some(difference) => {
                 failed += 1;
@@ -73,23 +58,24 @@ pub fn run(folder: &Path, wasm: Option<&Path>) -> Result<ExitCode> {
         cases.len() - failed,
         cases.len()
     ))?;
-    Ok(if failed == 0 {
+    let has_kept = contract::check(&plugin, &cases)?;
+    Ok(if failed == 0 && has_kept {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     })
 }
 
-fn cases(folder: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn cases(folder: &Path) -> Result<Vec<PathBuf>> {
     let cases: Vec<PathBuf> = sorted(folder)?.into_iter().filter(|path| path.is_dir()).collect();
     ensure!(!cases.is_empty(), "no test case in {}", folder.display());
     Ok(cases)
 }
 
 /// The difference to what is expected, and what an agent refuses, when there is any.
-fn check(plugin: &mut Plugin, manifest: &Manifest, folder: &Path) -> Result<Option<String>> {
+fn check(plugin: &Outside, folder: &Path) -> Result<Option<String>> {
     let host = CaseHost::read(folder)?;
-    let mut admission = Admission::new(&manifest.labels);
+    let mut admission = Admission::new(&plugin.manifest.labels);
     let actual = collect(plugin, &host, &read_settings(folder)?, &mut admission)?;
     let path = folder.join("expected.jsonl");
     let expected = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
@@ -100,7 +86,7 @@ fn check(plugin: &mut Plugin, manifest: &Manifest, folder: &Path) -> Result<Opti
     Ok((!faults.is_empty()).then(|| faults.join("\n")))
 }
 
-fn read_settings(folder: &Path) -> Result<String> {
+pub(super) fn read_settings(folder: &Path) -> Result<String> {
     let path = folder.join("settings.toml");
     if !path.exists() {
         return Ok("{}".to_owned());
@@ -110,22 +96,22 @@ fn read_settings(folder: &Path) -> Result<String> {
     Ok(serde_json::to_string(&table)?)
 }
 
-fn collect(plugin: &mut Plugin, host: &CaseHost, settings: &str, admission: &mut Admission) -> Result<String> {
+/// The lines that come out of a case.
+pub(super) fn collect(plugin: &Outside, host: &CaseHost, settings: &str, admission: &mut Admission) -> Result<String> {
     let mut out = String::new();
-    let mut asked = host.clone();
-    plugin.renew();
-    if let Some(error) = plugin_error(plugin.configure(settings, &mut asked))? {
+    let mut instance = plugin.instantiate(patient_limits(), Box::new(host.clone()))?;
+    if let Some(error) = plugin_error(instance.configure(settings))? {
         return Ok(error);
     }
-    let descriptor = plugin.describe(&mut asked)?;
+    let descriptor = instance.describe()?;
     admission.declare(&descriptor)?;
     for _ in 0..CALLS_MAX {
-        let result = plugin.collect(&mut asked);
+        let result = instance.collect();
         write_logs(&mut out, host)?;
         match result {
             Ok(batch) => {
                 write_batch(&mut out, &descriptor, &batch)?;
-                admission.offer(asked.now_ms(), &descriptor, &batch);
+                admission.offer(host.now(), &descriptor, &batch);
                 if !batch.more {
                     return Ok(out);
                 }
@@ -254,39 +240,15 @@ fn difference(expected: &str, actual: &str) -> String {
     format!("  from line {}\n{}", head + 1, lines.join("\n"))
 }
 
-fn sorted(folder: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn sorted(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))?;
     let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     paths.sort();
     Ok(paths)
 }
 
-fn file_name(path: &Path) -> String {
+pub(super) fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-}
-
-/// A folder for compiled code that nobody else can write, gone at the end.
-struct PrivateFolder(PathBuf);
-
-impl PrivateFolder {
-    fn new() -> Result<Self> {
-        let name = format!("tillwatch-test-{}-{:016x}", std::process::id(), fastrand::u64(..));
-        let folder = std::env::temp_dir().join(name);
-        let mut builder = std::fs::DirBuilder::new();
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder
-            .create(&folder)
-            .with_context(|| format!("making {}", folder.display()))?;
-        Ok(Self(folder))
-    }
-}
-
-impl Drop for PrivateFolder {
-    fn drop(&mut self) {
-        // What is left in the system's folder for temporary files is cleared by the system.
-        drop(std::fs::remove_dir_all(&self.0));
-    }
 }
 
 #[cfg(test)]

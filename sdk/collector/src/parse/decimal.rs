@@ -10,6 +10,16 @@ const DIGITS_MAX: u32 = 30;
 const EXPONENT_MAX: i32 = 30;
 
 /// A decimal number, exact: mantissa × 10^-scale.
+///
+/// ```
+/// use tillwatch_sdk::parse::{Decimal, Wrong};
+///
+/// let price = Decimal::parse("19.99")?;
+/// assert_eq!(price.units(2), Ok(1_999));
+/// assert_eq!(price.whole(), Err(Wrong::Number));
+/// assert_eq!(Decimal::parse("1.5e3")?.whole(), Ok(1_500));
+/// # Ok::<(), Wrong>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decimal {
     mantissa: i128,

@@ -15,12 +15,32 @@ use super::{Decimal, Offset, Wrong, text, time_ms};
 ///
 /// A path is a key (`time`), or keys joined by dots for objects in objects (`http.response.status`); a key that itself
 /// holds the dots is found too. An empty path is a value that the lines do not have.
+///
+/// ```
+/// use tillwatch_sdk::parse::{FieldMap, Value, Wrong};
+///
+/// let map = FieldMap::new(["time", "http.status", ""]);
+/// let [time, status, none] = map.read(br#"{"time":"2026-03-02T11:30:05Z","http":{"status":200}}"#)?;
+/// assert_eq!(time.as_ref().and_then(Value::as_text), Some("2026-03-02T11:30:05Z"));
+/// assert_eq!(status.map(|status| status.decimal()?.whole()), Some(Ok(200)));
+/// assert!(none.is_none());
+/// # Ok::<(), Wrong>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct FieldMap<const N: usize> {
     paths: [String; N],
 }
 
 /// The value of a field; `null` counts as absent.
+///
+/// ```
+/// use tillwatch_sdk::parse::{FieldMap, Offset, Value, Wrong};
+///
+/// let [at, paid] = FieldMap::new(["at", "paid"]).read(br#"{"at":1772451005,"paid":true}"#)?;
+/// assert_eq!(at.map(|at| at.time_ms(Offset::default())), Some(Ok(1_772_451_005_000)));
+/// assert_eq!(paid.as_ref().and_then(Value::as_text), Some("true"));
+/// # Ok::<(), Wrong>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value<'a> {
     /// A string.

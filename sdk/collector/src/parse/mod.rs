@@ -16,6 +16,13 @@ pub use problems::Problems;
 pub use time::{Offset, time_ms};
 
 /// What is wrong with a line or document; never with its content.
+///
+/// ```
+/// use tillwatch_sdk::parse::Wrong;
+///
+/// assert_eq!(Wrong::Time.name(), "time");
+/// assert_eq!(Wrong::ALL.len(), 7);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Wrong {
     /// It is not UTF-8.
@@ -69,6 +76,13 @@ impl fmt::Display for Wrong {
 impl std::error::Error for Wrong {}
 
 /// The text of foreign bytes.
+///
+/// ```
+/// use tillwatch_sdk::parse::{Wrong, text};
+///
+/// assert_eq!(text(b"till-1"), Ok("till-1"));
+/// assert_eq!(text(b"\xff"), Err(Wrong::Encoding));
+/// ```
 ///
 /// # Errors
 /// [`Wrong::Encoding`] when they are not UTF-8.

@@ -8,6 +8,19 @@ const LOG_INTERVAL_MS: u64 = 60_000;
 
 /// What was wrong since the last report.
 #[derive(Clone, Debug, Default)]
+///
+/// ```
+/// use tillwatch_sdk::parse::{Problems, Wrong};
+/// use tillwatch_sdk::testing::FileHost;
+/// use tillwatch_sdk::{Batch, MetricId};
+///
+/// const PARSE_ERRORS: MetricId = MetricId::new(0);
+///
+/// let (mut problems, mut batch) = (Problems::default(), Batch::default());
+/// problems.count(Wrong::Time);
+/// problems.report(PARSE_ERRORS, &mut batch, &mut FileHost::new(60_000));
+/// assert_eq!(batch.series()[0].labels, ["time"]);
+/// ```
 pub struct Problems {
     kinds: [Kind; Wrong::ALL.len()],
 }

@@ -19,6 +19,14 @@ const TIME_MS_MAX: i64 = 4_102_444_800_000;
 const MINUTE_MS: i64 = 60_000;
 
 /// What local times without a zone are ahead of UTC: `UTC`, `+01:00`, `-05:30` in settings.
+///
+/// ```
+/// use tillwatch_sdk::parse::{Offset, Wrong};
+///
+/// assert_eq!(Offset::parse("UTC"), Ok(Offset::default()));
+/// assert!(Offset::parse("+01:00").is_ok());
+/// assert_eq!(Offset::parse("Europe/Berlin"), Err(Wrong::Time));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Offset {
@@ -53,6 +61,16 @@ impl TryFrom<String> for Offset {
 }
 
 /// The time in UTC milliseconds; `local` is for times without a zone.
+///
+/// ```
+/// use tillwatch_sdk::parse::{Offset, Wrong, time_ms};
+///
+/// let berlin = Offset::parse("+01:00")?;
+/// assert_eq!(time_ms("2026-03-02T12:30:05", berlin), Ok(1_772_451_005_000));
+/// assert_eq!(time_ms("2026-03-02T11:30:05Z", berlin), Ok(1_772_451_005_000));
+/// assert_eq!(time_ms("yesterday", berlin), Err(Wrong::Time));
+/// # Ok::<(), Wrong>(())
+/// ```
 ///
 /// # Errors
 /// [`Wrong::Time`] when it is in none of the known forms, or before 2000 or after 2099.

@@ -16,6 +16,24 @@ const STATE_BYTES_MAX: usize = 64 * 1024;
 const ENTRIES_MAX: usize = 1000;
 
 /// A [`Host`] for tests.
+///
+/// ```
+/// use tillwatch_sdk::testing::FileHost;
+/// use tillwatch_sdk::{Fault, Host, Level};
+///
+/// let mut host = FileHost::new(1_000);
+/// host.append_lines("log", b"one\n");
+/// host.add_folder("drop");
+/// assert_eq!(host.read_lines("log", 1_024)?.bytes, b"one\n");
+/// host.roll_back();
+/// assert_eq!(host.read_lines("log", 1_024)?.bytes, b"one\n", "what a failed call read comes again");
+/// host.commit();
+/// host.set_now(2_000);
+/// assert_eq!((host.now_ms(), host.list_folder("drop")?.count), (2_000, 0));
+/// host.log(Level::Info, "done");
+/// assert_eq!(host.take_logs().len(), 1);
+/// # Ok::<(), Fault>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct FileHost {
     now_ms: u64,

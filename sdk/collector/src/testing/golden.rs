@@ -48,6 +48,15 @@ enum Value {
 /// one line per sample in the order of the batch, per log line above debug, and for the error that ended the run.
 /// With the environment's `UPDATE=1` the files are written instead.
 ///
+/// ```no_run
+/// use tillwatch_sdk::{Collector, Descriptor, testing};
+///
+/// /// In a plugin's tests: `cases::<Requests>(descriptor())`.
+/// fn cases<C: Collector>(descriptor: Descriptor) {
+///     testing::golden::<C>(&descriptor, "testcases");
+/// }
+/// ```
+///
 /// # Panics
 /// When a case cannot be read or comes out otherwise, with the difference; when there is no case at all.
 #[expect(clippy::panic, reason = "this is how a test fails")]

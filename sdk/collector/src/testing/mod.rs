@@ -21,6 +21,19 @@ pub const CALLS_MAX: usize = 1000;
 
 /// Calls `collect` until it no longer says `more`, committing what was read as the agent does.
 ///
+/// ```
+/// use tillwatch_sdk::testing::{FileHost, collect_all};
+/// use tillwatch_sdk::{Batch, Collector, Error};
+///
+/// /// How many samples a collector finds in a log.
+/// fn samples<C: Collector>(collector: &mut C, log: &[u8]) -> Result<usize, Error> {
+///     let mut host = FileHost::new(0);
+///     host.append_lines("log", log);
+///     let batches = collect_all(collector, &mut host)?;
+///     Ok(batches.iter().map(Batch::samples).sum())
+/// }
+/// ```
+///
 /// # Errors
 /// The collector's first error; what that call read is given again at the next call.
 pub fn collect_all<C: Collector>(collector: &mut C, host: &mut FileHost) -> Result<Vec<Batch>, Error> {

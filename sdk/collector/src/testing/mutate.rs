@@ -1,6 +1,15 @@
 //! Broken copies of good input, the same at each run: what a parser's door is held against.
 
 /// `count` inputs made from the corpus by a few random edits each; the same seed gives the same inputs.
+///
+/// ```
+/// use tillwatch_sdk::testing::mutated;
+///
+/// for input in mutated(&[br#"{"time":1}"#, b""], 7, 1_000) {
+///     // A parser may refuse it, and must not panic.
+///     let _refused = tillwatch_sdk::parse::FieldMap::new(["time"]).read(&input).is_err();
+/// }
+/// ```
 pub fn mutated(corpus: &[&[u8]], seed: u64, count: usize) -> impl Iterator<Item = Vec<u8>> {
     let corpus: Vec<Vec<u8>> = corpus.iter().map(|input| input.to_vec()).collect();
     let mut random = Random(seed | 1);

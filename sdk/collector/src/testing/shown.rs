@@ -9,6 +9,18 @@ use toml::{Table, Value};
 /// The defaults of `plugin.toml` and the settings of `sample.toml`, as the plugin would get them.
 /// A test compares both with the type's own default.
 ///
+/// ```no_run
+/// #[derive(Debug, Default, PartialEq, serde::Deserialize)]
+/// #[serde(default, deny_unknown_fields)]
+/// struct Settings {
+///     longest_ms: i64,
+/// }
+///
+/// let [declared, sample] = tillwatch_sdk::testing::shown_settings::<Settings>(".");
+/// assert_eq!(declared, Settings::default());
+/// assert_eq!(sample, Settings::default());
+/// ```
+///
 /// # Panics
 /// When a file cannot be read, the plugin does not take its settings, or one file shows a setting that the other does not.
 #[expect(clippy::panic, reason = "this is how a test fails")]

@@ -1,19 +1,25 @@
 //! A plugin that misbehaves on demand: the behavior comes in as a setting, harm should not go out.
 
+mod breach;
+
+use std::collections::BTreeMap;
 use std::hint::black_box;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use tillwatch_sdk::{Batch, Collector, Descriptor, Error, Host, Level};
 
 tillwatch_sdk::plugin!();
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Settings {
     behavior: Behavior,
+    /// What it does not know.
+    #[serde(flatten)]
+    others: BTreeMap<String, IgnoredAny>,
 }
 
-#[derive(Clone, Copy, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Behavior {
     /// One value per line of the input; the state counts the calls.
@@ -42,10 +48,31 @@ enum Behavior {
     LeakError,
     /// Says that it failed.
     Fail,
+    /// Counts the lines, and keeps the whole contract.
+    Count,
+    /// Takes settings that it does not know.
+    Lenient,
+    /// Describes itself otherwise at each call.
+    Drift,
+    /// Reports a label that plugin.toml does not allow.
+    Label,
+    /// Reports what nobody measured.
+    Invent,
+    /// Never says that there is more.
+    ReadOnce,
+    /// Reads all that there is in one call.
+    Greedy,
+    /// Panics when the clock goes back.
+    Proud,
+    /// Counts what it kept once more when it starts.
+    Twice,
+    /// Panics when it did not write its state itself.
+    Trustful,
 }
 
 struct Hostile {
     behavior: Behavior,
+    memory: breach::Memory,
 }
 
 impl Collector for Hostile {
@@ -54,7 +81,13 @@ impl Collector for Hostile {
     fn new(settings: Settings, _host: &mut dyn Host) -> Result<Self, Error> {
         match settings.behavior {
             Behavior::Refuse => Err(Error::config("x".repeat(5_000))),
-            behavior => Ok(Self { behavior }),
+            behavior if behavior != Behavior::Lenient && !settings.others.is_empty() => {
+                Err(Error::config("a setting that is unknown"))
+            }
+            behavior => Ok(Self {
+                behavior,
+                memory: breach::Memory::default(),
+            }),
         }
     }
 
@@ -74,12 +107,16 @@ impl Collector for Hostile {
             Behavior::Leak => leak(host),
             Behavior::LeakError => leak_error(host),
             Behavior::Fail => Err(Error::transient("the till is away")),
+            behavior => breach::collect(behavior, &mut self.memory, host),
         }
     }
 
     fn describe(&self, descriptor: &mut Descriptor) {
         if matches!(self.behavior, Behavior::Report) {
             descriptor.metrics[0].currency = Some("EUR".to_owned());
+        }
+        if matches!(self.behavior, Behavior::Drift) {
+            self.memory.drift(descriptor);
         }
     }
 }

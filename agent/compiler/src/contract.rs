@@ -1,0 +1,111 @@
+//! The versions of the contract between agents and plugins: which one a component was built for, which this agent has.
+//!
+//! A component's imports carry the version: `tillwatch:collector/source@0.1.0`. A patch version adds interfaces and
+//! functions and changes none, so a component of any patch version links that imports nothing newer.
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// As `sdk/wit/collector.wit` names it.
+pub(crate) const PACKAGE: &str = "tillwatch:collector";
+/// What this agent has.
+pub(crate) const VERSION: &str = RELEASES[RELEASES.len() - 1].version;
+const INTERFACES: [&str; 5] = ["types", "log", "clock", "state", "source"];
+/// A contract is supported for so long after its release; `docs/SPECIFICATION.md` promises it.
+const SUPPORT_YEARS: u16 = 2;
+
+/// All released versions, the oldest first.
+const RELEASES: [Release; 1] = [Release {
+    version: "0.1.0",
+    released: (2026, 11),
+}];
+
+struct Release {
+    version: &'static str,
+    /// Year and month.
+    released: (u16, u8),
+}
+
+/// The last month in which a version is supported, such as 2028-11; none when this agent does not know it.
+pub(crate) fn supported_until(version: &str) -> Option<String> {
+    let release = RELEASES.iter().find(|release| release.version == version)?;
+    let (year, month) = release.released;
+    Some(format!("{}-{month:02}", year + SUPPORT_YEARS))
+}
+
+/// The version of the contract that an import names; none when it is nothing of the contract.
+pub(crate) fn version_of(import: &str) -> Option<&str> {
+    let (_interface, version) = split(import)?;
+    Some(version)
+}
+
+/// Refuses an import that this agent does not have.
+pub(crate) fn check_import(import: &str) -> Result<()> {
+    let (interface, version) = split(import).with_context(|| {
+        format!("it wants {import}, but a plugin gets only {PACKAGE}\nhint: files, network, clock and environment of the standard library are out of reach")
+    })?;
+    ensure!(minor(version) == minor(VERSION), "{}", other(version));
+    if INTERFACES.contains(&interface) {
+        return Ok(());
+    }
+    ensure!(version == VERSION, "{}", other(version));
+    bail!(
+        "it wants {import}, but {PACKAGE} {VERSION} has only {}",
+        INTERFACES.join(", ")
+    )
+}
+
+fn other(version: &str) -> String {
+    format!(
+        "plugin wants {version}, this agent has {VERSION}\nhint: build it with the SDK of {VERSION}, or update the agent"
+    )
+}
+
+/// `tillwatch:collector/log@0.1.0` is `log` and `0.1.0`.
+fn split(import: &str) -> Option<(&str, &str)> {
+    import.strip_prefix(PACKAGE)?.strip_prefix('/')?.split_once('@')
+}
+
+/// Major and minor version: patch versions link with each other.
+fn minor(version: &str) -> Option<&str> {
+    version.rsplit_once('.').map(|(minor, _patch)| minor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(import: &str) -> String {
+        check_import(import).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn any_patch_version_of_known_interfaces_passes_and_others_name_both_versions() {
+        check_import("tillwatch:collector/source@0.1.0").unwrap();
+        check_import("tillwatch:collector/source@0.1.9").unwrap();
+        for (import, wanted) in [
+            ("tillwatch:collector/source@0.2.0", "0.2.0"),
+            ("tillwatch:collector/source@1.1.0", "1.1.0"),
+            ("tillwatch:collector/source@0.10.0", "0.10.0"),
+            ("tillwatch:collector/http@0.1.3", "0.1.3"),
+        ] {
+            let refused = refusal(import);
+            let expected = format!("plugin wants {wanted}, this agent has 0.1.0\nhint");
+            assert!(refused.starts_with(&expected), "{refused}");
+        }
+        assert!(refusal("tillwatch:collector/http@0.1.0").contains("has only types, log"));
+        assert!(refusal("wasi:cli/environment@0.2.0").starts_with("it wants wasi:cli/environment@0.2.0, but"));
+    }
+
+    #[test]
+    fn a_version_is_supported_for_two_years() {
+        assert_eq!(supported_until("0.1.0").as_deref(), Some("2028-11"));
+        assert_eq!(supported_until("0.2.0"), None);
+    }
+
+    /// The newest release is the contract that this repository holds.
+    #[test]
+    fn the_newest_version_is_the_contract_s_own() {
+        let wit = include_str!("../../../sdk/wit/collector.wit");
+        assert!(wit.contains(&format!("package {PACKAGE}@{VERSION};")));
+    }
+}

@@ -1,0 +1,83 @@
+//! Plugins that count lines and break one promise of the contract each: what `tillwatch plugin test` must find.
+
+use std::cell::Cell;
+
+use tillwatch_sdk::{Batch, Descriptor, Error, Host};
+
+use super::{Behavior, metric};
+
+const READ_BYTES_MAX: u32 = 256 * 1024;
+
+/// What an instance remembers, which a good one would keep as its state.
+#[derive(Default)]
+pub(super) struct Memory {
+    described: Cell<u32>,
+    now_ms: u64,
+    calls: u64,
+}
+
+impl Memory {
+    pub(super) fn drift(&self, descriptor: &mut Descriptor) {
+        self.described.set(self.described.get() + 1);
+        descriptor
+            .attrs
+            .push(("described".to_owned(), self.described.get().to_string()));
+    }
+}
+
+pub(super) fn collect(behavior: Behavior, memory: &mut Memory, host: &mut dyn Host) -> Result<Batch, Error> {
+    let lines = match behavior {
+        Behavior::Greedy => read_all(host)?,
+        _ => host.read_lines("input", READ_BYTES_MAX)?,
+    };
+    let count = i64::try_from(lines.iter().count()).unwrap_or(i64::MAX);
+    let mut batch = Batch::default();
+    batch.more = lines.more && behavior != Behavior::ReadOnce;
+    let now_ms = host.now_ms();
+    if count > 0 {
+        batch.push_integer(metric::HOSTILE_LINES, &[], count, now_ms);
+    }
+    match behavior {
+        Behavior::Invent => batch.push_integer(metric::HOSTILE_VALUE, &["invented"], 1, now_ms),
+        Behavior::Label => batch.push_integer(metric::HOSTILE_VALUE, &["4111111111111111"], 1, now_ms),
+        Behavior::Greedy => lines
+            .iter()
+            .for_each(|_line| batch.push_integer(metric::HOSTILE_VALUE, &["line"], 1, now_ms)),
+        Behavior::Proud => assert!(now_ms >= memory.now_ms, "time only goes forward"),
+        Behavior::Twice => count_kept(memory, host, &mut batch, count)?,
+        Behavior::Trustful => keep_calls(host)?,
+        _ => {}
+    }
+    memory.now_ms = now_ms;
+    memory.calls += 1;
+    Ok(batch)
+}
+
+fn read_all(host: &mut dyn Host) -> Result<tillwatch_sdk::Lines, Error> {
+    let mut all = host.read_lines("input", READ_BYTES_MAX)?;
+    while all.more {
+        let lines = host.read_lines("input", READ_BYTES_MAX)?;
+        all.bytes.extend(lines.bytes);
+        all.more = lines.more;
+    }
+    Ok(all)
+}
+
+fn count_kept(memory: &Memory, host: &mut dyn Host, batch: &mut Batch, count: i64) -> Result<(), Error> {
+    let kept = i64::from(host.state().first().copied().unwrap_or(0));
+    if memory.calls == 0 && kept > 0 {
+        batch.push_integer(metric::HOSTILE_LINES, &[], kept, host.now_ms());
+    }
+    host.set_state(&[u8::try_from(kept + count).unwrap_or(u8::MAX)])
+}
+
+fn keep_calls(host: &mut dyn Host) -> Result<(), Error> {
+    let state = host.state();
+    let text = std::str::from_utf8(&state).expect("what was kept is text");
+    let calls: u64 = if text.is_empty() {
+        0
+    } else {
+        text.parse().expect("a number")
+    };
+    host.set_state((calls + 1).to_string().as_bytes())
+}

@@ -1,0 +1,189 @@
+//! `tillwatch plugin bench`: what a plugin costs on its own test cases' input, repeated.
+//!
+//! In: a plugin's folder. Out: times and memory for each case that collects without an error.
+//! Keys of `--json`, one object for each case: `plugin`, `version`, `case`, `instantiate_us` (with its process) and `idle_call_us` (medians),
+//! `call_us` (median) and `call_us_max` of calls that read, `input_bytes`, `calls`, `samples`, `ms_per_mb` (10^6 bytes of
+//! input) and `memory_bytes`, the most of linear memory.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use serde::Serialize;
+use tillwatch_border::{CallError, Limits};
+
+use super::golden::host::CaseHost;
+use super::golden::{cases, file_name, read_settings};
+use super::outside::{Instance, Outside, patient_limits};
+use crate::output;
+
+/// Of each source that has any input: seconds of work for a slow plugin.
+const INPUT_BYTES: usize = 8 << 20;
+/// A store gives as much as is asked for.
+const PIECE_BYTES: usize = 16 << 20;
+const CALLS_MAX: usize = 20_000;
+/// Of what takes microseconds, so many are timed.
+const REPEATS: usize = 50;
+
+/// Arguments of `plugin bench`.
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// The folder with plugin.toml, the .wasm and testcases/.
+    #[arg(default_value = ".")]
+    folder: PathBuf,
+    /// The component, when it is elsewhere.
+    #[arg(long, value_name = "FILE")]
+    wasm: Option<PathBuf>,
+    /// One JSON object a case.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Figures {
+    plugin: String,
+    version: String,
+    case: String,
+    instantiate_us: u64,
+    idle_call_us: u64,
+    call_us: u64,
+    call_us_max: u64,
+    input_bytes: u64,
+    calls: usize,
+    samples: usize,
+    ms_per_mb: f64,
+    memory_bytes: usize,
+}
+
+/// # Errors
+/// When the plugin does not load, a case cannot be read, or none collects without an error.
+pub fn run(arguments: &Bench) -> Result<()> {
+    let plugin = Outside::open(&arguments.folder, arguments.wasm.as_deref())?;
+    let mut measured = 0;
+    for case in cases(&arguments.folder.join("testcases"))? {
+        let name = file_name(&case);
+        let Some(figures) = measure(&plugin, &case).with_context(|| format!("case {name}"))? else {
+            continue;
+        };
+        measured += 1;
+        output::line(&if arguments.json {
+            serde_json::to_string(&figures)?
+        } else {
+            shown(&figures)
+        })?;
+    }
+    ensure!(
+        measured > 0,
+        "no case collects anything without an error\nhint: add one with input"
+    );
+    Ok(())
+}
+
+/// None when the case ends with the plugin's own error, or has no input.
+fn measure(plugin: &Outside, case: &Path) -> Result<Option<Figures>> {
+    let settings = read_settings(case)?;
+    let host = CaseHost::read(case)?;
+    host.set_piece_bytes(PIECE_BYTES);
+    host.repeat(INPUT_BYTES);
+    let mut instance = plugin.instantiate(patient_limits(), Box::new(host.clone()))?;
+    if let Err(CallError::Plugin(_refused)) = instance.configure(&settings) {
+        return Ok(None);
+    }
+    let (mut times, mut samples) = (Vec::new(), 0);
+    loop {
+        let begun = Instant::now();
+        let batch = match instance.collect() {
+            Err(CallError::Plugin(_gave_up)) => return Ok(None),
+            batch => batch?,
+        };
+        times.push(begun.elapsed());
+        samples += batch.series.iter().map(|series| series.times_ms.len()).sum::<usize>();
+        if !batch.more {
+            break;
+        }
+        ensure!(
+            times.len() < CALLS_MAX,
+            "collect still says more after {CALLS_MAX} calls"
+        );
+    }
+    let input_bytes = host.given_bytes();
+    if input_bytes == 0 {
+        return Ok(None);
+    }
+    let busy: Duration = times.iter().sum();
+    Ok(Some(Figures {
+        plugin: plugin.manifest.name.clone(),
+        version: plugin.manifest.version.clone(),
+        case: file_name(case),
+        instantiate_us: instantiate_us(plugin, &host)?,
+        idle_call_us: idle_call_us(&mut instance)?,
+        call_us_max: micros(times.iter().max().copied().unwrap_or_default()),
+        calls: times.len(),
+        call_us: micros(median(&mut times)),
+        input_bytes,
+        samples,
+        ms_per_mb: ms_per_mb(busy, input_bytes),
+        memory_bytes: instance.counters().memory_bytes,
+    }))
+}
+
+fn instantiate_us(plugin: &Outside, host: &CaseHost) -> Result<u64> {
+    timed(|| plugin.instantiate(patient_limits(), Box::new(host.clone())).map(drop))
+}
+
+/// With nothing new to read.
+fn idle_call_us(instance: &mut Instance) -> Result<u64> {
+    timed(|| instance.collect().map(drop))
+}
+
+fn timed(mut action: impl FnMut() -> Result<(), CallError>) -> Result<u64> {
+    let mut times = Vec::new();
+    for _ in 0..REPEATS {
+        let begun = Instant::now();
+        action()?;
+        times.push(begun.elapsed());
+    }
+    Ok(micros(median(&mut times)))
+}
+
+fn median(times: &mut [Duration]) -> Duration {
+    times.sort_unstable();
+    times.get(times.len() / 2).copied().unwrap_or_default()
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a figure of three digits")]
+fn ms_per_mb(busy: Duration, bytes: u64) -> f64 {
+    let ms = busy.as_secs_f64() * 1e3 / (bytes as f64 / 1e6);
+    (ms * 1e3).round() / 1e3
+}
+
+fn shown(figures: &Figures) -> String {
+    let Figures {
+        case,
+        instantiate_us,
+        idle_call_us,
+        call_us,
+        call_us_max,
+        input_bytes,
+        calls,
+        samples,
+        ms_per_mb,
+        memory_bytes,
+        ..
+    } = figures;
+    let mut text = format!(
+        "{case}: {ms_per_mb} ms per MB of input; {calls} calls of {call_us} us, at most {call_us_max} us\n  idle call {idle_call_us} us, instantiate {instantiate_us} us, memory {memory_bytes} bytes, {samples} samples from {input_bytes} bytes"
+    );
+    let deadline_ms = Limits::default().call_ms_max;
+    if *call_us_max > deadline_ms * 1_000 {
+        text.push_str(&format!(
+            "\n  hint: a store ends a call after {deadline_ms} ms; read less in each call, or tell operators to set `deadline`"
+        ));
+    }
+    text
+}

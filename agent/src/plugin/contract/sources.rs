@@ -1,0 +1,76 @@
+//! Sources as stores have them: empty, missing, slow, huge.
+
+use anyhow::Result;
+use tillwatch_border::Fault;
+
+use super::Case;
+use super::play::{Manner, play};
+use crate::plugin::golden::host::CaseHost;
+use crate::plugin::outside::Outside;
+
+/// So small that each read gives one line.
+const ONE_LINE_BYTES: usize = 1;
+/// More than one call may read, and than its samples fit into.
+const HUGE_BYTES: usize = 8 << 20;
+/// A store gives as much as is asked for.
+const PIECE_BYTES: usize = 16 << 20;
+
+/// Nothing comes out when nothing is there: no trap, and nothing but zeros of an empty source.
+pub(super) fn no_data(plugin: &Outside, case: &Case) -> Result<Vec<String>> {
+    let now_ms = case.host()?.now();
+    let empty = || CaseHost::empty(&plugin.manifest.sources, now_ms);
+    let faulty = |fault| {
+        let host = empty();
+        host.set_fault(fault);
+        host
+    };
+    let hosts = [
+        ("empty", empty()),
+        ("missing", faulty(Fault::Unavailable)),
+        ("not granted", faulty(Fault::Unknown)),
+    ];
+    let mut breaches = Vec::new();
+    for (what, host) in hosts {
+        match play(plugin, &case.settings, &host, &Manner::default()) {
+            Err(error) => breaches.push(format!("with {what} sources: {error}")),
+            Ok(end) if end.collected.has_nonzero => {
+                breaches.push(format!("with {what} sources it reports values"));
+            }
+            Ok(end) if what != "empty" && !end.collected.is_empty() => {
+                breaches.push(format!("with {what} sources it reports zeros, which nobody measured"));
+            }
+            Ok(_nothing) => {}
+        }
+    }
+    Ok(breaches)
+}
+
+/// The same comes out when each line comes by itself.
+pub(super) fn slow_source(plugin: &Outside, case: &Case) -> Result<Vec<String>> {
+    let host = case.host()?;
+    host.set_piece_bytes(ONE_LINE_BYTES);
+    Ok(match play(plugin, &case.settings, &host, &Manner::default()) {
+        Err(error) => vec![format!("when lines come one by one: {error}")],
+        Ok(end) => match end.collected.error {
+            Some(error) => vec![format!("when lines come one by one: {error}")],
+            None => end.collected.differences(&case.plain),
+        },
+    })
+}
+
+/// A large input is read in parts, each within the limits of one call.
+pub(super) fn huge_input(plugin: &Outside, case: &Case) -> Result<Vec<String>> {
+    let host = case.host()?;
+    host.set_piece_bytes(PIECE_BYTES);
+    host.repeat(HUGE_BYTES);
+    let played = play(plugin, &case.settings, &host, &Manner::default());
+    let what = format!("with {} MiB of input", HUGE_BYTES >> 20);
+    Ok(match played {
+        Err(error) => vec![format!("{what}: {error}")],
+        Ok(end) => match end.collected.error {
+            Some(error) => vec![format!("{what}: {error}")],
+            None if host.unread() > 0 => vec![format!("{what}: {} lines were left unread", host.unread())],
+            None => Vec::new(),
+        },
+    })
+}

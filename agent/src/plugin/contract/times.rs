@@ -1,0 +1,115 @@
+//! Clocks that jump, and agents that start again with what the plugin kept.
+
+use anyhow::Result;
+
+use super::Case;
+use super::play::{End, Manner, play};
+use crate::plugin::golden::host::CaseHost;
+use crate::plugin::outside::Outside;
+use tillwatch_border::CallError;
+
+const HOUR_MS: u64 = 3_600_000;
+/// So small that each read gives one line, and a jump or a restart comes between two of them.
+const ONE_LINE_BYTES: usize = 1;
+/// The most that a plugin may keep.
+const STATE_BYTES_MAX: usize = 64 << 10;
+
+/// The clock goes an hour forward, an hour back, and to 1970, between two calls.
+pub(super) fn clock_jumps(plugin: &Outside, case: &Case) -> Result<Vec<String>> {
+    let now_ms = case.host()?.now();
+    let jumps = [
+        ("an hour forward", now_ms + HOUR_MS),
+        ("an hour back", now_ms.saturating_sub(HOUR_MS)),
+        ("to 1970", 0),
+    ];
+    let mut breaches = Vec::new();
+    for (what, jump_to_ms) in jumps {
+        let host = one_by_one(case)?;
+        let manner = Manner {
+            jump_to_ms: Some(jump_to_ms),
+            calls_after: 1,
+            ..Manner::default()
+        };
+        match play(plugin, &case.settings, &host, &manner) {
+            Err(error) => breaches.push(format!("when the clock goes {what}: {error}")),
+            Ok(end) if end.collected.has_negative && !case.plain.has_negative => {
+                breaches.push(format!("when the clock goes {what} it reports negative values"));
+            }
+            Ok(_end) => {}
+        }
+    }
+    Ok(breaches)
+}
+
+fn one_by_one(case: &Case) -> Result<CaseHost> {
+    let host = case.host()?;
+    host.set_piece_bytes(ONE_LINE_BYTES);
+    Ok(host)
+}
+
+/// A new instance goes on with the state of the last one; bytes that no instance wrote do no harm.
+pub(super) fn restart(plugin: &Outside, case: &Case) -> Result<Vec<String>> {
+    let (whole, parts) = (one_by_one(case)?, one_by_one(case)?);
+    let Ok(undisturbed) = play(plugin, &case.settings, &whole, &Manner::default()) else {
+        // The check of slow sources tells.
+        return Ok(Vec::new());
+    };
+    let manner = Manner {
+        has_restarts: true,
+        ..Manner::default()
+    };
+    let mut breaches = match play(plugin, &case.settings, &parts, &manner) {
+        Err(error) => vec![format!("with a restart after each call: {error}")],
+        Ok(end) => end.collected.differences(&undisturbed.collected),
+    };
+    let state = parts.state();
+    breaches.extend(nothing_new(plugin, case, &state)?);
+    for garbage in garbage(&state) {
+        let host = case.host()?;
+        host.set_state(&garbage);
+        let played = play(plugin, &case.settings, &host, &Manner::default());
+        breaches.extend(garbage_breach(played));
+    }
+    Ok(breaches)
+}
+
+/// A restarted plugin without new input must not count again what it counted.
+fn nothing_new(plugin: &Outside, case: &Case, state: &[u8]) -> Result<Option<String>> {
+    let host = CaseHost::empty(&plugin.manifest.sources, case.host()?.now());
+    host.set_state(state);
+    Ok(match play(plugin, &case.settings, &host, &Manner::default()) {
+        Err(error) => Some(format!("after a restart without new input: {error}")),
+        Ok(end) if end.collected.has_counted() => {
+            Some("after a restart without new input it counts values again".to_owned())
+        }
+        Ok(_end) => None,
+    })
+}
+
+/// Such as another version's or another plugin's.
+fn garbage(state: &[u8]) -> Vec<Vec<u8>> {
+    let flipped = state.iter().map(|byte| !byte).collect();
+    let cut = state[..state.len() / 2].to_vec();
+    vec![
+        vec![0xff; 64],
+        vec![0; STATE_BYTES_MAX],
+        b"{\"a\":1}".to_vec(),
+        flipped,
+        cut,
+    ]
+}
+
+fn garbage_breach(played: Result<End, CallError>) -> Option<String> {
+    match played {
+        Err(error) => Some(format!("with a state that it cannot read: {error}")),
+        Ok(End {
+            collected, is_refused, ..
+        }) if is_refused => {
+            let error = collected.error.map(|error| error.message).unwrap_or_default();
+            Some(format!(
+                "with a state that it cannot read it refuses its settings: {error}"
+            ))
+        }
+        Ok(_end) => None,
+    }
+}

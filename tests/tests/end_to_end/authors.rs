@@ -1,0 +1,299 @@
+//! What a plugin's author is told: plugins that break one promise of the contract each, and their commands.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use anyhow::{Context, Result, ensure};
+use tillwatch_tests::process::{plugin_dir, program};
+
+/// A folder with the hostile plugin and one case for a behavior of it.
+fn hostile(place: &Path, behavior: &str) -> Result<PathBuf> {
+    let folder = place.join(behavior);
+    let case = folder.join("testcases/lines");
+    std::fs::create_dir_all(&case)?;
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../agent/sandbox/tests/hostile/plugin.toml");
+    std::fs::copy(source, folder.join("plugin.toml"))?;
+    std::fs::write(case.join("settings.toml"), format!("behavior = {behavior:?}\n"))?;
+    std::fs::write(case.join("input.log"), "one\ntwo\nthree\n")?;
+    std::fs::write(case.join("expected.jsonl"), "")?;
+    Ok(folder)
+}
+
+fn tillwatch(folder: &Path, arguments: &[&str]) -> Result<Output> {
+    let mut command = Command::new(program("tillwatch")?);
+    command.current_dir(folder).args(["--log", "warn"]).args(arguments);
+    command.output().context("starting tillwatch")
+}
+
+fn text(output: &Output) -> String {
+    let both = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
+    String::from_utf8_lossy(&both).into_owned()
+}
+
+fn guest() -> Result<String> {
+    let plugins = plugin_dir()?;
+    let target = plugins.parent().context("target/plugins has a parent")?;
+    Ok(target.join("guests/hostile.wasm").display().to_string())
+}
+
+#[test]
+fn each_broken_promise_is_found_by_its_check_and_by_no_other() -> Result<()> {
+    let place = tempfile::tempdir()?;
+    for (behavior, checks) in [
+        ("count", &[][..]),
+        ("lenient", &["bad settings"]),
+        ("drift", &["description"]),
+        ("label", &["registry and guard", "no data"]),
+        ("invent", &["no data"]),
+        ("read-once", &["slow source", "huge input"]),
+        ("greedy", &["huge input"]),
+        ("proud", &["clock jumps"]),
+        ("twice", &["restart with old state"]),
+        ("trustful", &["restart with old state"]),
+    ] {
+        let folder = hostile(place.path(), behavior)?;
+        let told = text(&tillwatch(&folder, &["plugin", "test", "--wasm", &guest()?])?);
+        let failed: Vec<&str> = told
+            .lines()
+            .filter_map(|line| line.strip_prefix("FAILED  contract: "))
+            .collect();
+        ensure!(failed == checks, "{behavior}: {told}");
+        ensure!(told.matches("to do: ").count() == checks.len(), "{behavior}: {told}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_broken_promise_fails_the_command_although_all_cases_pass() -> Result<()> {
+    let place = tempfile::tempdir()?;
+    for (behavior, is_good) in [("count", true), ("lenient", false)] {
+        let folder = hostile(place.path(), behavior)?;
+        let expected = "{\"metric\":\"hostile.lines\",\"labels\":{},\"value\":3,\"time_ms\":1772452800000}\n";
+        std::fs::write(folder.join("testcases/lines/expected.jsonl"), expected)?;
+        let output = tillwatch(&folder, &["plugin", "test", "--wasm", &guest()?])?;
+        let told = text(&output);
+        ensure!(told.contains("1 of 1 cases came out as expected"), "{told}");
+        ensure!(output.status.success() == is_good, "{behavior}: {told}");
+    }
+    Ok(())
+}
+
+#[test]
+fn inspect_tells_what_a_folder_a_component_and_a_bundle_are() -> Result<()> {
+    let place = tempfile::tempdir()?;
+    let sales = plugin_dir()?.join("sales").display().to_string();
+    let said = tillwatch(place.path(), &["plugin", "inspect", &sales])?;
+    let told = text(&said);
+    ensure!(said.status.success(), "{told}");
+    for expected in [
+        "contract  0.1.0, supported until 2028-11",
+        "import    tillwatch:collector/source@0.1.0",
+        "export    collect",
+        "source    transactions (files of a folder)",
+        "setting   currency (a string)",
+        "metric    sales.tender.amount [EUR, sum] by sales.tender",
+    ] {
+        ensure!(told.contains(expected), "no {expected:?}: {told}");
+    }
+
+    let packed = [
+        "plugin",
+        "pack",
+        &sales,
+        "--out",
+        ".",
+        "--sequence",
+        "7",
+        "--expires",
+        "2030-01-31",
+    ];
+    ensure!(tillwatch(place.path(), &packed)?.status.success());
+    let said = tillwatch(place.path(), &["plugin", "inspect", "sales-0.1.0.wasm", "--json"])?;
+    let told: serde_json::Value = serde_json::from_slice(&said.stdout)?;
+    ensure!(
+        told["bundle"]["sequence"] == 7 && told["bundle"]["expires"] == "2030-01-31",
+        "{told}"
+    );
+    ensure!(told["compiled_bytes"].as_u64() > told["wasm_bytes"].as_u64(), "{told}");
+    ensure!(told["asks"]["sources"][0]["name"] == "transactions", "{told}");
+
+    let said = tillwatch(place.path(), &["plugin", "inspect", &guest()?, "--json"])?;
+    let told: serde_json::Value = serde_json::from_slice(&said.stdout)?;
+    ensure!(told["name"] == "hostile" && told["asks"].is_null(), "{told}");
+    ensure!(told["metrics"][0]["labels"][0] == "case", "{told}");
+    Ok(())
+}
+
+/// What linking said of it named no version.
+#[test]
+fn a_component_of_another_contract_is_refused_by_both_versions() -> Result<()> {
+    let place = tempfile::tempdir()?;
+    let folder = hostile(place.path(), "count")?;
+    let wasm = replaced(&std::fs::read(guest()?)?, b"@0.1.0", b"@0.2.0");
+    std::fs::write(folder.join("hostile.wasm"), wasm)?;
+    for command in ["inspect", "test"] {
+        let said = tillwatch(&folder, &["plugin", command])?;
+        let told = text(&said);
+        ensure!(!said.status.success(), "{told}");
+        ensure!(
+            told.contains("plugin wants 0.2.0, this agent has 0.1.0"),
+            "{command}: {told}"
+        );
+    }
+    Ok(())
+}
+
+fn replaced(bytes: &[u8], from: &[u8; 6], to: &[u8; 6]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    for at in 0..bytes.len().saturating_sub(from.len()) {
+        if bytes[at..].starts_with(from) {
+            bytes[at..at + to.len()].copy_from_slice(to);
+        }
+    }
+    bytes
+}
+
+/// The hostile plugin's folder with its component, its settings and a log beside it.
+fn runnable(place: &Path, behavior: &str) -> Result<PathBuf> {
+    let folder = hostile(place, behavior)?;
+    std::fs::copy(guest()?, folder.join("hostile.wasm"))?;
+    let settings = format!(
+        "[[plugin]]\nname = \"tried\"\nuse = \"hostile\"\ninterval = \"100ms\"\ndeadline = \"10s\"\n[plugin.sources.input]\nfile = \"in.log\"\n[plugin.settings]\nbehavior = {behavior:?}\n"
+    );
+    std::fs::write(folder.join("sample.toml"), settings)?;
+    std::fs::write(folder.join("in.log"), "one\ntwo\n")?;
+    Ok(folder)
+}
+
+#[test]
+fn one_plugin_runs_without_an_agent_and_its_samples_pass_the_guard() -> Result<()> {
+    let place = tempfile::tempdir()?;
+    let folder = runnable(place.path(), "count")?;
+    let said = tillwatch(&folder, &["plugin", "run", "--once"])?;
+    let told = text(&said);
+    ensure!(
+        said.status.success() && told.ends_with("Z  hostile.lines{}  2 {line}\n"),
+        "{told}"
+    );
+
+    let folder = runnable(place.path(), "label")?;
+    let settings = folder.join("sample.toml").display().to_string();
+    let said = tillwatch(
+        place.path(),
+        &["plugin", "run", "--settings", &settings, "--once", "--json"],
+    )?;
+    let told = text(&said);
+    ensure!(
+        told.contains("\"metric\":\"hostile.lines\"") && told.contains("\"value\":2"),
+        "{told}"
+    );
+    ensure!(
+        !told.contains("411111") && told.contains("refuses 1 values of hostile.value: card"),
+        "{told}"
+    );
+
+    let folder = runnable(place.path(), "panic")?;
+    let said = tillwatch(&folder, &["plugin", "run", "--once"])?;
+    ensure!(
+        !said.status.success() && text(&said).contains("trapped"),
+        "{}",
+        text(&said)
+    );
+    Ok(())
+}
+
+#[test]
+fn bench_gives_the_documented_figures_of_each_case_with_input() -> Result<()> {
+    let place = tempfile::tempdir()?;
+    let folder = runnable(place.path(), "count")?;
+    let said = tillwatch(&folder, &["plugin", "bench", "--json"])?;
+    let told: serde_json::Value = serde_json::from_slice(&said.stdout).with_context(|| text(&said))?;
+    let keys = [
+        "instantiate_us",
+        "idle_call_us",
+        "call_us",
+        "call_us_max",
+        "input_bytes",
+        "calls",
+        "samples",
+        "ms_per_mb",
+        "memory_bytes",
+    ];
+    for key in keys {
+        ensure!(told[key].as_f64().is_some_and(|figure| figure >= 0.0), "{key}: {told}");
+    }
+    ensure!(told["case"] == "lines" && told["plugin"] == "hostile", "{told}");
+    // 8 MiB by at most 256 KiB.
+    ensure!(
+        told["calls"].as_u64() >= Some(32) && told["samples"] == told["calls"],
+        "{told}"
+    );
+    ensure!(told["input_bytes"].as_u64() >= Some(8 << 20), "{told}");
+    Ok(())
+}
+
+/// A recording passes as a test case, and nothing of a customer is in it.
+#[test]
+fn a_recorded_case_says_nothing_of_the_store_and_passes_as_a_test_case() -> Result<()> {
+    let place = tempfile::tempdir()?;
+    let now = jiff::Timestamp::now();
+    let line = |till: &str| {
+        format!(
+            "{{\"time\":\"{now}\",\"total\":19.99,\"items\":3,\"tender\":\"cash\",\"clerk\":\"{till}\",\"card\":\"4111 1111 1111 1111\"}}\n"
+        )
+    };
+    let sales = [line("Anna Schmidt"), line("Boris Meier"), line("Anna Schmidt")].concat();
+    std::fs::write(place.path().join("sales.jsonl"), &sales)?;
+    let plugin = plugin_dir()?.join("sales").display().to_string();
+    let settings = format!(
+        "site = \"store-0412\"\ntime_zone = \"UTC\"\nstate_dir = \"state\"\n[broker]\nurl = \"mqtt://127.0.0.1:1883\"\narchives = [\"main\"]\n[[plugin]]\nname = \"tills\"\nuse = {plugin:?}\n[plugin.sources.lines]\nfile = \"sales.jsonl\"\n"
+    );
+    std::fs::write(place.path().join("agent.toml"), settings)?;
+    let record = [
+        "plugin",
+        "record",
+        "--config",
+        "agent.toml",
+        "tills",
+        "--out",
+        "cases/testcases/one",
+        "--lines",
+        "2",
+    ];
+    let said = tillwatch(place.path(), &record)?;
+    let told = text(&said);
+    ensure!(
+        said.status.success() && told.contains("2 lines of source lines"),
+        "{told}"
+    );
+    ensure!(told.contains("a person must read each of its files"), "{told}");
+
+    let case = place.path().join("cases/testcases/one");
+    let recorded = std::fs::read_to_string(case.join("lines.log"))?;
+    for secret in ["Anna", "Schmidt", "Boris", "Meier", "4111", "1111", "19.99"] {
+        ensure!(!recorded.contains(secret), "{secret}: {recorded}");
+    }
+    ensure!(
+        recorded.contains("\"tender\":\"cash\"") && recorded.contains("\"0000 0000 0000 0000\""),
+        "{recorded}"
+    );
+    let expected = std::fs::read_to_string(case.join("expected.jsonl"))?;
+    ensure!(
+        expected.contains("\"metric\":\"sales.transactions\",\"labels\":{},\"value\":1"),
+        "{expected}"
+    );
+    ensure!(!place.path().join("state").exists(), "the agent's state was touched");
+    ensure!(std::fs::read_to_string(place.path().join("sales.jsonl"))? == sales);
+
+    std::fs::copy(format!("{plugin}/plugin.toml"), place.path().join("cases/plugin.toml"))?;
+    let wasm = format!("{plugin}/sales.wasm");
+    let tested = tillwatch(place.path(), &["plugin", "test", "cases", "--wasm", &wasm])?;
+    ensure!(tested.status.success(), "{}", text(&tested));
+    let again = tillwatch(place.path(), &record)?;
+    ensure!(
+        !again.status.success() && text(&again).contains("is there already"),
+        "{}",
+        text(&again)
+    );
+    Ok(())
+}
