@@ -637,5 +637,6 @@ fn a_replay_takes_the_same_steps_when_few_stores_were_left() {
     assert!(steps.len() > 40, "{steps:?}");
     drop(receiver);
     let (_, listener) = open_at(&path, wall_ms(61));
-    assert_eq!(listener.told().clock_ms, steps);
+    // The last step is heard after the commit that causes it; the next message makes it.
+    assert_eq!(listener.told().clock_ms, steps[..steps.len() - 1]);
 }
