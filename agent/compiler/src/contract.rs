@@ -48,11 +48,16 @@ pub(crate) fn check_import(import: &str) -> Result<()> {
         return Ok(());
     }
     ensure!(version == VERSION, "{}", other(version));
-    bail!("it wants {import}, but {PACKAGE} {VERSION} has only {}", INTERFACES.join(", "))
+    bail!(
+        "it wants {import}, but {PACKAGE} {VERSION} has only {}",
+        INTERFACES.join(", ")
+    )
 }
 
 fn other(version: &str) -> String {
-    format!("plugin wants {version}, this agent has {VERSION}\nhint: build it with the SDK of {VERSION}, or update the agent")
+    format!(
+        "plugin wants {version}, this agent has {VERSION}\nhint: build it with the SDK of {VERSION}, or update the agent"
+    )
 }
 
 /// `tillwatch:collector/log@0.1.0` is `log` and `0.1.0`.

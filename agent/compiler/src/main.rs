@@ -61,8 +61,18 @@ fn print_names(input: &Path) -> Result<()> {
         lines.push(format!("contract {version}"));
         lines.extend(contract::supported_until(version).map(|until| format!("supported {until}")));
     }
-    lines.extend(names.imports.iter().map(|name| format!("import {}", name.escape_debug())));
-    lines.extend(names.exports.iter().map(|name| format!("export {}", name.escape_debug())));
+    lines.extend(
+        names
+            .imports
+            .iter()
+            .map(|name| format!("import {}", name.escape_debug())),
+    );
+    lines.extend(
+        names
+            .exports
+            .iter()
+            .map(|name| format!("export {}", name.escape_debug())),
+    );
     lines.push(String::new());
     Ok(std::io::stdout().write_all(lines.join("\n").as_bytes())?)
 }
