@@ -337,6 +337,8 @@ async fn what_is_behind_a_bad_sector_waits_for_a_few_tries_alone() {
         counters.published > 0 && counters.records_unreadable > 1,
         "{counters:?}"
     );
+}
+
 /// The center acknowledged what it could not read, and the answer to its question was deleted first.
 #[tokio::test]
 async fn a_birth_that_an_acknowledgement_asks_for_stays_until_none_asks_for_it() {
