@@ -18,8 +18,10 @@ pub const ACK_INTERVAL_MS: u64 = 1_000;
 pub const ACK_GENERATIONS_MAX: usize = 16;
 /// Ranges beyond `through_seq` in one acknowledgement; the format's limit.
 pub const ACK_RANGES_MAX: usize = 16;
-/// Births asked of one site at a time.
-pub const BIRTHS_WANTED_MAX: usize = 16;
+/// Births asked of one site at a time, the format's limit; a block that needs one more is refused and comes again later.
+pub const BIRTHS_WANTED_MAX: usize = 64;
+/// Acknowledgements that ask for a birth, a second apart at least, before it counts as gone.
+pub const BIRTH_ASKS_MAX: u32 = 900;
 
 /// What one cursor holds in memory at most.
 #[derive(Debug, Clone, Copy)]
@@ -110,13 +112,15 @@ pub struct Cursor {
     /// Changed or heard again since the last commit.
     touched: BTreeSet<(SiteId, u64)>,
     ack_due: BTreeSet<SiteId>,
+    given_up: Vec<(SiteId, u64)>,
 }
 
 #[derive(Debug)]
 struct Site {
     shard: Shard,
     generations: BTreeMap<u64, Generation>,
-    births_wanted: BTreeSet<u64>,
+    /// With how often each was asked for.
+    births_wanted: BTreeMap<u64, u32>,
     acked_ms: Option<u64>,
 }
 
@@ -139,6 +143,7 @@ impl Cursor {
             heard: 0,
             touched: BTreeSet::new(),
             ack_due: BTreeSet::new(),
+            given_up: Vec::new(),
         }
     }
 
@@ -227,23 +232,45 @@ impl Cursor {
         Ok(Arrival { fresh, lost })
     }
 
+    /// May the site leave out this birth, too?
+    pub fn may_want(&self, site: &SiteId, schema: u64) -> bool {
+        self.sites.get(site).is_none_or(|entry| {
+            entry.births_wanted.len() < BIRTHS_WANTED_MAX || entry.births_wanted.contains_key(&schema)
+        })
+    }
+
     /// Asks the site for a birth; false when as many as allowed are asked for already.
     pub fn want_birth(&mut self, site: &SiteId, schema: u64) -> bool {
         let Some(entry) = self.sites.get_mut(site) else {
             return false;
         };
         let has_room = entry.births_wanted.len() < BIRTHS_WANTED_MAX;
-        if has_room && entry.births_wanted.insert(schema) {
-            self.ack_due.insert(site.clone());
+        if entry.births_wanted.contains_key(&schema) || !has_room {
+            return entry.births_wanted.contains_key(&schema);
         }
-        entry.births_wanted.contains(&schema)
+        entry.births_wanted.insert(schema, 0);
+        self.ack_due.insert(site.clone());
+        true
     }
 
     /// The birth came; true when it had been asked for.
     pub fn birth_came(&mut self, site: &SiteId, schema: u64) -> bool {
         self.sites
             .get_mut(site)
-            .is_some_and(|entry| entry.births_wanted.remove(&schema))
+            .is_some_and(|entry| entry.births_wanted.remove(&schema).is_some())
+    }
+
+    /// All births that are asked for.
+    pub fn births_wanted(&self) -> impl Iterator<Item = (&SiteId, u64)> {
+        self.sites
+            .iter()
+            .flat_map(|(site, entry)| entry.births_wanted.keys().map(move |schema| (site, *schema)))
+    }
+
+    /// Births that were asked for [`BIRTH_ASKS_MAX`] times in vain, each once: nobody asks for them any more, until
+    /// something names them again.
+    pub fn births_given_up(&mut self) -> Vec<(SiteId, u64)> {
+        std::mem::take(&mut self.given_up)
     }
 
     /// The marks to write in the same transaction as the payloads that changed them.
@@ -299,6 +326,8 @@ impl Cursor {
             {
                 site.acked_ms = Some(now_ms);
                 acks.push((site.shard.clone(), id.clone(), site.ack(&self.archive, self.start)));
+                self.given_up
+                    .extend(site.asked().into_iter().map(|schema| (id.clone(), schema)));
             }
         }
         for (_, site, _) in &acks {
@@ -322,7 +351,7 @@ impl Site {
         Self {
             shard,
             generations: BTreeMap::new(),
-            births_wanted: BTreeSet::new(),
+            births_wanted: BTreeMap::new(),
             acked_ms: None,
         }
     }
@@ -335,8 +364,18 @@ impl Site {
             archive: archive.clone(),
             start,
             generations: newest.into_iter().map(|(id, generation)| generation.ack(*id)).collect(),
-            births_wanted: self.births_wanted.iter().copied().collect(),
+            births_wanted: self.births_wanted.keys().copied().collect(),
         }
+    }
+
+    /// All that it wants was asked for once more; what that was in vain too often.
+    fn asked(&mut self) -> Vec<u64> {
+        self.births_wanted.values_mut().for_each(|asks| *asks += 1);
+        let in_vain = |_: &u64, asks: &mut u32| *asks >= BIRTH_ASKS_MAX;
+        self.births_wanted
+            .extract_if(.., in_vain)
+            .map(|(schema, _)| schema)
+            .collect()
     }
 
     /// Forgets the generations heard longest ago; the archive still knows them.

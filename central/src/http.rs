@@ -1,7 +1,7 @@
 //! The door of the page and the API: how many may come in, how long they may take, and under which name.
 //!
 //! In: TCP connections, and the answers of [`crate::api`]. Out: HTTP/1.1.
-//! It never holds more connections than [`Limits`] says, so that it takes no file handles of the stores, and it answers no
+//! It never holds more connections than [`Limits`] says and the one that waits for a place, so that it takes no file handles of the stores, and it answers no
 //! request for a host that it is not: a foreign website whose name points here reads nothing.
 
 use crate::health::Counts;
@@ -11,11 +11,12 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -27,7 +28,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What the door allows.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Open at a time, each page's stream of events among them; more wait outside.
+    /// Open at a time, each page's stream of events among them; one more waits at the door, and the rest outside.
     pub connections_max: usize,
     /// Streams of events among them, so that pages which are left open keep nobody from asking.
     pub streams_max: usize,
@@ -54,10 +55,12 @@ pub struct Door {
     room: Arc<Semaphore>,
     streams: Arc<Semaphore>,
     connections: AtomicU64,
-    /// Times that all places were taken, so that whoever came next waited outside.
+    /// Connections that waited since all places were taken.
     connections_held_back: AtomicU64,
-    /// Connections closed since their next request did not come in time.
+    /// Connections closed since no request came in time.
     heads_late: AtomicU64,
+    /// Connections closed since no other request came in time: so a browser leaves.
+    connections_idle: AtomicU64,
     hosts_refused: AtomicU64,
     streams_refused: AtomicU64,
 }
@@ -72,6 +75,7 @@ impl Door {
             connections: AtomicU64::default(),
             connections_held_back: AtomicU64::default(),
             heads_late: AtomicU64::default(),
+            connections_idle: AtomicU64::default(),
             hosts_refused: AtomicU64::default(),
             streams_refused: AtomicU64::default(),
         }
@@ -92,6 +96,7 @@ impl Door {
             ("connections", &self.connections),
             ("connections_held_back", &self.connections_held_back),
             ("heads_late", &self.heads_late),
+            ("connections_idle", &self.connections_idle),
             ("hosts_refused", &self.hosts_refused),
             ("streams_refused", &self.streams_refused),
         ];
@@ -115,23 +120,33 @@ fn count(number: &AtomicU64) {
 /// Serves for ever.
 pub async fn serve(listener: TcpListener, router: Router, door: Arc<Door>) {
     let service = TowerToHyperService::new(router.layer(from_fn_with_state(Arc::clone(&door), only_ours)));
-    while let Some(place) = door.place().await {
+    loop {
         let stream = accept(&listener).await;
+        let Some(place) = door.place().await else { return };
         count(&door.connections);
+        let has_asked = Arc::new(AtomicBool::new(false));
+        let (asks, service) = (Arc::clone(&has_asked), service.clone());
+        let service = service_fn(move |request| {
+            asks.store(true, Ordering::Relaxed);
+            service.call(request)
+        });
         let mut server = http1::Builder::new();
         server
             .timer(TokioTimer::new())
             .header_read_timeout(door.limits.head_max);
-        let connection = server.serve_connection(TokioIo::new(stream), service.clone());
+        let connection = server.serve_connection(TokioIo::new(stream), service);
         let door = Arc::clone(&door);
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                if error.is_timeout() {
-                    count(&door.heads_late);
+            let ended = connection.await;
+            drop(place);
+            if let Err(error) = ended {
+                match (error.is_timeout(), has_asked.load(Ordering::Relaxed)) {
+                    (true, false) => count(&door.heads_late),
+                    (true, true) => count(&door.connections_idle),
+                    (false, _) => {}
                 }
                 debug!(%error, "HTTP connection ended");
             }
-            drop(place);
         });
     }
 }
@@ -235,6 +250,32 @@ mod tests {
         idle.read_to_end(&mut rest).await.unwrap();
         assert!(!String::from_utf8(rest).unwrap().contains("sold"));
         assert_eq!(counted(&door, "heads_late"), 1);
-        assert!(counted(&door, "connections_held_back") > 0);
+        assert_eq!(counted(&door, "connections_held_back"), 1);
+    }
+
+    /// Both counters went up while nobody waited and nobody was late.
+    #[tokio::test]
+    async fn the_last_place_and_a_browser_that_stays_connected_are_no_trouble() {
+        let limits = Limits {
+            connections_max: 1,
+            head_max: Duration::from_millis(50),
+            ..Limits::default()
+        };
+        let (address, door) = open(limits).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .await
+            .unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        assert!(text.contains("sold"));
+        // When it is counted its place is free.
+        while counted(&door, "connections_idle") == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert!(answer(address, "localhost").await.contains("sold"));
+        let counts = ["connections", "connections_held_back", "heads_late", "connections_idle"];
+        assert_eq!(counts.map(|name| counted(&door, name)), [2, 0, 0, 1]);
     }
 }

@@ -221,6 +221,7 @@ impl Impact {
         let (start_ms, series) = (observation.start_ms, &observation.series);
         let end_ms = start_ms + u64::from(observation.length_ms);
         self.sales[site].hear(end_ms);
+        chart::mark_revised(&mut self.book, start_ms, end_ms);
         match self.purposes.of(&mut self.topology, series) {
             Purpose::Transactions => {
                 self.add_transactions(site, start_ms, observation.length_ms, observation.summary.sum);

@@ -10,14 +10,12 @@
 //!                       birth missing: stored as it came, asked for, read when the birth is there
 //! ```
 
-mod missing;
 mod news;
 
-pub use missing::BIRTHS_MISSING_PER_SITE_MAX;
 pub use news::Reckoner;
 
 use crate::archive::{
-    Archive, ArchiveError, Batch, BirthKey, BirthRow, Lost, Payload, Retention, SiteState, Tally, Undecoded,
+    Archive, ArchiveError, Batch, BirthKey, BirthRow, Lost, Payload, PurgeTimes, Retention, SiteState, Tally, Undecoded,
 };
 use crate::cursor::{Arrival, Brings, Cursor, CursorLimits, Numbers};
 use crate::decode::{self, Dictionaries, Dictionary};
@@ -25,7 +23,6 @@ use crate::expect::QUARTERS_KEPT;
 use crate::health::{Board, Counts};
 use crate::rollup::{Rollups, SLOT_MS};
 use crate::watermark::{LATENESS_MS, Watermark};
-use missing::Missing;
 use news::{News, dictionary, news_again, read, tell};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -88,8 +85,10 @@ pub struct Counters {
     pub messages_ahead: AtomicU64,
     /// Beyond what is kept of one site.
     pub births_displaced: AtomicU64,
-    /// Blocks refused as their site has [`BIRTHS_MISSING_PER_SITE_MAX`] births to send first.
+    /// Blocks refused as their site has [`crate::cursor::BIRTHS_WANTED_MAX`] births to send first.
     pub births_missing_refused: AtomicU64,
+    /// Asked for [`crate::cursor::BIRTH_ASKS_MAX`] times in vain: what waits for them is not read.
+    pub births_given_up: AtomicU64,
     pub rows_purged: AtomicU64,
     pub records_lost: AtomicU64,
     pub commits: AtomicU64,
@@ -114,6 +113,7 @@ impl Counters {
             ("messages_ahead", &self.messages_ahead),
             ("births_displaced", &self.births_displaced),
             ("births_missing_refused", &self.births_missing_refused),
+            ("births_given_up", &self.births_given_up),
             ("rows_purged", &self.rows_purged),
             ("records_lost", &self.records_lost),
             ("commits", &self.commits),
@@ -132,9 +132,7 @@ pub struct Receiver {
     retention: Retention,
     cursor: Cursor,
     dictionaries: Dictionaries,
-    /// Births that stored payloads wait for.
-    missing: Missing,
-    /// Births that came since the last commit and for which payloads wait.
+    /// Births that came since the last commit; payloads may wait for them.
     came: Vec<BirthKey>,
     watermark: Watermark,
     purged_ms: u64,
@@ -163,7 +161,6 @@ impl Receiver {
             reckoner,
             retention,
             dictionaries: Dictionaries::default(),
-            missing: Missing::default(),
             came: Vec::new(),
             watermark: Watermark::default(),
             purged_ms: 0,
@@ -188,7 +185,6 @@ impl Receiver {
         }
         for (site, schema) in self.archive.births_missing()? {
             self.cursor.want_birth(&site, schema);
-            self.missing.add(&site, schema);
         }
         for SiteState { site, bytes } in self.archive.states()? {
             if let Ok(state) = codec::decode_state(&bytes) {
@@ -212,10 +208,11 @@ impl Receiver {
         self.read_births_that_are_there()
     }
 
-    /// Central's wall clock, for what arrives next: a ceiling for what stores say, and never event time itself.
-    pub fn tell_time(&mut self, wall_ms: u64) {
+    /// Central's clocks, for what arrives next: the wall's is a ceiling for what stores say, and never event time itself;
+    /// the other one, which nobody sets, measures silence.
+    pub fn tell_time(&mut self, wall_ms: u64, monotonic_ms: u64) {
         self.board.tell_time(wall_ms);
-        self.watermark.tell_time(wall_ms);
+        self.watermark.tell_time(wall_ms, monotonic_ms);
     }
 
     /// Takes one arrival into the batch.
@@ -269,6 +266,10 @@ impl Receiver {
         let id = &self.id;
         let due = self.cursor.acks_due(now_ms, ACKS_PER_TURN_MAX);
         Counters::add(&self.counters.acks, u64::try_from(due.len()).unwrap_or(0));
+        for (site, schema) in self.cursor.births_given_up() {
+            Counters::add(&self.counters.births_given_up, 1);
+            warn!(%site, schema, "birth not asked for any more");
+        }
         due.into_iter()
             .map(|(shard, site, ack)| {
                 let topic = topic(&shard, &site, &Leaf::Ack(id.clone()));
@@ -328,7 +329,7 @@ impl Receiver {
                 if let Err(reason) = self.dictionaries.learn(&site, birth) {
                     self.undecoded(site, leaf, reason.to_string(), bytes);
                 } else {
-                    let came_ms = self.ages_ms(&message).max(self.watermark.now_ms());
+                    let came_ms = self.ages_ms(&message, true);
                     self.take_birth(BirthRow {
                         site,
                         schema: birth.schema,
@@ -357,17 +358,15 @@ impl Receiver {
         let Body::Block(block) = body else {
             return Ok(true);
         };
-        Ok(self.missing.has_room(site, block.schema) || self.dictionary(site, block.schema)?.is_some())
+        Ok(self.cursor.may_want(site, block.schema) || self.dictionary(site, block.schema)?.is_some())
     }
 
-    /// From when on a message ages: its own time, or central's when it is dated too far ahead.
-    fn ages_ms(&self, message: &Message) -> u64 {
-        let end_ms = decode::covers(message).1;
-        if self.watermark.is_ahead(end_ms) {
-            self.watermark.now_ms()
-        } else {
-            end_ms
-        }
+    /// From when on a message ages: its own time, or central's when it is dated too far ahead; what has to stay for a
+    /// while whatever its date, from its arrival on at the earliest.
+    fn ages_ms(&self, message: &Message, stays: bool) -> u64 {
+        let ages_ms = self.watermark.ages_ms(decode::covers(message).1);
+        let least_ms = if stays { self.watermark.now_ms() } else { 0 };
+        ages_ms.max(least_ms)
     }
 
     /// What the message brings, or `None` when a limit refused it; it will come again then.
@@ -407,7 +406,7 @@ impl Receiver {
 
     /// Writes down what is fresh and what is lost, so that received + accounted for = produced can be checked by day.
     fn count(&mut self, site: &SiteId, message: &Message, arrival: &Arrival) {
-        let ages_ms = self.ages_ms(message);
+        let ages_ms = self.ages_ms(message, false);
         let end_ms = decode::covers(message).1;
         let day = u32::try_from(end_ms / DAY_MS).unwrap_or(u32::MAX);
         let mut tally = Tally {
@@ -453,20 +452,9 @@ impl Receiver {
     }
 
     fn take_birth(&mut self, birth: BirthRow) {
-        let (site, schema) = (&birth.site, birth.schema);
-        self.cursor.birth_came(site, schema);
-        if self.missing.remove(site, schema) {
-            self.came.push((site.clone(), schema));
-        }
-        self.want_births(site);
+        self.cursor.birth_came(&birth.site, birth.schema);
+        self.came.push((birth.site.clone(), birth.schema));
         self.batch.births.push(birth);
-    }
-
-    /// Asks for as many births as fit into an acknowledgement.
-    fn want_births(&mut self, site: &SiteId) {
-        let cursor = &mut self.cursor;
-        // The first that has no room ends it.
-        self.missing.of(site).all(|schema| cursor.want_birth(site, schema));
     }
 
     fn take_block(
@@ -499,12 +487,11 @@ impl Receiver {
         debug!(%site, schema, "block waits for its birth");
         self.store(site, message, arrival, true, bytes);
         self.cursor.want_birth(site, schema);
-        self.missing.add(site, schema);
     }
 
     fn store(&mut self, site: &SiteId, message: &Message, arrival: Arrival, is_waiting: bool, bytes: Vec<u8>) {
         let (start_ms, end_ms) = decode::covers(message);
-        let ages_ms = self.ages_ms(message);
+        let ages_ms = self.ages_ms(message, is_waiting);
         let schema = match &message.body {
             Body::Block(block) => Some(block.schema),
             _ => None,
@@ -525,6 +512,7 @@ impl Receiver {
             start_ms,
             end_ms,
             ages_ms,
+            arrived_ms: self.watermark.wall_ms(),
             schema,
             is_waiting,
             bytes,
@@ -574,6 +562,10 @@ impl Receiver {
     /// Reads the payloads that waited for a birth which is in the archive now.
     fn read_waiting(&mut self, site: &SiteId, schema: u64) -> Result<(), ArchiveError> {
         let Some(dictionary) = self.dictionary(site, schema)? else {
+            // Displaced as soon as it came: what waits goes on waiting.
+            if !self.archive.waiting(site, schema, 1)?.is_empty() {
+                self.cursor.want_birth(site, schema);
+            }
             return Ok(());
         };
         loop {
@@ -610,10 +602,8 @@ impl Receiver {
 
     /// After a kill between a birth's commit and the reading of what waited for it.
     fn read_births_that_are_there(&mut self) -> Result<(), ArchiveError> {
-        let missing: Vec<_> = self.missing.all().collect();
-        for (site, schema) in missing {
+        for (site, schema) in self.archive.births_missing()? {
             if self.dictionary(&site, schema)?.is_some() {
-                self.missing.remove(&site, schema);
                 self.cursor.birth_came(&site, schema);
                 self.read_waiting(&site, schema)?;
             }
@@ -632,15 +622,14 @@ impl Receiver {
         // Time passes again as it did, but not beyond where all sites together say that it is.
         let mut again = Watermark::up_to(watermark.believed_ms().max(watermark.now_ms() + LATENESS_MS));
         let mut failed = None;
-        archive.payloads_since(from_ms, &mut |stored| match news_again(
-            dictionaries,
-            &**archive,
-            from_ms,
-            stored.payload,
-        ) {
-            Ok(Some(news)) => tell(&mut **reckoner, &mut again, news),
-            Ok(None) => {}
-            Err(error) => failed = Some(error),
+        archive.payloads_since(from_ms, &mut |stored| {
+            let arrived_ms = stored.payload.arrived_ms;
+            again.tell_time(arrived_ms, arrived_ms);
+            match news_again(dictionaries, &**archive, from_ms, stored.payload) {
+                Ok(Some(news)) => tell(&mut **reckoner, &mut again, news),
+                Ok(None) => {}
+                Err(error) => failed = Some(error),
+            }
         })?;
         if watermark.now_ms() > again.now_ms() {
             reckoner.on_clock(watermark.now_ms());
@@ -653,8 +642,11 @@ impl Receiver {
         if now_ms < self.purged_ms + PURGE_EVERY_MS {
             return Ok(());
         }
-        let old_ms = self.watermark.most_ms();
-        let purged = self.archive.purge(old_ms, self.retention, PURGE_ROWS_MAX)?;
+        let times = PurgeTimes {
+            most_ms: self.watermark.most_ms(),
+            latest_ms: self.watermark.latest_ms(),
+        };
+        let purged = self.archive.purge(times, self.retention, PURGE_ROWS_MAX)?;
         Counters::add(&self.counters.rows_purged, u64::try_from(purged.rows).unwrap_or(0));
         self.forget(&purged.births);
         if purged.rows > 0 {
@@ -675,15 +667,14 @@ impl Receiver {
 
     /// Nobody waits any more for the births of payloads that are gone.
     fn wait_for_what_is_left(&mut self) -> Result<(), ArchiveError> {
-        if self.missing.is_empty() {
+        let wanted = self.cursor.births_wanted();
+        let wanted: Vec<_> = wanted.map(|(site, schema)| (site.clone(), schema)).collect();
+        if wanted.is_empty() {
             return Ok(());
         }
         let left: BTreeSet<_> = self.archive.births_missing()?.into_iter().collect();
-        let gone: Vec<_> = self.missing.all().filter(|key| !left.contains(key)).collect();
-        for (site, schema) in gone {
-            self.missing.remove(&site, schema);
-            self.cursor.birth_came(&site, schema);
-            self.want_births(&site);
+        for (site, schema) in wanted.iter().filter(|key| !left.contains(key)) {
+            self.cursor.birth_came(site, *schema);
         }
         Ok(())
     }

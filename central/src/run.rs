@@ -199,7 +199,7 @@ fn archive_thread_main(
     acks: mpsc::Sender<OutgoingAck>,
     ready: oneshot::Sender<()>,
 ) -> anyhow::Result<()> {
-    receiver.tell_time(wall_ms());
+    receiver.tell_time(wall_ms(), 0);
     receiver.restore().context("reading the archive")?;
     if ready.send(()).is_err() {
         return Ok(());
@@ -226,7 +226,7 @@ pub async fn receive(
             arrived = arrivals.recv() => {
                 match arrived {
                     Some(arrived) => {
-                        receiver.tell_time(wall_ms());
+                        receiver.tell_time(wall_ms(), millis(began));
                         receiver.take(arrived)?;
                     }
                     None => is_open = false,
@@ -237,8 +237,7 @@ pub async fn receive(
         };
         if is_turn || receiver.is_full() {
             commit(&mut receiver).await?;
-            let now_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-            send_acks(&mut receiver, &acks, now_ms);
+            send_acks(&mut receiver, &acks, millis(began));
         }
     }
     Ok(())
@@ -247,6 +246,11 @@ pub async fn receive(
 /// For the stores' clocks, and as a ceiling where few of them are left; everything else runs on event time.
 fn wall_ms() -> u64 {
     u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0)
+}
+
+/// For pauses, which no setting of the wall clock changes.
+fn millis(began: Instant) -> u64 {
+    u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A full disk is waited for, with everything else standing still; the stores keep what is not acknowledged.

@@ -267,6 +267,8 @@ impl Delivery {
             self.doublings = 0;
         }
         if heard.restarted {
+            // It may have lost the dictionaries with the records.
+            self.births_sent.clear();
             self.rewind_ms = Some(now_ms.saturating_add(self.jitter(self.settings.rewind_jitter_ms)));
         }
         self.forget_acknowledged_in_flight();

@@ -127,6 +127,9 @@ impl Keeper {
 
     fn on_ack(&mut self, now: u64, ack: &Ack) {
         let outcome = self.delivery.on_ack(now, ack);
+        if self.delivery.settings().archives.contains(&ack.archive) {
+            self.spool.keep_births_for(&ack.archive, &ack.births_wanted);
+        }
         if let Some(through) = outcome.release {
             self.spool.release(through);
         }

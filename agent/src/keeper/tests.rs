@@ -338,3 +338,60 @@ async fn what_is_behind_a_bad_sector_waits_for_a_few_tries_alone() {
         "{counters:?}"
     );
 }
+
+/// The center acknowledged what it could not read, and the answer to its question was deleted first.
+#[tokio::test]
+async fn a_birth_that_an_acknowledgement_asks_for_stays_until_none_asks_for_it() {
+    let disk = Arc::new(SimulatedDisk::new(1, Faults::default()));
+    let spool_settings = SpoolSettings {
+        segment_bytes: 100,
+        ..SpoolSettings::default()
+    };
+    let (mut spool, _) = Spool::open_on(disk.clone(), &spool_settings, 7, 0).unwrap();
+    let (schema, old) = (5, RecordKind::Block);
+    for schema in [schema, 6] {
+        spool.put_birth(schema, spool.next_id(), b"birth").unwrap();
+    }
+    for schema in [schema, 6, 6] {
+        let payload = vec![0; 200];
+        spool
+            .append(
+                &[NewRecord {
+                    kind: old,
+                    schema,
+                    payload,
+                }],
+                b"",
+                0,
+            )
+            .unwrap();
+    }
+    let mut keeper = Keeper::in_memory(settings(), Clock::told(START_MS));
+    keeper.spool = spool;
+    let main: tillwatch_feed::topic::ArchiveId = "main".parse().unwrap();
+    keeper.delivery = Delivery::new(DeliverySettings::new(vec![main.clone()], 1));
+    for (seq, schema) in (1..).zip([schema, 6, 6]) {
+        keeper.delivery.on_held(tillwatch_core::Run {
+            generation: 7,
+            seq_first: seq,
+            seq_last: seq,
+            kind: old,
+            schema,
+        });
+    }
+    keeper.on_report(FromUplink::Connected);
+    let ack = |births_wanted: Vec<u64>| Ack {
+        archive: main.clone(),
+        start: 1,
+        generations: vec![tillwatch_feed::message::GenerationAck {
+            generation: 7,
+            through_seq: 2,
+            ranges: Vec::new(),
+        }],
+        births_wanted,
+    };
+    keeper.on_report(FromUplink::Acked(ack(vec![schema])));
+    assert!(keeper.spool.birth(schema).unwrap().is_some());
+    keeper.on_report(FromUplink::Acked(ack(Vec::new())));
+    assert_eq!(keeper.spool.birth(schema).unwrap(), None);
+}

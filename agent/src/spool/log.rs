@@ -8,6 +8,8 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use tillwatch_feed::topic::ArchiveId;
+
 use super::births::Births;
 use super::compaction::{CompactionError, SEGMENTS_WHOLE, compact};
 use super::cursor::CURSOR_FILE;
@@ -131,6 +133,8 @@ pub struct Spool {
     births: Births,
     /// Of the newest dictionary, which the next records may need.
     schema_newest: Option<u64>,
+    /// What each archive asked for with its last acknowledgement.
+    births_wanted: BTreeMap<ArchiveId, Vec<u64>>,
     has_failed: bool,
     /// Records that are not released.
     records_held: u64,
@@ -199,6 +203,7 @@ impl Spool {
             is_cursor_kept: false,
             births: Births::find(&files),
             schema_newest: None,
+            births_wanted: BTreeMap::new(),
             has_failed: false,
             records_held: 0,
             dropped: Vec::new(),
@@ -208,8 +213,8 @@ impl Spool {
                 ..SpoolCounters::default()
             },
         };
+        // Births that nothing held needs stay until archives have said what they still ask for.
         spool.remove_released();
-        spool.remove_unneeded_births();
         spool.count_held();
         let mut recovery = Recovery {
             runs: found.runs,
@@ -691,6 +696,16 @@ impl Spool {
         }
     }
 
+    /// What an archive asks for with its acknowledgement stays until it asks no more, though no held record needs it: the
+    /// archive has records that it cannot read without.
+    pub fn keep_births_for(&mut self, archive: &ArchiveId, schemas: &[u64]) {
+        if self.births_wanted.get(archive).map_or(&[][..], Vec::as_slice) == schemas {
+            return;
+        }
+        self.births_wanted.insert(archive.clone(), schemas.to_vec());
+        self.remove_unneeded_births();
+    }
+
     fn remove_unneeded_births(&mut self) {
         let mut needed: BTreeSet<u64> = self
             .segments
@@ -698,6 +713,7 @@ impl Spool {
             .flat_map(|segment| segment.schemas.iter().copied())
             .collect();
         needed.extend(self.schema_newest);
+        needed.extend(self.births_wanted.values().flatten());
         self.births.keep_only(&*self.disk, &needed);
     }
 

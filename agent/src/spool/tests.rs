@@ -514,6 +514,34 @@ fn a_dictionary_is_kept_while_any_record_needs_it() {
     );
 }
 
+/// The center has blocks that it cannot read, and acknowledged them: its dictionary went with the last record that
+/// needed it, before it could be sent.
+#[test]
+fn a_dictionary_is_kept_while_an_archive_asks_for_it_also_over_a_restart() {
+    let (disk, main) = (disk(), "main".parse().unwrap());
+    let (mut spool, _) = open(&disk, &settings(), 7);
+    for schema in [1, 2] {
+        spool.put_birth(schema, spool.next_id(), b"birth").unwrap();
+        for _ in 0..6 {
+            spool.append(&[NewRecord { schema, ..block(0) }], b"", 0).unwrap();
+        }
+    }
+    spool.keep_births_for(&main, &[1]);
+    spool.release(id(7, 12));
+    assert!(spool.birth(1).unwrap().is_some());
+    drop(spool);
+    let (mut spool, _) = open(&disk, &settings(), 8);
+    assert!(spool.birth(1).unwrap().is_some());
+    spool.keep_births_for(&main, &[1]);
+    spool.keep_births_for(&"second".parse().unwrap(), &[9]);
+    assert!(spool.birth(1).unwrap().is_some());
+    spool.keep_births_for(&main, &[]);
+    assert_eq!(
+        (spool.birth(1).unwrap(), spool.birth(2).unwrap().is_some()),
+        (None, true)
+    );
+}
+
 #[test]
 fn closed_segments_keep_their_records_without_their_checkpoints() {
     let disk = disk();

@@ -20,7 +20,7 @@ pub use write::Sqlite;
 pub const UNDECODED_PER_SITE_MAX: u32 = 256;
 /// Births kept of one site; those that no kept payload names go first, then those that came longest ago.
 pub const BIRTHS_PER_SITE_MAX: u32 = 128;
-/// Sums of a day or quarter that lies farther ahead of most sites come from a wrong clock.
+/// Sums of a day or quarter that lies farther ahead of central's time and of the wall clock come from a wrong clock.
 pub const SUMS_AHEAD_MS_MAX: u64 = 400 * 24 * 60 * 60 * 1_000;
 /// Generations of one site whose marks are kept; those heard longest ago go first.
 pub const GENERATIONS_PER_SITE_MAX: u32 = 4_096;
@@ -66,8 +66,11 @@ pub struct Payload {
     /// Event time that it covers, UTC milliseconds.
     pub start_ms: u64,
     pub end_ms: u64,
-    /// Event time from which on it ages: `end_ms`, unless that is too far ahead to be believed.
+    /// Event time from which on it ages: `end_ms`, unless that is too far ahead to be believed; while it waits for a
+    /// birth, its arrival at the earliest.
     pub ages_ms: u64,
+    /// Central's wall clock when it came, UTC milliseconds; 0 when nobody told it.
+    pub arrived_ms: u64,
     /// The schema that it names; a finding names none.
     pub schema: Option<u64>,
     /// That schema's birth has not come yet.
@@ -197,6 +200,15 @@ pub struct Retention {
     pub rollups_ms: u64,
 }
 
+/// What is old, and what lies ahead, is not so to the same stores when some clocks are far behind.
+#[derive(Debug, Clone, Copy)]
+pub struct PurgeTimes {
+    /// What is older than the retention to this time goes: most stores have reached it.
+    pub most_ms: u64,
+    /// Sums that lie far ahead of this time go: no honest clock is later.
+    pub latest_ms: u64,
+}
+
 /// What went because of its age.
 #[derive(Debug, Default)]
 pub struct Purged {
@@ -216,7 +228,7 @@ pub trait Archive: Send {
     ///
     /// # Errors
     /// When the storage fails.
-    fn purge(&mut self, watermark_ms: u64, retention: Retention, rows_max: u32) -> Result<Purged, ArchiveError>;
+    fn purge(&mut self, times: PurgeTimes, retention: Retention, rows_max: u32) -> Result<Purged, ArchiveError>;
 
     /// The marks of the generations heard last, up to `per_site_max` of each site.
     ///

@@ -3,8 +3,8 @@
 use super::schema::{failed, from_bits, from_value, ranges_of, series_of};
 use super::write::site_row;
 use super::{
-    Archive, ArchiveError, Batch, BirthKey, IncidentRow, Payload, Purged, Retention, SiteState, Sqlite, Stored, Tally,
-    Undecoded,
+    Archive, ArchiveError, Batch, BirthKey, IncidentRow, Payload, PurgeTimes, Purged, Retention, SiteState, Sqlite,
+    Stored, Tally, Undecoded,
 };
 use crate::cursor::Mark;
 use crate::rollup::{Rollup, SLOT_MS};
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use tillwatch_feed::topic::SiteId;
 
 const PAYLOAD_COLUMNS: &str =
-    "payloads.id, sites.name, generation, seq_first, seq_last, fresh, start_ms, end_ms, ages_ms, schema, is_waiting, bytes
+    "payloads.id, sites.name, generation, seq_first, seq_last, fresh, start_ms, end_ms, ages_ms, schema, is_waiting, bytes, arrived_ms
      FROM payloads JOIN sites ON sites.id = payloads.site";
 
 impl Archive for Sqlite {
@@ -23,8 +23,8 @@ impl Archive for Sqlite {
         self.write(batch)
     }
 
-    fn purge(&mut self, watermark_ms: u64, retention: Retention, rows_max: u32) -> Result<Purged, ArchiveError> {
-        self.remove_old(watermark_ms, retention, rows_max)
+    fn purge(&mut self, times: PurgeTimes, retention: Retention, rows_max: u32) -> Result<Purged, ArchiveError> {
+        self.remove_old(times, retention, rows_max)
     }
 
     fn marks(&self, per_site_max: u32) -> Result<Vec<Mark>, ArchiveError> {
@@ -260,6 +260,7 @@ fn stored_of(row: &Row<'_>) -> Result<Stored, Unreadable> {
         schema: row.get::<_, Option<i64>>(9)?.map(from_bits),
         is_waiting: row.get(10)?,
         bytes: row.get(11)?,
+        arrived_ms: from_value(row.get(12)?),
     };
     Ok(Stored { id, payload })
 }

@@ -10,7 +10,7 @@ use tillwatch_feed::message::Kind;
 use tillwatch_feed::ranges::RangeSet;
 
 /// Version of the tables, kept in `user_version`.
-pub(super) const LAYOUT: i64 = 2;
+pub(super) const LAYOUT: i64 = 3;
 
 pub(super) const TABLES: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -25,6 +25,7 @@ CREATE TABLE payloads (
   start_ms INTEGER NOT NULL,
   end_ms INTEGER NOT NULL,
   ages_ms INTEGER NOT NULL,            -- end_ms, unless that is too far ahead
+  arrived_ms INTEGER NOT NULL,         -- by the wall clock; 0 when it is unknown
   schema INTEGER,                      -- that it names
   is_waiting INTEGER NOT NULL,         -- 1: that schema's birth has not come
   bytes BLOB NOT NULL
@@ -68,6 +69,7 @@ CREATE TABLE tallies (
   accounted INTEGER NOT NULL,
   PRIMARY KEY (site, day)
 ) WITHOUT ROWID;
+CREATE INDEX tallies_by_day ON tallies (day);
 CREATE TABLE cursors (
   site INTEGER NOT NULL,
   generation INTEGER NOT NULL,
@@ -88,6 +90,7 @@ CREATE TABLE rollups (
   sum INTEGER NOT NULL,
   PRIMARY KEY (site, series, slot)
 ) WITHOUT ROWID;
+CREATE INDEX rollups_by_slot ON rollups (slot);
 CREATE TABLE incidents (id TEXT PRIMARY KEY, json TEXT NOT NULL) WITHOUT ROWID;
 ";
 

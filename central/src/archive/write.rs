@@ -2,8 +2,8 @@
 
 use super::schema::{LAYOUT, PRAGMAS, TABLES, bits, failed, from_bits, ranges_text, series_text, value};
 use super::{
-    ArchiveError, BIRTHS_PER_SITE_MAX, Batch, BirthKey, BirthRow, GENERATIONS_PER_SITE_MAX, Payload, Purged, Retention,
-    SUMS_AHEAD_MS_MAX, SeriesCache, UNDECODED_PER_SITE_MAX, Undecoded,
+    ArchiveError, BIRTHS_PER_SITE_MAX, Batch, BirthKey, BirthRow, GENERATIONS_PER_SITE_MAX, Payload, PurgeTimes,
+    Purged, Retention, SUMS_AHEAD_MS_MAX, SeriesCache, UNDECODED_PER_SITE_MAX, Undecoded,
 };
 use crate::cursor::Mark;
 use crate::rollup::{Rollup, SLOT_MS};
@@ -141,13 +141,13 @@ impl Sqlite {
 
     pub(super) fn remove_old(
         &mut self,
-        watermark_ms: u64,
+        times: PurgeTimes,
         retention: Retention,
         rows_max: u32,
     ) -> Result<Purged, ArchiveError> {
-        let payloads_before = value(watermark_ms.saturating_sub(retention.payloads_ms));
-        let sums_before = watermark_ms.saturating_sub(retention.rollups_ms);
-        let sums_after = watermark_ms.saturating_add(SUMS_AHEAD_MS_MAX);
+        let payloads_before = value(times.most_ms.saturating_sub(retention.payloads_ms));
+        let sums_before = times.most_ms.saturating_sub(retention.rollups_ms);
+        let sums_after = times.latest_ms.saturating_add(SUMS_AHEAD_MS_MAX);
         let run = |sql: &str, values: &[i64]| {
             let mut purge = self.connection.prepare_cached(sql)?;
             purge.execute(rusqlite::params_from_iter(values.iter().chain([&i64::from(rows_max)])))
@@ -304,8 +304,8 @@ impl Writer<'_> {
     fn payload(&mut self, payload: &Payload) -> rusqlite::Result<()> {
         let site = self.site(&payload.site)?;
         self.run(
-            "INSERT INTO payloads (site, generation, seq_first, seq_last, fresh, start_ms, end_ms, ages_ms, schema, is_waiting, bytes)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO payloads (site, generation, seq_first, seq_last, fresh, start_ms, end_ms, ages_ms, arrived_ms, schema, is_waiting, bytes)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             params![
                 site,
                 bits(payload.generation),
@@ -315,6 +315,7 @@ impl Writer<'_> {
                 value(payload.start_ms),
                 value(payload.end_ms),
                 value(payload.ages_ms),
+                value(payload.arrived_ms),
                 payload.schema.map(bits),
                 payload.is_waiting,
                 payload.bytes
@@ -448,7 +449,7 @@ mod tests {
         drop(archive);
         for refused in [Sqlite::open(&path, &id), Sqlite::open_to_read(&path)] {
             let text = refused.unwrap_err().to_string();
-            assert!(text.contains("has layout 1, this program reads 2"), "{text}");
+            assert!(text.contains("has layout 1, this program reads 3"), "{text}");
             assert!(text.contains("hint: "), "{text}");
         }
     }

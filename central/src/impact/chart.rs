@@ -1,13 +1,14 @@
 //! One picture of an incident: sales against what was expected, and how slow the services were.
 //!
-//! In: incidents by rank, and the sales of all sites. Out: a chart for each, drawn anew only when something of it has
-//! changed, at most once a minute of event time; the sums of whole regions are shared by all that are drawn together.
+//! In: incidents by rank, and the sales of all sites. Out: a chart for each, drawn anew when its price was reckoned anew
+//! or, at most once a minute of event time, when something that it shows has changed, however late that came. The sums of
+//! whole regions are shared by all that are drawn together.
 
 use super::{Impact, pricing, tell};
 use crate::cost::BaselineLine;
 use crate::expect::{MINUTE_MS, Tally};
 use crate::incident::Incident;
-use crate::incident::book::Tracked;
+use crate::incident::book::{Book, Tracked};
 use crate::topology::{Extent, Site};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -84,16 +85,42 @@ struct Minutes {
 #[derive(Clone, Debug)]
 pub(super) struct Drawn {
     state: State,
+    /// Minute of event time.
+    at: u64,
     pub(super) chart: Arc<Chart>,
 }
 
-/// Whole minutes; while they are equal, a chart stays as it is.
+/// While it is equal, a chart stays as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct State {
+    /// Whole minutes.
     from: u64,
     to: u64,
-    /// When its price was reckoned last, since late data asks for that.
-    priced: u64,
+    /// When its price was reckoned last.
+    priced_ms: u64,
+    /// Of what it shows; minutes that have just begun change often, so this alone counts once a minute.
+    revision: u64,
+}
+
+impl Drawn {
+    fn is_current(&self, state: State, at: u64) -> bool {
+        let same = State {
+            revision: self.state.revision,
+            ..state
+        };
+        self.state == same && (self.state.revision == state.revision || self.at == at)
+    }
+}
+
+/// An interval came that the pictures of these incidents show: of any site, since the unaffected are in them, too.
+pub(super) fn mark_revised(book: &mut Book, start_ms: u64, end_ms: u64) {
+    for tracked in &mut book.tracked {
+        let shows_from_ms = tracked
+            .start_ms
+            .saturating_sub(pricing::ONSET_LEAD_MS + BEFORE_MS + MINUTE_MS);
+        let is_shown = end_ms > shows_from_ms && (tracked.is_open() || start_ms < tracked.until_ms + AFTER_MS);
+        tracked.revision += u64::from(is_shown);
+    }
 }
 
 impl State {
@@ -103,7 +130,8 @@ impl State {
         State {
             from,
             to: ((end_ms + AFTER_MS).min(impact.now_ms) / MINUTE_MS).max(from + 1),
-            priced: tracked.priced_ms / MINUTE_MS,
+            priced_ms: tracked.priced_ms,
+            revision: tracked.revision,
         }
     }
 }
@@ -116,7 +144,11 @@ pub(super) fn draw_changed(impact: &Impact, incidents: &[Incident]) -> BTreeMap<
         .filter_map(tracked)
         .map(|tracked| (tracked, State::of(impact, tracked)))
         .collect();
-    let known = |tracked: &Tracked, state: State| impact.drawn.get(&tracked.id).filter(|drawn| drawn.state == state);
+    let at = impact.now_ms / MINUTE_MS;
+    let known = |tracked: &Tracked, state: State| {
+        let drawn = impact.drawn.get(&tracked.id);
+        drawn.filter(|drawn| drawn.is_current(state, at))
+    };
     let changed = || all.iter().filter(|(tracked, state)| known(tracked, *state).is_none());
     let from = changed().map(|(_, state)| state.from).min().unwrap_or(0);
     let to = changed().map(|(_, state)| state.to).max().unwrap_or(0);
@@ -124,6 +156,7 @@ pub(super) fn draw_changed(impact: &Impact, incidents: &[Incident]) -> BTreeMap<
     let drawn = all.iter().map(|&(tracked, state)| {
         let drawn = known(tracked, state).cloned().unwrap_or_else(|| Drawn {
             state,
+            at,
             chart: Arc::new(draw(impact, tracked, state, &mut regions)),
         });
         (tracked.id.clone(), drawn)
@@ -314,10 +347,13 @@ impl Minutes {
 mod tests {
     use super::*;
     use crate::cost::{Answer, Estimate};
+    use crate::decode::{Observation, SeriesInfo};
     use crate::expect::{QUARTER_MS, WEEK_QUARTERS};
     use crate::impact::ImpactSettings;
     use crate::incident::PriceState;
     use crate::model::Model;
+    use tillwatch_feed::message::Kind;
+    use tillwatch_feed::summary::Summary;
 
     const MONDAY: u64 = 1_767_571_200_000;
     /// Three regions of four sites.
@@ -378,16 +414,13 @@ mod tests {
         index
     }
 
-    /// As it is said: minute by minute over each unaffected site, with what is expected as of the incident's start.
-    fn one_by_one(impact: &Impact, tracked: &Tracked, state: State) -> Vec<Tally> {
+    /// As it is said: minute by minute over these sites, with what is expected as of the incident's start.
+    fn one_by_one(impact: &Impact, tracked: &Tracked, state: State, sites: &[Site]) -> Vec<Tally> {
         let mut sums = vec![Tally::default(); usize::try_from(state.to - state.from).unwrap()];
-        for (region, left_out) in pricing::outside(impact, tracked) {
-            let sites = impact.topology.sites(Extent::Region(region)).iter();
-            for &site in sites.filter(|site| !left_out.contains(site)) {
-                each_minute(impact, site, state.from..state.to, tracked.start_ms, |at, tally| {
-                    sums[at] += tally
-                });
-            }
+        for &site in sites {
+            each_minute(impact, site, state.from..state.to, tracked.start_ms, |at, tally| {
+                sums[at] += tally
+            });
         }
         sums
     }
@@ -402,9 +435,12 @@ mod tests {
         let states = [long, short].map(|index| State::of(&impact, &impact.book.tracked[index]));
         let from = states.iter().map(|state| state.from).min().unwrap();
         let mut regions = RegionMinutes::new(&impact, from..states[0].to);
+        // Neither the long one's region nor the site in another: the short one is in that region.
+        let sites = [4, 5, 7, 8, 9, 10, 11];
         for (index, state) in [long, short].into_iter().zip(states) {
             let tracked = &impact.book.tracked[index];
-            let expected = one_by_one(&impact, tracked, state);
+            assert_eq!(pricing::unaffected_sites(&impact, tracked), sites);
+            let expected = one_by_one(&impact, tracked, state, &sites);
             let found = unaffected(&impact, tracked, state, &mut regions);
             assert_eq!(found.len(), expected.len());
             assert!(expected.iter().any(|tally| tally.actual > 0.0 && tally.baseline > 0.0));
@@ -442,6 +478,77 @@ mod tests {
         // Late sales: it is priced again.
         impact.book.tracked[index].priced_ms = now + AFTER_MS + MINUTE_MS;
         assert_eq!(drawn(&mut impact, now + AFTER_MS + MINUTE_MS), 1);
+        // And again within the same minute.
+        impact.book.tracked[index].priced_ms += 1;
+        assert_eq!(drawn(&mut impact, now + AFTER_MS + MINUTE_MS), 1);
         assert_eq!(impact.charts(0).len(), 0);
+    }
+
+    /// Pictures of closed incidents kept the minutes that nobody had heard of when they were drawn.
+    #[test]
+    fn what_comes_late_is_in_the_picture_a_minute_later_whoever_sent_it_and_nothing_else_draws_it_anew() {
+        let mut impact = impact();
+        let index = open(&mut impact, Extent::Region(0), 60, 3.0);
+        let end_ms = impact.now_ms;
+        impact.book.tracked[index].closed_ms = Some(end_ms);
+        impact.book.tracked[index].stale = false;
+        impact.now_ms = end_ms + AFTER_MS;
+        impact.tell();
+        let mut minute = 0;
+        let mut redrawn = |impact: &mut Impact| {
+            let before = impact.counters.charts_drawn;
+            impact.charts(30);
+            let at_once = impact.counters.charts_drawn - before;
+            minute += 1;
+            impact.now_ms = end_ms + AFTER_MS + minute * MINUTE_MS;
+            impact.charts(30);
+            (at_once, impact.counters.charts_drawn - before - at_once)
+        };
+        assert_eq!(redrawn(&mut impact), (1, 0));
+        let (start_ms, after_ms) = (end_ms - 30 * MINUTE_MS, end_ms + AFTER_MS - MINUTE_MS);
+        for (site, metric, at_ms, is_shown) in [
+            (0, "sales.transactions", start_ms, true),
+            (0, "payment.latency", start_ms, true),
+            (0, "sales.transactions", after_ms, true),
+            (9, "sales.transactions", start_ms, true),
+            (0, "sales.transactions", after_ms + MINUTE_MS, false),
+            (0, "sales.transactions", start_ms - 2 * BEFORE_MS, false),
+        ] {
+            impact.charts(30);
+            impact.on_observations(&[observation(site, metric, at_ms)]);
+            let (at_once, later) = redrawn(&mut impact);
+            assert_eq!(at_once + later, u64::from(is_shown), "{site} {metric} {at_ms}");
+        }
+    }
+
+    fn observation(site: usize, metric: &str, start_ms: u64) -> Observation {
+        let (role, kind, unit) = match metric {
+            "payment.latency" => ("latency", Kind::Gauge, "ms"),
+            _ => ("sales.count", Kind::Sum, "{transaction}"),
+        };
+        let info = SeriesInfo {
+            metric: metric.into(),
+            unit: unit.into(),
+            kind,
+            role: role.into(),
+            decimals: 0,
+            currency: None,
+            plugin: "sales".into(),
+            labels: Vec::new(),
+        };
+        Observation {
+            site: format!("s{site}").parse().unwrap(),
+            series: Arc::new(info),
+            start_ms,
+            length_ms: 60_000,
+            summary: Summary {
+                count: 1,
+                sum: 3,
+                min: 3,
+                max: 3,
+                histogram: None,
+            },
+            score: None,
+        }
     }
 }

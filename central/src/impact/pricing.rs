@@ -10,7 +10,7 @@ use crate::topology::{Extent, Site, Topology};
 use std::collections::BTreeSet;
 
 /// Sales are lost before the detectors are sure.
-const ONSET_LEAD_MS: u64 = 2 * MINUTE_MS;
+pub(super) const ONSET_LEAD_MS: u64 = 2 * MINUTE_MS;
 /// Prices look back this far at most, less than minutes are kept.
 const WINDOW_MAX_MS: u64 = (MINUTES_KEPT - 6 * 60) * MINUTE_MS;
 /// A loss of so many usual errors makes a site unfit for comparisons, though it is no price yet.
@@ -185,7 +185,10 @@ fn is_outside(tracked: &Tracked, topology: &Topology, region: usize) -> bool {
 /// The regions that an incident is set against, each with those of its sites that are no measure.
 pub(super) fn outside(impact: &Impact, tracked: &Tracked) -> Vec<(usize, Vec<Site>)> {
     let (start_ms, _) = window(tracked, impact.now_ms);
-    let touched = touched(impact, tracked, start_ms);
+    outside_but(impact, tracked, &touched(impact, tracked, start_ms))
+}
+
+fn outside_but(impact: &Impact, tracked: &Tracked, touched: &BTreeSet<Site>) -> Vec<(usize, Vec<Site>)> {
     let own = |site: &Site| tracked.sites.binary_search(site).is_ok();
     let regions = 0..impact.topology.regions_len();
     let outside = regions.filter(|&region| is_outside(tracked, &impact.topology, region));
@@ -197,13 +200,21 @@ pub(super) fn outside(impact: &Impact, tracked: &Tracked) -> Vec<(usize, Vec<Sit
     outside.map(left_out).collect()
 }
 
+/// All others of these regions, in order.
 fn unaffected(impact: &Impact, tracked: &Tracked, touched: &BTreeSet<Site>) -> Vec<Site> {
-    let topology = &impact.topology;
-    let outside = |site: &Site| is_outside(tracked, topology, topology.region_of(*site));
-    let own = |site: &Site| tracked.sites.binary_search(site).is_ok();
-    (0..topology.sites_len())
-        .filter(|site| outside(site) && !own(site) && !touched.contains(site))
-        .collect()
+    let mut unaffected = Vec::new();
+    for (region, left_out) in outside_but(impact, tracked, touched) {
+        let sites = impact.topology.sites(Extent::Region(region)).iter();
+        unaffected.extend(sites.filter(|site| !left_out.contains(site)));
+    }
+    unaffected.sort_unstable();
+    unaffected
+}
+
+#[cfg(test)]
+pub(super) fn unaffected_sites(impact: &Impact, tracked: &Tracked) -> Vec<Site> {
+    let (start_ms, _) = window(tracked, impact.now_ms);
+    unaffected(impact, tracked, &touched(impact, tracked, start_ms))
 }
 
 /// The region of a single affected site, without that site.

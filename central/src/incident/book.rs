@@ -56,6 +56,8 @@ pub struct Tracked {
     pub answer: Option<Answer>,
     /// When that was reckoned; 0 when it was not since the start.
     pub priced_ms: u64,
+    /// Raised by whatever changes its picture.
+    pub revision: u64,
     /// The sites' sales by quarter, and of how many sites.
     pub columns: Columns,
     pub columns_sites: usize,
@@ -92,6 +94,7 @@ impl Tracked {
             gaps_ms: Vec::new(),
             answer: None,
             priced_ms: 0,
+            revision: 0,
             columns: Columns::default(),
             columns_sites: 0,
             stale: true,

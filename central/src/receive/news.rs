@@ -123,7 +123,10 @@ pub(super) fn tell(reckoner: &mut dyn Reckoner, watermark: &mut Watermark, news:
             end_ms,
             observations,
         } => {
-            reckoner.on_observations(&observations);
+            // Far ahead of everything it would only make the reckoner forget what is now.
+            if !watermark.is_ahead(end_ms) {
+                reckoner.on_observations(&observations);
+            }
             if let Some(now_ms) = watermark.heard(&site, end_ms) {
                 reckoner.on_clock(now_ms);
             }

@@ -5,7 +5,7 @@ use crate::store::{START_MS, arrives, birth, blocks, born, open, rollups, site};
 use std::sync::Arc;
 use tillwatch_central::archive::{
     self, Archive, ArchiveError, BIRTHS_PER_SITE_MAX, Batch, BirthRow, IncidentChanges, IncidentRow, Lost, Payload,
-    Retention, SiteState, Tally, UNDECODED_PER_SITE_MAX, Undecoded,
+    PurgeTimes, Retention, SiteState, Tally, UNDECODED_PER_SITE_MAX, Undecoded,
 };
 use tillwatch_central::cursor::Mark;
 use tillwatch_central::decode::SeriesInfo;
@@ -30,9 +30,17 @@ fn payload(seq: u64) -> Payload {
         start_ms,
         end_ms,
         ages_ms: end_ms,
+        arrived_ms: 5,
         schema: Some(seq),
         is_waiting: false,
         bytes: vec![7; 40],
+    }
+}
+
+fn all_at(now_ms: u64) -> PurgeTimes {
+    PurgeTimes {
+        most_ms: now_ms,
+        latest_ms: now_ms,
     }
 }
 
@@ -306,8 +314,8 @@ fn what_is_older_than_the_retention_goes_in_small_steps() {
         rollups_ms: START_MS,
     };
     let now_ms = START_MS + 1_000 + 9;
-    assert_eq!(archive.purge(now_ms, retention, 6).unwrap().rows, 6);
-    assert_eq!(archive.purge(now_ms, retention, 6).unwrap().rows, 2);
+    assert_eq!(archive.purge(all_at(now_ms), retention, 6).unwrap().rows, 6);
+    assert_eq!(archive.purge(all_at(now_ms), retention, 6).unwrap().rows, 2);
     assert_eq!(payloads(&archive), [9, 10]);
 }
 
@@ -336,9 +344,9 @@ fn lost_ranges_and_births_that_no_payload_names_go_with_the_payloads_of_their_ti
         payloads_ms: 1_000,
         rollups_ms: START_MS,
     };
-    let purged = archive.purge(START_MS + 1_000, retention, 9).unwrap();
+    let purged = archive.purge(all_at(START_MS + 1_000), retention, 9).unwrap();
     assert_eq!((purged.rows, purged.births), (2, vec![(site("store-1"), 1)]));
-    let purged = archive.purge(START_MS + 1_003, retention, 9).unwrap();
+    let purged = archive.purge(all_at(START_MS + 1_003), retention, 9).unwrap();
     assert_eq!(purged.rows, 4, "the payload, both births and the other lost range");
     assert_eq!(archive.birth(&site("store-1"), 2).unwrap(), None);
 }
@@ -400,7 +408,7 @@ fn incidents_go_when_the_sums_of_their_time_do() {
         payloads_ms: 10,
         rollups_ms: 10,
     };
-    assert_eq!(archive.purge(START_MS, retention, 9).unwrap().rows, 2);
+    assert_eq!(archive.purge(all_at(START_MS), retention, 9).unwrap().rows, 2);
     assert_eq!(archive.incidents().unwrap()[0].id, "open");
 }
 

@@ -2,16 +2,17 @@
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
 use crate::store::{
-    MINUTE_MS, START_MS, arrives, birth, block, blocks, blocks_ahead, born, gap, message, open, raw, rollups, site,
-    sold_through,
+    MINUTE_MS, START_MS, arrives, birth, block, blocks, blocks_ahead, born, gap, message, open, open_at, raw, rollups,
+    site, sold_through,
 };
 use std::sync::atomic::Ordering;
-use tillwatch_central::archive::{self, Archive, Tally};
-use tillwatch_central::receive::{Arrived, BIRTHS_MISSING_PER_SITE_MAX, REPLAY_MS, Receiver};
+use tillwatch_central::archive::{self, Archive, BIRTHS_PER_SITE_MAX, Tally};
+use tillwatch_central::cursor::{BIRTH_ASKS_MAX, BIRTHS_WANTED_MAX};
+use tillwatch_central::receive::{Arrived, REPLAY_MS, Receiver};
 use tillwatch_central::watermark::LATENESS_MS;
 use tillwatch_feed::codec;
-use tillwatch_feed::message::{Block, Body, Finding, State};
-use tillwatch_feed::topic::Leaf;
+use tillwatch_feed::message::{Birth, Block, Body, Finding, Message, State};
+use tillwatch_feed::topic::{Leaf, SiteId};
 
 fn folder() -> (tempfile::TempDir, std::path::PathBuf) {
     let folder = tempfile::tempdir().unwrap();
@@ -265,7 +266,7 @@ fn a_site_may_owe_so_many_births_and_what_needs_one_more_comes_again_later() {
     let (_folder, path) = folder();
     let (mut receiver, _) = open(&path);
     let store = site("store-1");
-    let most = u64::try_from(BIRTHS_MISSING_PER_SITE_MAX).unwrap();
+    let most = u64::try_from(BIRTHS_WANTED_MAX).unwrap();
     let unknown = |seq: u64| {
         let block = Block {
             schema: seq,
@@ -448,4 +449,194 @@ fn a_block_that_contradicts_its_birth_is_kept_and_acknowledged() {
     assert_eq!(listener.told().sums.len(), 1);
     let undecoded = archive::open_to_read(&path).unwrap().undecoded().unwrap();
     assert!(undecoded[0].reason.contains("series 8"), "{}", undecoded[0].reason);
+}
+
+/// Blocks as of a clock that was never set.
+fn blocks_of_1970(generation: u64, seqs: std::ops::RangeInclusive<u64>) -> Message {
+    let mut block = block(seqs.clone());
+    for interval in &mut block.intervals {
+        interval.start_ms -= START_MS;
+    }
+    message(generation, seqs, Body::Block(block))
+}
+
+fn payloads_of(path: &std::path::Path, store: &SiteId) -> usize {
+    let mut kept = 0;
+    let archive = archive::open_to_read(path).unwrap();
+    archive
+        .payloads_since(0, &mut |stored| kept += usize::from(stored.payload.site == *store))
+        .unwrap();
+    kept
+}
+
+/// To half of the stores it was 1970, and the sums of the others lay too far ahead of them.
+#[test]
+fn stores_whose_clocks_were_never_set_remove_nothing_of_the_others() {
+    let (_folder, path) = folder();
+    let (mut receiver, _) = open(&path);
+    let (honest, dead) = (site("store-1"), site("store-9"));
+    for message in [born(9), blocks(9, 2..=9)] {
+        receiver.take(arrives(&honest, &message)).unwrap();
+    }
+    for message in [born(9), blocks_of_1970(9, 2..=9)] {
+        receiver.take(arrives(&dead, &message)).unwrap();
+    }
+    receiver.commit().unwrap();
+    receiver.take(arrives(&honest, &blocks(9, 10..=40))).unwrap();
+    receiver.commit().unwrap();
+    let archive = archive::open_to_read(&path).unwrap();
+    let sold = |store: &SiteId| -> i64 {
+        let sums = rollups(&archive, 0..u64::MAX);
+        sums.iter()
+            .filter(|rollup| rollup.site == *store)
+            .map(|rollup| rollup.sum)
+            .sum()
+    };
+    assert_eq!((sold(&honest), sold(&dead)), ((2..=40).sum(), (2..=9).sum()));
+    let tallies = archive.tallies(0).unwrap();
+    assert!(tallies.iter().any(|tally| tally.site == honest && tally.received == 40));
+}
+
+/// A chain of one or two stores: a block dated 2030 emptied the archive.
+#[test]
+fn one_fast_clock_of_one_or_two_stores_removes_nothing_when_the_wall_clock_is_told() {
+    for stores in [vec!["store-1"], vec!["store-1", "store-2"]] {
+        let (_folder, path) = folder();
+        let (mut receiver, listener) = open(&path);
+        let wall_ms = START_MS + 10 * MINUTE_MS;
+        receiver.tell_time(wall_ms, 0);
+        let stores: Vec<_> = stores.into_iter().map(site).collect();
+        for store in &stores {
+            for message in [born(9), blocks(9, 2..=9)] {
+                receiver.take(arrives(store, &message)).unwrap();
+            }
+        }
+        receiver.commit().unwrap();
+        let ahead = blocks_ahead(9, 10..=19, 4 * 365 * DAY_MS);
+        receiver.take(arrives(&stores[0], &ahead)).unwrap();
+        receiver.commit().unwrap();
+        receiver.tell_time(wall_ms + 30 * MINUTE_MS, 30 * MINUTE_MS);
+        receiver
+            .take(arrives(stores.last().unwrap(), &blocks(9, 20..=40)))
+            .unwrap();
+        receiver.commit().unwrap();
+        assert!(receiver.now_ms() <= wall_ms + 30 * MINUTE_MS, "{}", receiver.now_ms());
+        let kept: usize = stores.iter().map(|store| payloads_of(&path, store)).sum();
+        assert_eq!(kept, stores.len() + 2);
+        let told = listener.told().sums;
+        assert!(told.keys().all(|(_, start_ms)| *start_ms < wall_ms + DAY_MS));
+        drop(receiver);
+        let sums = rollups(&archive::open_to_read(&path).unwrap(), 0..START_MS + DAY_MS);
+        let honest = (2..=9).sum::<i64>() * i64::try_from(stores.len()).unwrap() + (20..=40).sum::<i64>();
+        assert_eq!(sums.iter().map(|rollup| rollup.sum).sum::<i64>(), honest);
+    }
+}
+
+/// They were older than the retention when they came, and went before their birth.
+#[test]
+fn what_waits_for_a_birth_ages_from_its_arrival_on() {
+    let (_folder, path) = folder();
+    let (mut receiver, listener) = open(&path);
+    let store = site("store-9");
+    days_pass(&mut receiver, 9, 3 * DAY_MS);
+    receiver.take(arrives(&store, &blocks(9, 2..=5))).unwrap();
+    receiver.commit().unwrap();
+    days_pass(&mut receiver, 10, 4 * DAY_MS);
+    receiver.take(arrives(&store, &born(9))).unwrap();
+    receiver.commit().unwrap();
+    let mut sums = listener.told().sums;
+    sums.retain(|(site, _), _| *site == store);
+    assert_eq!(sums, sold_through(&store, 5));
+}
+
+fn unknown(schema: u64, seq: u64) -> Message {
+    let block = Block {
+        schema,
+        ..block(seq..=seq)
+    };
+    message(9, seq..=seq, Body::Block(block))
+}
+
+/// Sixteen births that no agent had any more were asked for, and never another one.
+#[test]
+fn a_birth_that_is_asked_for_in_vain_gives_its_place_to_the_next_and_is_read_when_it_comes_after_all() {
+    let (_folder, path) = folder();
+    let (mut receiver, listener) = open(&path);
+    let store = site("store-1");
+    let most = u64::try_from(BIRTHS_WANTED_MAX).unwrap();
+    receiver.take(arrives(&store, &blocks(9, 1_000..=1_000))).unwrap();
+    for seq in 2..=most {
+        receiver.take(arrives(&store, &unknown(seq, seq))).unwrap();
+    }
+    receiver.commit().unwrap();
+    for second in 0..BIRTH_ASKS_MAX {
+        receiver.take(arrives(&store, &unknown(5_000, 5_000))).unwrap();
+        receiver.take(arrives(&store, &unknown(2, 2))).unwrap();
+        receiver.commit().unwrap();
+        let ack = receiver.acks(u64::from(second) * 1_000).pop().unwrap();
+        assert_eq!(
+            codec::decode_ack(&ack.payload).unwrap().births_wanted.len(),
+            BIRTHS_WANTED_MAX
+        );
+    }
+    assert_eq!(receiver.counters.births_given_up.load(Ordering::Relaxed), most);
+    receiver.take(arrives(&store, &unknown(5_000, 5_000))).unwrap();
+    receiver.commit().unwrap();
+    let ack = receiver.acks(10_000_000).pop().unwrap();
+    assert_eq!(codec::decode_ack(&ack.payload).unwrap().births_wanted, [5_000]);
+    receiver.take(arrives(&store, &born(9))).unwrap();
+    receiver.commit().unwrap();
+    assert_eq!(listener.told().sums.values().sum::<i64>(), 1_000);
+}
+
+/// It was taken for read, and nobody asked for it again.
+#[test]
+fn a_birth_that_is_displaced_as_soon_as_it_came_is_asked_for_again() {
+    let (_folder, path) = folder();
+    let (mut receiver, _) = open(&path);
+    let store = site("store-1");
+    let wanted = birth().schema;
+    receiver.take(arrives(&store, &blocks(9, 2..=2))).unwrap();
+    receiver.commit().unwrap();
+    receiver.take(arrives(&store, &born(9))).unwrap();
+    for number in 1..=u64::from(BIRTHS_PER_SITE_MAX) {
+        let seq = 2 * number + 1;
+        let mut other = birth();
+        other.plugins[0].version = format!("0.1.{number}");
+        other.schema = Birth::schema_hash(10_000, &other.plugins, &other.metrics, &other.series);
+        let schema = other.schema;
+        let birth = message(9, seq..=seq, Body::Birth(other));
+        receiver.take(arrives(&store, &birth)).unwrap();
+        receiver.take(arrives(&store, &unknown(schema, seq + 1))).unwrap();
+    }
+    receiver.commit().unwrap();
+    assert_eq!(receiver.counters.births_displaced.load(Ordering::Relaxed), 1);
+    let ack = codec::decode_ack(&receiver.acks(9_000)[0].payload).unwrap();
+    assert_eq!(ack.births_wanted, [wanted]);
+}
+
+/// Time went on for the one store that was left; a restart heard it all at one moment.
+#[test]
+fn a_replay_takes_the_same_steps_when_few_stores_were_left() {
+    let (_folder, path) = folder();
+    let (mut receiver, listener) = open(&path);
+    let stores = ["store-1", "store-2", "store-3", "store-4"].map(site);
+    let wall_ms = |minute: u64| START_MS + (minute + 1) * MINUTE_MS;
+    receiver.tell_time(wall_ms(2), 2 * MINUTE_MS);
+    for store in &stores {
+        receiver.take(arrives(store, &born(9))).unwrap();
+        receiver.take(arrives(store, &blocks(9, 2..=2))).unwrap();
+    }
+    receiver.commit().unwrap();
+    for minute in 3..=60 {
+        receiver.tell_time(wall_ms(minute), minute * MINUTE_MS);
+        receiver.take(arrives(&stores[0], &blocks(9, minute..=minute))).unwrap();
+        receiver.commit().unwrap();
+    }
+    let steps = listener.told().clock_ms;
+    assert!(steps.len() > 40, "{steps:?}");
+    drop(receiver);
+    let (_, listener) = open_at(&path, wall_ms(61));
+    // The last step is heard after the commit that causes it; the next message makes it.
+    assert_eq!(listener.told().clock_ms, steps[..steps.len() - 1]);
 }

@@ -205,12 +205,26 @@ pub(crate) fn open(path: &std::path::Path) -> (Receiver, Listener) {
     (receiver(Box::new(archive), listener.clone()), listener)
 }
 
+/// The same with central's wall clock told before anything is read.
+pub(crate) fn open_at(path: &std::path::Path, wall_ms: u64) -> (Receiver, Listener) {
+    let listener = Listener::default();
+    let archive = archive::open(path, &"main".parse().unwrap()).unwrap();
+    let mut receiver = unread(Box::new(archive), listener.clone());
+    receiver.tell_time(wall_ms, 0);
+    receiver.restore().unwrap();
+    (receiver, listener)
+}
+
 pub(crate) fn receiver(archive: Box<dyn Archive>, listener: Listener) -> Receiver {
+    let mut receiver = unread(archive, listener);
+    receiver.restore().unwrap();
+    receiver
+}
+
+fn unread(archive: Box<dyn Archive>, listener: Listener) -> Receiver {
     let retention = Retention {
         payloads_ms: 2 * 24 * 3_600_000,
         rollups_ms: 30 * 24 * 3_600_000,
     };
-    let mut receiver = Receiver::new("main".parse().unwrap(), 1, archive, Box::new(listener), retention);
-    receiver.restore().unwrap();
-    receiver
+    Receiver::new("main".parse().unwrap(), 1, archive, Box::new(listener), retention)
 }

@@ -360,3 +360,17 @@ fn a_birth_that_is_asked_for_goes_again_once_in_a_while() {
     assert_eq!(all(&mut delivery, 2), [Send::Births { schema: 8 }]);
     assert_eq!(delivery.on_ack(2 * MINUTE_MS, &wanting).resend_births, [7, 8]);
 }
+
+/// A center that lost its archive read nothing until the next connection.
+#[test]
+fn an_archive_that_begins_anew_gets_the_births_again_before_the_blocks() {
+    let mut delivery = with_backlog(3);
+    all(&mut delivery, 1);
+    delivery.on_ack(2, &ack("main", 1, 5, 1, &[]));
+    assert_eq!(delivery.on_ack(3, &ack("main", 2, 5, 1, &[])).problems.len(), 1);
+    let later_ms = 3 + delivery.settings().rewind_jitter_ms;
+    assert_eq!(
+        all(&mut delivery, later_ms),
+        [Send::Births { schema: 7 }, records(Lane::Backlog, 2, 3)]
+    );
+}
