@@ -157,26 +157,3 @@ fn a_plugin_whose_values_no_agent_takes_fails_its_cases() -> Result<()> {
     }
     Ok(())
 }
-
-#[test]
-fn a_new_plugin_outside_the_repository_is_built_and_passes_its_cases() -> Result<()> {
-    let place = tempfile::tempdir()?;
-    let sdk = repository().join("sdk/collector");
-    let made = tillwatch(&[
-        "plugin",
-        "new",
-        "till-requests",
-        "--folder",
-        path_text(place.path())?,
-        "--sdk",
-        path_text(&sdk)?,
-    ])?;
-    ensure!(made.status.success(), "{}", text(&made));
-    let folder = place.path().join("till-requests");
-
-    let built = tillwatch(&["plugin", "build", path_text(&folder)?])?;
-    ensure!(built.status.success(), "{}", text(&built));
-    let tested = tillwatch(&["plugin", "test", path_text(&folder)?])?;
-    ensure!(tested.status.success(), "{}", text(&tested));
-    Ok(())
-}

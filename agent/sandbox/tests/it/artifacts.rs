@@ -93,11 +93,11 @@ fn the_compiler_refuses_what_is_no_plugin_and_leaves_nothing() {
         !output.status.success() && text.contains("it is a core module"),
         "{text}"
     );
-    fs::File::create(&wasm).unwrap().set_len(17 << 20).unwrap();
+    fs::File::create(&wasm).unwrap().set_len(33 << 20).unwrap();
     let output = run_compiler(&wasm, &artifact);
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(
-        !output.status.success() && text.contains("more than 16777216"),
+        !output.status.success() && text.contains("more than 33554432"),
         "{text}"
     );
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);

@@ -268,7 +268,7 @@ fn refused_settings_are_told_within_bounds() {
     let unknown = configure("{\"behaviour\": \"report\"}");
     assert_eq!(unknown.kind, ErrorKind::Config);
     assert!(
-        unknown.message.starts_with("unknown field `behaviour`"),
+        unknown.message.starts_with("missing field `behavior`"),
         "{}",
         unknown.message
     );
