@@ -14,6 +14,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use tillwatch_tests::story::Chain;
+use tokio::signal::unix::{SignalKind, signal};
 
 use stage::Stage;
 use verdict::{Calm, Stores, Story, Told, Truth, Verdict};
@@ -51,9 +52,22 @@ fn main() -> Result<()> {
     runtime.block_on(Box::pin(async {
         tokio::select! {
             played = Box::pin(play(&arguments)) => played,
-            interrupted = tokio::signal::ctrl_c() => interrupted.context("waiting for Ctrl-C"),
+            stopped = stopped() => {
+                stopped?;
+                ensure!(!arguments.headless, "stopped before the story's end");
+                Ok(())
+            }
         }
     }))
+}
+
+/// Ctrl-C, or SIGTERM: all that was started ends with both.
+async fn stopped() -> Result<()> {
+    let mut terminated = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted.context("waiting for Ctrl-C"),
+        _terminated = terminated.recv() => Ok(()),
+    }
 }
 
 async fn play(arguments: &Arguments) -> Result<()> {
