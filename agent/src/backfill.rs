@@ -64,6 +64,7 @@ async fn backfill(config: &Config, until_ms: u64, is_delivering: bool) -> Result
             clock: &clock,
             reading: Reading::BACKFILL,
             progress: &progress,
+            clears_cache: false,
             status: None,
         },
     )?;

@@ -51,6 +51,7 @@ fn check_collectors(config: &Config) -> Result<(), Problems> {
         clock: &Clock::wall(),
         reading: Reading::TAP,
         progress: &|_source| None,
+        clears_cache: false,
         status: None,
     };
     let sources = collectors::start(config, &how)?;

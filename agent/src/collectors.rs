@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use tillwatch_border::Plugin;
+use tillwatch_core::guard::Guard;
 use tillwatch_core::sample::{Descriptor, Metric};
 use tillwatch_core::{DeclareError, LabelPolicy};
 use tokio::sync::watch;
@@ -106,6 +107,8 @@ pub struct Start<'a> {
     pub reading: Reading,
     /// What the checkpoint says of a source.
     pub progress: &'a dyn Fn(&str) -> Option<Vec<u8>>,
+    /// Removes compiled code that no plugin needs; other commands may run beside an agent, with other plugins.
+    pub clears_cache: bool,
     /// Where the keeper counts what is dropped, if there is one.
     pub status: Option<watch::Receiver<Status>>,
 }
@@ -183,7 +186,10 @@ fn start_plugins(config: &Config, how: &Start<'_>, health: &mut Health) -> Resul
         let source = loaded.and_then(|loaded| start_plugin(config, plugin, how, loaded, health));
         started.push(source.map_err(|error| problem(plugin, &error)));
     }
-    if let Err(error) = loader.remove_unused() {
+    if how.clears_cache
+        && started.iter().all(Result::is_ok)
+        && let Err(error) = loader.remove_unused()
+    {
         warn!(
             error = format!("{error:#}"),
             "the cache of compiled plugins was not cleared"
@@ -197,6 +203,7 @@ fn wanted(plugin: &PluginConfig) -> Wanted<'_> {
         wasm: &plugin.wasm,
         verified: verified(plugin),
         limits: limits(plugin),
+        name: &plugin.name,
     }
 }
 
@@ -286,7 +293,10 @@ pub fn refused(config: &Config, source: &str, error: &DeclareError) -> Problem {
         |plugin| plugin.place.clone(),
     );
     Problem {
-        what: format!("what source `{source}` measures is refused: {error}"),
+        what: format!(
+            "what source `{source}` measures is refused: {}",
+            Guard.text(&error.to_string())
+        ),
         ..place
     }
 }

@@ -31,6 +31,7 @@ const LOST: u16 = 7;
 const BEYOND: u16 = 8;
 const SOURCE_UP: u16 = 9;
 const UNREADABLE: u16 = 10;
+const RESTARTS: u16 = 11;
 
 /// How a call of a plugin can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +120,7 @@ pub struct PluginHealth {
     lost: AtomicU64,
     beyond: [AtomicU64; 5],
     unreadable: AtomicU64,
+    restarts: AtomicU64,
     sources_up: Mutex<BTreeMap<String, bool>>,
 }
 
@@ -126,6 +128,11 @@ impl PluginHealth {
     pub fn on_call(&self, time_us: u64) {
         self.calls.fetch_add(1, Relaxed);
         self.time_us.fetch_add(time_us, Relaxed);
+    }
+
+    /// It found the process of all plugins started again; each restart is found once.
+    pub fn on_restart(&self) {
+        self.restarts.fetch_add(1, Relaxed);
     }
 
     pub fn on_failure(&self, failure: Failure) {
@@ -169,6 +176,16 @@ impl PluginHealth {
     pub(crate) fn sources(&self) -> Vec<(String, bool)> {
         let sources = self.sources_up.lock().unwrap_or_else(PoisonError::into_inner);
         sources.iter().map(|(name, is_up)| (name.clone(), *is_up)).collect()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn read(&self) -> (u64, u64) {
+        (self.read_bytes.load(Relaxed), self.skipped_bytes.load(Relaxed))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn restarts(&self) -> u64 {
+        self.restarts.load(Relaxed)
     }
 
     #[cfg(test)]
@@ -222,13 +239,7 @@ impl Health {
                     .chain(labels.iter().copied())
                     .map(str::to_owned)
                     .collect();
-                let values = Values::Integers(vec![i64::try_from(value).unwrap_or(i64::MAX)]);
-                series.push(Series {
-                    metric,
-                    labels,
-                    values,
-                    times_ms: vec![now_ms],
-                });
+                series.push(one(metric, labels, value, now_ms));
             };
             push(CALLS, &[], health.calls.load(Relaxed));
             push(TIME, &[], health.time_us.load(Relaxed));
@@ -253,6 +264,10 @@ impl Health {
                 push(SOURCE_UP, &[source], u64::from(*is_up));
             }
         }
+        let restarts = self.plugins.values().map(|plugin| plugin.restarts.load(Relaxed)).sum();
+        if restarts > 0 {
+            series.push(one(RESTARTS, Vec::new(), restarts, now_ms));
+        }
         Batch {
             series,
             ..Batch::default()
@@ -270,12 +285,7 @@ impl Health {
             let told = self.told.insert((metric, name), count).unwrap_or(0);
             let increment = count.saturating_sub(told);
             if increment > 0 {
-                series.push(Series {
-                    metric,
-                    labels: vec![name.to_owned()],
-                    values: Values::Integers(vec![i64::try_from(increment).unwrap_or(i64::MAX)]),
-                    times_ms: vec![now_ms],
-                });
+                series.push(one(metric, vec![name.to_owned()], increment, now_ms));
             }
         }
         series
@@ -315,6 +325,15 @@ impl Health {
             ("tillwatch.limit".to_owned(), list(limits)),
         ];
         own.into_iter().chain(plugins).collect()
+    }
+}
+
+fn one(metric: u16, labels: Vec<String>, value: u64, now_ms: u64) -> Series {
+    Series {
+        metric,
+        labels,
+        values: Values::Integers(vec![i64::try_from(value).unwrap_or(i64::MAX)]),
+        times_ms: vec![now_ms],
     }
 }
 
@@ -394,7 +413,7 @@ fn descriptor() -> Descriptor {
             Kind::Counter,
             6,
             &plugin,
-            "Time spent in calls of the plugin.",
+            "Time spent in calls of the plugin, without what the agent does for it.",
         ),
         metric(
             "tillwatch.plugin.read",
@@ -443,6 +462,14 @@ fn descriptor() -> Descriptor {
             0,
             &plugin,
             "Files that are there and cannot be opened.",
+        ),
+        metric(
+            "tillwatch.plugin.process.restarts",
+            "{restart}",
+            Kind::Counter,
+            0,
+            &[],
+            "How often the process of all plugins was started again.",
         ),
     ];
     Descriptor {
@@ -512,6 +539,8 @@ mod tests {
         sales.on_call(1_500);
         sales.on_failure(Failure::Deadline);
         sales.on_beyond(Limit::StateBytes, 3);
+        sales.on_restart();
+        health.plugin("queues").on_restart();
         sales.set_source("lines", false);
         let batch = health.collect(1_000);
         let metrics = descriptor().metrics;
@@ -531,6 +560,7 @@ mod tests {
             ("tillwatch.plugin.beyond", "sales state_bytes", 3),
             ("tillwatch.plugin.time", "sales", 1_500),
             ("source.up", "sales lines", 0),
+            ("tillwatch.plugin.process.restarts", "", 2),
         ] {
             assert!(
                 found.contains(&(name, labels.to_owned(), Values::Integers(vec![value]))),

@@ -25,4 +25,5 @@ pub mod uplink;
 pub mod backfill;
 pub mod preview;
 pub mod inspect;
+mod whole;
 mod output;

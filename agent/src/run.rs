@@ -229,6 +229,7 @@ fn start_sources(config: &Config, clock: &Clock, reading: Reading, keeper: &Keep
             clock,
             reading,
             progress: &progress,
+            clears_cache: true,
             status: Some(keeper.status()),
         },
     )

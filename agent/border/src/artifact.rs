@@ -15,6 +15,8 @@ use sha2::{Digest, Sha256};
 
 /// The version in both lock files; a test compares.
 pub const WASMTIME_VERSION: &str = "48.0.8";
+/// Of a component, packed or not; one of a language with its own runtime has about 20 MB. A larger one is refused unread.
+pub const WASM_BYTES_MAX: u64 = 32 << 20;
 /// A deeper recursion is a trap.
 pub const WASM_STACK_BYTES_MAX: usize = 256 * 1024;
 
@@ -77,7 +79,26 @@ fn split(artifact: &[u8]) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)
 }
 
+/// In lower-case hexadecimal digits.
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> String {
+    digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// It finds torn and exchanged bytes; who may write a whole artifact is decided by the folder's permissions.
 fn digest(code: &[u8]) -> [u8; DIGEST_BYTES] {
     Sha256::digest(code).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_is_written_as_everybody_writes_it() {
+        assert_eq!(
+            sha256(b"abc"),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
+    }
 }

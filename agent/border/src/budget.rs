@@ -11,6 +11,7 @@ pub struct Budget {
     asks: usize,
     log_lines: usize,
     bytes_read: usize,
+    is_exhausted: bool,
 }
 
 impl Budget {
@@ -21,6 +22,7 @@ impl Budget {
             asks: 0,
             log_lines: 0,
             bytes_read: 0,
+            is_exhausted: false,
         }
     }
 
@@ -36,13 +38,18 @@ impl Budget {
         Some(kept)
     }
 
+    /// No source gives anything more.
+    pub fn exhaust(&mut self) {
+        self.is_exhausted = true;
+    }
+
     /// A source is asked.
     ///
     /// # Errors
     /// When sources were asked too often in this call.
     pub fn ask(&mut self, counters: &mut Counters) -> Result<(), Fault> {
         self.asks += 1;
-        refuse(self.asks > self.limits.asks_max, counters)
+        refuse(self.is_exhausted || self.asks > self.limits.asks_max, counters)
     }
 
     /// A source is asked for bytes: how many it may still give.

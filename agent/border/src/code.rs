@@ -43,7 +43,7 @@ impl Code {
         };
         match sealed_memory(code) {
             Ok(memory) => Ok(Self { path, memory }),
-            Err(source) => Err(LoadError::Read { path, source }),
+            Err(source) => Err(LoadError::Memory { path, source }),
         }
     }
 

@@ -17,6 +17,13 @@ pub enum LoadError {
         #[source]
         source: std::io::Error,
     },
+    /// The system gives no memory that can be sealed.
+    #[error("keeping {path} in memory")]
+    Memory {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     /// Native code is trusted, so only its owner may write it.
     #[error("{path} could have been written by another user\nhint: the cache belongs to the agent's user alone")]
     Untrusted { path: PathBuf },
@@ -51,12 +58,8 @@ impl LoadError {
 #[derive(Debug, Error)]
 pub enum StartError {
     /// The operating system refuses a process, a socket or memory for it.
-    #[error("starting {program}: {source}")]
-    Spawn {
-        program: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
+    #[error("starting {program}: {error}")]
+    Spawn { program: PathBuf, error: std::io::Error },
     /// It ended, hung or said something else before it was ready.
     #[error("{program} did not become ready: {reason}")]
     NotReady { program: PathBuf, reason: String },
@@ -140,10 +143,10 @@ pub struct PluginError {
     pub message: String,
 }
 
-/// What the agent does about it.
+/// What the plugin says about another try. After the start the agent tries all alike, after a pause that grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ErrorKind {
-    /// The settings are wrong: not tried again until they change.
+    /// The settings are wrong: the agent does not start with them.
     Config,
     /// It may work next time.
     Transient,

@@ -4,9 +4,10 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use rustix::net::{RecvFlags, recv};
 use tillwatch_core::sample::{Batch, Descriptor};
 
-use crate::frames::{FrameError, Frames};
+use crate::frames::{FrameError, Frames, is_timeout};
 use crate::wire::{Answer, Ask, Call, Done, Failure, Output, Reply, Request, TO_AGENT_BYTES_MAX};
 use crate::{Budget, CallError, Counters, Host, Limits, PluginError, check_batch, check_descriptor, cut};
 
@@ -37,6 +38,7 @@ impl Connection {
             begun: Instant::now(),
             allowed: Duration::ZERO,
             in_host: Duration::ZERO,
+            is_over: false,
         };
         Self(Frames::new(timed, TO_AGENT_BYTES_MAX))
     }
@@ -57,30 +59,37 @@ impl Connection {
             state: host.state_get(),
         };
         self.0.stream.begin(Duration::from_millis(limits.call_ms_max));
-        let done = self.converse(&request, host, limits);
+        let done = self.converse(&request, host, limits, counters);
         let busy = self.0.stream.busy();
         let result = done.map(|done| taken(done, host, limits, counters));
-        counters.calls = 1;
         counters.busy_us = u64::try_from(busy.as_micros()).unwrap_or(u64::MAX);
         result.map_err(|error| lost(&error))
     }
 
-    fn converse(&mut self, request: &Request, host: &mut dyn Host, limits: &Limits) -> Result<Done, FrameError> {
+    /// Counts what the sandbox let through and is too much.
+    fn converse(
+        &mut self,
+        request: &Request,
+        host: &mut dyn Host,
+        limits: &Limits,
+        counters: &mut Counters,
+    ) -> Result<Done, FrameError> {
+        let host_max = Duration::from_millis(limits.host_ms_max);
         let mut budget = Budget::new(*limits);
         self.0.send(request)?;
         loop {
             match self.0.receive()? {
                 Reply::Done(done) => return Ok(*done),
                 Reply::Log(level, text) => {
-                    // The sandbox has counted what is too much; whatever it became, no more than that comes through.
-                    if let Some(text) = budget.log(&text, &mut Counters::default()) {
-                        host.log(level, text);
+                    if let Some(text) = budget.log(&text, counters) {
+                        self.0.stream.in_host(|| host.log(level, text));
                     }
                 }
                 Reply::Ask(ask) => {
-                    let asked = Instant::now();
-                    let answer = answer(ask, host, &mut budget);
-                    self.0.stream.in_host += asked.elapsed();
+                    if self.0.stream.in_host > host_max {
+                        budget.exhaust();
+                    }
+                    let answer = self.0.stream.in_host(|| answer(ask, host, &mut budget, counters));
                     self.0.send(&answer)?;
                 }
             }
@@ -88,8 +97,7 @@ impl Connection {
     }
 }
 
-fn answer(ask: Ask, host: &mut dyn Host, budget: &mut Budget) -> Answer {
-    let counted = &mut Counters::default();
+fn answer(ask: Ask, host: &mut dyn Host, budget: &mut Budget, counted: &mut Counters) -> Answer {
     match ask {
         Ask::ReadLines { source, bytes_max } => {
             let lines = budget
@@ -113,7 +121,7 @@ fn answer(ask: Ask, host: &mut dyn Host, budget: &mut Budget) -> Answer {
 
 /// Nothing of it was checked by anybody whom the agent trusts.
 fn taken(done: Done, host: &mut dyn Host, limits: &Limits, counters: &mut Counters) -> Result<Brought, CallError> {
-    *counters = done.counters;
+    counters.add(&done.counters);
     if let Some(state) = done.state {
         let checked = Budget::new(*limits).state(state.0.len(), counters);
         checked
@@ -171,10 +179,6 @@ fn lost(error: &FrameError) -> Lost {
     }
 }
 
-fn is_timeout(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
-}
-
 /// A stream with a deadline for the other side: all time counts but that of our own host.
 #[derive(Debug)]
 struct Timed {
@@ -182,6 +186,8 @@ struct Timed {
     begun: Instant,
     allowed: Duration,
     in_host: Duration,
+    /// Nothing is waited for any more.
+    is_over: bool,
 }
 
 impl Timed {
@@ -189,6 +195,15 @@ impl Timed {
         self.begun = Instant::now();
         self.allowed = allowed;
         self.in_host = Duration::ZERO;
+        self.is_over = false;
+    }
+
+    /// Time that is not the other side's.
+    fn in_host<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        let begun = Instant::now();
+        let result = work();
+        self.in_host += begun.elapsed();
+        result
     }
 
     fn busy(&self) -> Duration {
@@ -206,8 +221,19 @@ impl Timed {
 
 impl Read for Timed {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.stream.set_read_timeout(Some(self.left()?))?;
-        self.stream.read(buffer)
+        match self.left() {
+            Ok(left) => {
+                self.stream.set_read_timeout(Some(left))?;
+                self.stream.read(buffer)
+            }
+            Err(error) if self.is_over => Err(error),
+            // What has come in time is taken, also by an agent that was itself kept from running.
+            Err(_too_late) => {
+                self.is_over = true;
+                let (read, _whole) = recv(&self.stream, buffer, RecvFlags::DONTWAIT)?;
+                Ok(read)
+            }
+        }
     }
 }
 
@@ -219,5 +245,163 @@ impl Write for Timed {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Document, Fault, Level, Lines, Listing};
+
+    const CALL_MS: u64 = 300;
+
+    /// A host that takes its time for everything.
+    #[derive(Default)]
+    struct Slow {
+        pause: Duration,
+        reads: u32,
+    }
+
+    impl Slow {
+        fn work(&self) {
+            let begun = Instant::now();
+            while begun.elapsed() < self.pause {
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    impl Host for Slow {
+        fn log(&mut self, _level: Level, _message: &str) {
+            self.work();
+        }
+
+        fn now_ms(&mut self) -> u64 {
+            0
+        }
+
+        fn state_get(&mut self) -> Vec<u8> {
+            Vec::new()
+        }
+
+        fn state_set(&mut self, _value: Vec<u8>) -> Result<(), String> {
+            Ok(())
+        }
+
+        fn read_lines(&mut self, _source: &str, _bytes_max: u32) -> Result<Lines, Fault> {
+            self.work();
+            self.reads += 1;
+            Ok(Lines::default())
+        }
+
+        fn next_document(&mut self, _source: &str) -> Result<Option<Document>, Fault> {
+            Err(Fault::Unknown)
+        }
+
+        fn list_folder(&mut self, _source: &str) -> Result<Listing, Fault> {
+            Err(Fault::Unknown)
+        }
+    }
+
+    fn done() -> Reply {
+        Reply::Done(Box::new(Done {
+            result: Ok(Output::Configured),
+            state: None,
+            counters: Counters {
+                log_lines_cut: 2,
+                ..Counters::default()
+            },
+        }))
+    }
+
+    fn read() -> Reply {
+        Reply::Ask(Ask::ReadLines {
+            source: "input".to_owned(),
+            bytes_max: 1,
+        })
+    }
+
+    /// A call to a sandbox that says these things, whatever it is told, and then hangs up.
+    fn call(replies: &[Reply], host: &mut Slow, limits: &Limits) -> (Result<(), Lost>, Counters) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let mut sandbox = Frames::new(theirs, 0);
+        for reply in replies {
+            sandbox.send(reply).unwrap();
+        }
+        sandbox.stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut counters = Counters::default();
+        let result = Connection::new(ours).call(Call::Collect, true, host, limits, &mut counters);
+        (result.map(|brought| drop(brought.unwrap())), counters)
+    }
+
+    fn limits() -> Limits {
+        Limits {
+            call_ms_max: CALL_MS,
+            ..Limits::default()
+        }
+    }
+
+    /// A journal that stood still convicted the plugin that had logged a line.
+    #[test]
+    fn time_in_the_host_is_not_the_plugins() {
+        let mut host = Slow {
+            pause: Duration::from_millis(CALL_MS + 1),
+            ..Slow::default()
+        };
+        let log = Reply::Log(Level::Info, "x".to_owned());
+        let (result, counters) = call(&[log, read(), done()], &mut host, &limits());
+        assert_eq!(result, Ok(()));
+        assert!(counters.busy_us < CALL_MS * 1_000, "{counters:?}");
+    }
+
+    /// Thousands of listings of a large folder kept all other plugins waiting.
+    #[test]
+    fn time_in_the_host_is_bounded_and_counted() {
+        let mut host = Slow {
+            pause: Duration::from_millis(6),
+            ..Slow::default()
+        };
+        let limits = Limits {
+            host_ms_max: 10,
+            ..limits()
+        };
+        let (result, counters) = call(&[read(), read(), read(), read(), done()], &mut host, &limits);
+        assert_eq!(result, Ok(()));
+        assert_eq!((host.reads, counters.reads_refused), (2, 2));
+    }
+
+    #[test]
+    fn what_the_agent_refused_is_counted_with_and_without_an_end() {
+        let limits = Limits {
+            asks_max: 1,
+            ..limits()
+        };
+        let mut host = Slow::default();
+        let (result, counters) = call(&[read(), read(), done()], &mut host, &limits);
+        assert_eq!((result, counters.reads_refused, counters.log_lines_cut), (Ok(()), 1, 2));
+        let (result, counters) = call(&[read(), read()], &mut host, &limits);
+        assert_eq!((result, counters.reads_refused), (Err(Lost::Broken), 1));
+    }
+
+    /// An agent that was kept from running for a moment ended a plugin that had answered.
+    #[test]
+    fn what_has_come_is_taken_once_more_after_the_deadline() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let mut sandbox = Frames::new(theirs, 0);
+        sandbox.send(&done()).unwrap();
+        let mut connection = Connection::new(ours);
+        connection.0.stream.begin(Duration::ZERO);
+        assert!(matches!(connection.0.receive(), Ok(Reply::Done(_))));
+        sandbox.send(&done()).unwrap();
+        let late = connection.0.receive::<Reply>().unwrap_err();
+        assert_eq!(lost(&late), Lost::Deadline, "who says more and more has no more time");
+    }
+
+    #[test]
+    fn a_silent_sandbox_is_beyond_its_deadline() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let mut connection = Connection::new(ours);
+        connection.0.stream.begin(Duration::from_millis(1));
+        assert_eq!(lost(&connection.0.receive::<Reply>().unwrap_err()), Lost::Deadline);
     }
 }

@@ -27,6 +27,10 @@ pub enum FrameError {
     Decode(#[from] DecodeError),
 }
 
+pub(crate) fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+}
+
 /// A stream of messages, both ways.
 #[derive(Debug)]
 pub struct Frames<S> {

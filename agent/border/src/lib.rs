@@ -25,6 +25,7 @@ pub mod frames;
 pub mod handover;
 pub mod artifact;
 mod code;
+mod turn;
 mod process;
 mod exchange;
 mod plugin;

@@ -9,6 +9,8 @@ pub struct Limits {
     pub memory_bytes_max: usize,
     /// One call of `describe`, `configure` or `collect`.
     pub call_ms_max: u64,
+    /// The agent's own time for one call, such as a slow disk's; beyond it sources are exhausted, too.
+    pub host_ms_max: u64,
     /// Read from all sources in one call; beyond it a source is [`Fault::Exhausted`](crate::Fault::Exhausted).
     pub read_bytes_max: usize,
     /// Questions to sources in one call; beyond it they are exhausted, too.
@@ -40,6 +42,7 @@ impl Default for Limits {
         Self {
             memory_bytes_max: 32 * 1024 * 1024,
             call_ms_max: 250,
+            host_ms_max: 5_000,
             read_bytes_max: 4 * 1024 * 1024,
             asks_max: 4_096,
             output_bytes_max: 8 * 1024 * 1024,
@@ -59,25 +62,11 @@ impl Default for Limits {
 /// What a plugin did since its counters were taken last, for its own metrics. Most of it is the sandbox's word.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
-    /// Calls of `describe`, `configure` and `collect`.
-    pub calls: u64,
-    /// Time in them without the host's own, waiting for the processor included.
+    /// Time in calls without the host's own, waiting for the processor included.
     pub busy_us: u64,
     /// Linear memory now, which is also the most it ever was.
     pub memory_bytes: usize,
-    /// Calls that ended in a trap, such as a panic.
-    pub traps: u64,
-    /// Calls that were stopped at their deadline.
-    pub deadlines: u64,
-    /// Calls that ended because more memory was refused.
-    pub memory_refused: u64,
-    /// Calls whose output was beyond a bound.
-    pub oversized: u64,
-    /// Calls whose output contradicted itself.
-    pub malformed: u64,
-    /// Calls that the plugin itself said had failed.
-    pub failed: u64,
-    /// Reads beyond `read_bytes_max` and `asks_max`.
+    /// Reads beyond `read_bytes_max`, `asks_max` and `host_ms_max`.
     pub reads_refused: u64,
     /// Values beyond `state_bytes_max`.
     pub states_refused: u64,
@@ -92,14 +81,7 @@ impl Counters {
     pub(crate) fn add(&mut self, other: &Self) {
         self.memory_bytes = other.memory_bytes;
         for (sum, other) in [
-            (&mut self.calls, other.calls),
             (&mut self.busy_us, other.busy_us),
-            (&mut self.traps, other.traps),
-            (&mut self.deadlines, other.deadlines),
-            (&mut self.memory_refused, other.memory_refused),
-            (&mut self.oversized, other.oversized),
-            (&mut self.malformed, other.malformed),
-            (&mut self.failed, other.failed),
             (&mut self.reads_refused, other.reads_refused),
             (&mut self.states_refused, other.states_refused),
             (&mut self.log_lines_dropped, other.log_lines_dropped),

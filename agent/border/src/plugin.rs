@@ -15,6 +15,8 @@ pub struct Load {
     /// Equal code is the same `Arc`: it is then mapped once.
     pub code: Arc<Code>,
     pub limits: Limits,
+    /// Where it must be told which plugin it was.
+    pub name: String,
 }
 
 /// A loaded plugin, called by one thread at a time, never by one that must not wait. The process ends with the last one.
@@ -48,8 +50,10 @@ pub fn start(program: PathBuf, loads: Vec<Load>) -> Result<Vec<Result<Plugin, Lo
         });
     }
     let codes: Vec<Arc<Code>> = loads.iter().map(|load| Arc::clone(&load.code)).collect();
-    let plugins = loads.into_iter().map(|load| (load.code, load.limits)).collect();
-    let (shared, loaded) = Shared::start(Spec { program, plugins })?;
+    let (shared, loaded) = Shared::start(Spec {
+        program,
+        plugins: loads,
+    })?;
     let shared = Arc::new(shared);
     let plugin = |(index, (loaded, code)): (usize, (Result<(), crate::wire::Refusal>, Arc<Code>))| match loaded {
         Ok(()) => Ok(Plugin {
@@ -141,6 +145,12 @@ impl Plugin {
         self.shared.restarts()
     }
 
+    /// Why the process of all plugins had to be started again since anybody asked last.
+    #[must_use]
+    pub fn take_restart(&self) -> Option<String> {
+        self.shared.take_restart()
+    }
+
     fn call(&mut self, call: Call, host: &mut dyn Host) -> Result<Brought, CallError> {
         if self.is_spent() {
             return Err(CallError::Spent);
@@ -150,7 +160,6 @@ impl Plugin {
         if result.as_ref().is_err_and(CallError::spends_the_instance) {
             self.instance = Instance::Spent;
         }
-        counters.deadlines = u64::from(matches!(result, Err(CallError::Deadline { .. })));
         self.counters.add(&counters);
         result
     }
@@ -158,10 +167,8 @@ impl Plugin {
     fn call_once(&mut self, call: Call, host: &mut dyn Host, counters: &mut Counters) -> Result<Brought, CallError> {
         let shared = Arc::clone(&self.shared);
         let kind = std::mem::discriminant(&call);
-        let _turn = shared.turn(self.index);
-        let (generation, connection) = shared.enter(self.index, kind).map_err(|error| CallError::Unavailable {
-            reason: error.to_string(),
-        })?;
+        let _turn = shared.turn(self.index)?;
+        let (generation, connection) = shared.enter(self.index, kind)?;
         if let Some(connection) = connection {
             self.connection = Some((generation, connection));
         }

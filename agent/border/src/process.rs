@@ -11,17 +11,20 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::exchange::Connection;
-use crate::frames::{FrameError, Frames};
+use crate::frames::{FrameError, Frames, is_timeout};
 use crate::handover::send_descriptors;
-use crate::wire::{Call, Ready, Refusal, Start, StartPlugin, TO_AGENT_BYTES_MAX};
-use crate::{Code, Limits, StartError};
+use crate::turn::{Turn, Turns, WAIT_MAX};
+use crate::wire::{Call, Ready, Refusal, Start, StartPlugin, TO_AGENT_BYTES_MAX, build};
+use crate::{CallError, Code, Limits, Load, StartError};
 
 /// A quiet machine takes a few milliseconds.
 const START_TIME_MAX: Duration = Duration::from_secs(30);
+/// After a start that failed nobody tries for so long: it may have cost each of them the whole time of a start.
+const START_PAUSE: Duration = Duration::from_secs(5);
 
 pub(crate) type CallKind = Discriminant<Call>;
 /// For each plugin whether its code was taken.
@@ -30,7 +33,7 @@ pub(crate) type Loaded = Vec<Result<(), Refusal>>;
 /// What the process is made of, each time.
 pub(crate) struct Spec {
     pub(crate) program: PathBuf,
-    pub(crate) plugins: Vec<(Arc<Code>, Limits)>,
+    pub(crate) plugins: Vec<Load>,
 }
 
 /// The process and who may call it; shared by all plugins.
@@ -38,7 +41,7 @@ pub(crate) struct Shared {
     spec: Spec,
     state: Mutex<State>,
     /// Calls hold it together, a suspect's call alone.
-    turn: RwLock<()>,
+    turns: Turns,
 }
 
 #[derive(Default)]
@@ -46,19 +49,20 @@ struct State {
     /// Counts the starts.
     generation: u64,
     process: Option<Process>,
+    /// In this generation.
+    loaded: Loaded,
+    /// When the process could not be started last, and why.
+    failed: Option<(Instant, String)>,
+    /// Why the last generation ended.
+    ended: Option<String>,
+    /// Why this generation was needed, until somebody tells it.
+    restarted: Option<String>,
     /// Of this generation, until each plugin takes its own.
     connections: Vec<Option<Connection>>,
     /// Whose calls are open in this generation.
     calling: BTreeMap<usize, CallKind>,
     /// And in which call, as only that clears them.
     suspects: BTreeMap<usize, CallKind>,
-}
-
-/// The right to make one call.
-#[derive(Debug)]
-pub(crate) enum Turn<'a> {
-    Together(#[expect(dead_code, reason = "held, not read")] RwLockReadGuard<'a, ()>),
-    Alone(#[expect(dead_code, reason = "held, not read")] RwLockWriteGuard<'a, ()>),
 }
 
 /// What follows for a plugin whose call was open when the process ended by itself.
@@ -76,31 +80,43 @@ impl Shared {
         let shared = Self {
             spec,
             state: Mutex::default(),
-            turn: RwLock::default(),
+            turns: Turns::default(),
         };
-        let loaded = shared.start_process(&mut shared.lock())?;
+        let mut state = shared.lock();
+        shared.start_process(&mut state)?;
+        let loaded = state.loaded.clone();
+        drop(state);
         Ok((shared, loaded))
     }
 
     pub(crate) fn limits(&self, plugin: usize) -> &Limits {
-        &self.spec.plugins[plugin].1
+        &self.spec.plugins[plugin].limits
     }
 
     /// Waits until this plugin may call.
-    pub(crate) fn turn(&self, plugin: usize) -> Turn<'_> {
-        if self.lock().suspects.contains_key(&plugin) {
-            Turn::Alone(self.turn.write().unwrap_or_else(PoisonError::into_inner))
+    pub(crate) fn turn(&self, plugin: usize) -> Result<Turn<'_>, CallError> {
+        let is_suspect = self.lock().suspects.contains_key(&plugin);
+        let turn = if is_suspect {
+            self.turns.alone(WAIT_MAX)
         } else {
-            Turn::Together(self.turn.read().unwrap_or_else(PoisonError::into_inner))
-        }
+            self.turns.together(WAIT_MAX)
+        };
+        turn.ok_or_else(|| CallError::Unavailable {
+            reason: format!("another plugin's call takes longer than {} s", WAIT_MAX.as_secs()),
+        })
     }
 
     /// Opens a call: the generation, and the plugin's connection to it when it has none yet.
-    pub(crate) fn enter(&self, plugin: usize, kind: CallKind) -> Result<(u64, Option<Connection>), StartError> {
+    pub(crate) fn enter(&self, plugin: usize, kind: CallKind) -> Result<(u64, Option<Connection>), CallError> {
+        let unavailable = |reason| CallError::Unavailable { reason };
         let mut state = self.lock();
         if !state.process.as_mut().is_some_and(Process::is_alive) {
-            state.died();
-            self.start_process(&mut state)?;
+            self.died(&mut state);
+            self.restart(&mut state).map_err(unavailable)?;
+        }
+        if let Some(Err(refusal)) = state.loaded.get(plugin) {
+            // The process took it before: it is another program now, or out of memory.
+            return Err(unavailable(refusal.to_string()));
         }
         state.calling.insert(plugin, kind);
         let connection = state.connections.get_mut(plugin).and_then(Option::take);
@@ -126,7 +142,8 @@ impl Shared {
         let mut state = self.lock();
         state.suspects.remove(&plugin);
         if state.generation == generation {
-            state.end();
+            let Limits { call_ms_max, .. } = self.limits(plugin);
+            state.end(format!("{} took longer than {call_ms_max} ms", self.name(plugin)));
         }
     }
 
@@ -138,7 +155,7 @@ impl Shared {
             return Verdict::Repeat;
         }
         let is_guilty = state.calling.len() == 1 && state.suspects.contains_key(&plugin);
-        state.died();
+        self.died(&mut state);
         if is_guilty { Verdict::Guilty } else { Verdict::Repeat }
     }
 
@@ -150,15 +167,60 @@ impl Shared {
         self.lock().generation.saturating_sub(1)
     }
 
-    fn start_process(&self, state: &mut State) -> Result<Loaded, StartError> {
+    /// Why the process had to be started again, told once.
+    pub(crate) fn take_restart(&self) -> Option<String> {
+        self.lock().restarted.take()
+    }
+
+    fn restart(&self, state: &mut State) -> Result<(), String> {
+        if let Some((when, reason)) = &state.failed
+            && when.elapsed() < START_PAUSE
+        {
+            return Err(reason.clone());
+        }
+        match self.start_process(state) {
+            Ok(()) => {
+                state.failed = None;
+                state.restarted = state.ended.take();
+                Ok(())
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                state.failed = Some((Instant::now(), reason.clone()));
+                Err(reason)
+            }
+        }
+    }
+
+    /// It ended by itself: whose calls were open may have done it.
+    fn died(&self, state: &mut State) {
+        if state.process.is_none() {
+            return;
+        }
+        let calling = std::mem::take(&mut state.calling);
+        let names: Vec<&str> = calling.keys().map(|plugin| self.name(*plugin)).collect();
+        let cause = match names.as_slice() {
+            [] => "it was ended from outside".to_owned(),
+            names => format!("it ended in a call of {}", names.join(", ")),
+        };
+        state.suspects.extend(calling);
+        state.end(cause);
+    }
+
+    fn name(&self, plugin: usize) -> &str {
+        &self.spec.plugins[plugin].name
+    }
+
+    fn start_process(&self, state: &mut State) -> Result<(), StartError> {
         let (process, sockets, loaded) = Process::start(&self.spec)?;
         state.generation += 1;
         state.process = Some(process);
+        state.loaded = loaded;
         state.connections = sockets
             .into_iter()
             .map(|socket| Some(Connection::new(socket)))
             .collect();
-        Ok(loaded)
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -167,14 +229,8 @@ impl Shared {
 }
 
 impl State {
-    /// It ended by itself: whose calls were open may have done it.
-    fn died(&mut self) {
-        let calling = std::mem::take(&mut self.calling);
-        self.suspects.extend(calling);
-        self.end();
-    }
-
-    fn end(&mut self) {
+    fn end(&mut self, cause: String) {
+        self.ended = Some(cause);
         self.process = None;
         self.connections.clear();
         self.calling.clear();
@@ -185,35 +241,50 @@ impl State {
 struct Process {
     child: Child,
     /// While it is open the process lives.
-    _control: Frames<UnixStream>,
+    control: Frames<UnixStream>,
 }
 
 impl Process {
     fn start(spec: &Spec) -> Result<(Self, Vec<UnixStream>, Loaded), StartError> {
         let program = &spec.program;
-        let spawn = |source| StartError::Spawn {
+        let spawn = |error| StartError::Spawn {
             program: program.clone(),
-            source,
+            error,
         };
         let (control, theirs) = UnixStream::pair().map_err(spawn)?;
         control.set_read_timeout(Some(START_TIME_MAX)).map_err(spawn)?;
         control.set_write_timeout(Some(START_TIME_MAX)).map_err(spawn)?;
         let mut process = Self {
             child: spawn_child(program, theirs).map_err(spawn)?,
-            _control: Frames::new(control, TO_AGENT_BYTES_MAX),
+            control: Frames::new(control, TO_AGENT_BYTES_MAX),
         };
-        let not_ready = |error: FrameError| StartError::NotReady {
+        let given = hand_over(&mut process.control, &spec.plugins);
+        let answered = given.and_then(|sockets| Ok((process.control.receive()?, sockets)));
+        let (ready, sockets) = answered.map_err(|error| StartError::NotReady {
             program: program.clone(),
-            reason: error.to_string(),
-        };
-        let sockets = hand_over(&mut process._control, &spec.plugins).map_err(not_ready)?;
-        match process._control.receive().map_err(not_ready)? {
+            reason: process.not_ready(error),
+        })?;
+        match ready {
             Ready::Sealed(loaded) if loaded.0.len() == sockets.len() => Ok((process, sockets, loaded.0)),
             Ready::Sealed(_) => Err(StartError::NotReady {
                 program: program.clone(),
                 reason: "it took other plugins than it was given".to_owned(),
             }),
             Ready::Failed(reason) => Err(StartError::Machine { reason }),
+        }
+    }
+
+    fn not_ready(&mut self, error: FrameError) -> String {
+        match error {
+            FrameError::Stream(error) if is_timeout(&error) => {
+                format!("it took longer than {} s", START_TIME_MAX.as_secs())
+            }
+            // Its end of the socket is closed: it has ended, or is about to.
+            FrameError::Stream(error) => match self.child.wait() {
+                Ok(status) => format!("it ended, {status}\nhint: start it by hand, and it says why"),
+                Err(_unknown) => error.to_string(),
+            },
+            error => error.to_string(),
         }
     }
 
@@ -243,10 +314,10 @@ fn spawn_child(program: &Path, control: UnixStream) -> io::Result<Child> {
 }
 
 /// Gives the process its code and its end of each plugin's socket; ours come back.
-fn hand_over(control: &mut Frames<UnixStream>, plugins: &[(Arc<Code>, Limits)]) -> Result<Vec<UnixStream>, FrameError> {
+fn hand_over(control: &mut Frames<UnixStream>, plugins: &[Load]) -> Result<Vec<UnixStream>, FrameError> {
     let mut codes: Vec<&Arc<Code>> = Vec::new();
     let mut start = Vec::new();
-    for (code, limits) in plugins {
+    for Load { code, limits, .. } in plugins {
         let known = codes.iter().position(|known| Arc::ptr_eq(known, code));
         let index = known.unwrap_or_else(|| {
             codes.push(code);
@@ -265,6 +336,7 @@ fn hand_over(control: &mut Frames<UnixStream>, plugins: &[(Arc<Code>, Limits)]) 
     let descriptors: Vec<_> = codes.iter().map(|code| code.as_fd()).chain(theirs).collect();
     send_descriptors(&control.stream, &descriptors)?;
     control.send(&Start {
+        build: build(),
         codes: codes.len(),
         plugins: start,
     })?;

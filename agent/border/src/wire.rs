@@ -16,7 +16,7 @@ use serde::de::{DeserializeOwned, Deserializer, Error, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use tillwatch_core::sample;
 
-use crate::{Bound, Counters, Document, ErrorKind, Fault, Level, Limits, Lines, Listing, PluginError};
+use crate::{Bound, Counters, Document, ErrorKind, Fault, Level, Limits, Lines, Listing, PluginError, artifact};
 
 /// A frame to the sandbox: a document of the largest size that can be granted.
 pub const TO_SANDBOX_BYTES_MAX: usize = 17 << 20;
@@ -34,8 +34,17 @@ const METRICS_MAX: usize = 256;
 /// What the process is made of; the descriptors came before, first of the codes, then of the plugins' sockets.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Start {
+    /// What the agent was built as; see [`build`]. It comes first, as what follows may change.
+    pub build: String,
     pub codes: usize,
     pub plugins: Vec<StartPlugin>,
+}
+
+/// Names everything in which an agent and a sandbox must agree: they are installed together, and while one is exchanged
+/// the other may still run.
+#[must_use]
+pub fn build() -> String {
+    format!("tillwatch {}; {}", env!("CARGO_PKG_VERSION"), artifact::fingerprint())
 }
 
 /// One plugin of the process.
@@ -55,9 +64,11 @@ pub enum Ready {
 }
 
 /// Why code was not loaded.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, thiserror::Error)]
 pub enum Refusal {
+    #[error("its code is not taken any more: {0}")]
     Engine(String),
+    #[error("its code does not fit the contract any more: {0}")]
     Contract(String),
 }
 
@@ -344,6 +355,10 @@ impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for List<T, MAX> {
         }
         let mut list = Vec::with_capacity(announced);
         while let Some(element) = elements.next_element()? {
+            // There is no hint where more is announced than bytes are left.
+            if list.len() == MAX {
+                return Err(A::Error::invalid_length(MAX + 1, &self));
+            }
             list.push(element);
         }
         Ok(list)
@@ -353,6 +368,7 @@ impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for List<T, MAX> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::Cell;
 
     fn batch() -> sample::Batch {
         let series = |label: &str, values, times_ms| sample::Series {
@@ -458,15 +474,35 @@ mod tests {
         }
     }
 
-    /// Each element of a list may take a hundred times its bytes on the wire.
+    thread_local! {
+        static READ: Cell<usize> = const { Cell::new(0) };
+    }
+
+    /// Counts how often it is read.
+    #[derive(Debug)]
+    struct Counted;
+
+    impl<'de> Deserialize<'de> for Counted {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            READ.set(READ.get() + 1);
+            u8::deserialize(deserializer).map(|_read| Self)
+        }
+    }
+
+    /// Each element of a list may take a hundred times its bytes on the wire: a frame that announced more than it
+    /// brought became 200 MB.
     #[test]
-    fn a_list_that_is_too_long_is_refused_before_it_is_read() {
-        let list = Bounded::<String, 20>(vec![String::new(); 17]);
-        let bytes = postcard::to_allocvec(&list).unwrap();
-        assert!(decode::<Bounded<String, 17>>(&bytes).is_ok());
-        assert!(decode::<Bounded<String, 16>>(&bytes).is_err());
-        // It announces four thousand million series and brings none.
-        assert!(decode::<Batch>(&[0xff, 0xff, 0xff, 0xff, 0x0f]).is_err());
+    fn a_list_is_not_read_beyond_its_bound_whatever_it_announces() {
+        let read = |announced: u32| {
+            READ.set(0);
+            let mut bytes = postcard::to_allocvec(&announced).unwrap();
+            bytes.extend([1; 5_000]);
+            assert!(decode::<Bounded<Counted, 16>>(&bytes).is_err(), "{announced}");
+            READ.get()
+        };
+        assert_eq!([read(5_000), read(u32::MAX)], [0, 17]);
+        let whole = postcard::to_allocvec(&[7_u8; 16].as_slice()).unwrap();
+        assert_eq!(decode::<Bounded<Counted, 16>>(&whole).unwrap().0.len(), 16);
     }
 
     #[test]

@@ -87,11 +87,11 @@ fn is_own_type(ty: ComponentTypeRef) -> bool {
     matches!(ty, ComponentTypeRef::Type(TypeBounds::Eq(_)))
 }
 
-/// A plugin may give its imports names of any length.
+/// A plugin may give its imports names of any length, and of characters that move a terminal's cursor.
 fn shortened(name: &str) -> String {
     match name.char_indices().nth(NAME_CHARS_MAX) {
-        Some((end, _)) => format!("{}...", &name[..end]),
-        None => name.to_owned(),
+        Some((end, _)) => format!("{}...", name[..end].escape_debug()),
+        None => name.escape_debug().to_string(),
     }
 }
 
@@ -140,6 +140,11 @@ mod tests {
         let text = format!(r#"(component (import "{}" (func)))"#, "x".repeat(90_000));
         assert!(refusal(&text).starts_with("it wants xxx"));
         assert!(refusal(&text).len() < 400);
+    }
+
+    #[test]
+    fn a_name_says_nothing_to_a_terminal() {
+        assert_eq!(shortened("wasi:x\u{1b}[2J\n"), "wasi:x\\u{1b}[2J\\n");
     }
 
     #[test]

@@ -26,11 +26,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 
-/// A larger plugin is refused unread.
-const WASM_BYTES_MAX: u64 = 32 * 1024 * 1024;
+use artifact::{WASM_BYTES_MAX, sha256};
 
 fn main() -> ExitCode {
     match run() {
@@ -57,7 +55,7 @@ fn run() -> Result<()> {
 fn compile_file(input: &Path, output: &Path, expected: Option<&str>) -> Result<()> {
     let name = shown(input);
     let wasm = read(input).with_context(|| format!("reading {name}"))?;
-    let is_whole = expected.is_none_or(|expected| expected == hash(&wasm));
+    let is_whole = expected.is_none_or(|expected| expected == sha256(&wasm));
     ensure!(is_whole, "{name} did not arrive as it was sent");
     admit::check(&wasm).with_context(|| format!("{name} is refused"))?;
     let code = compile(&wasm).with_context(|| format!("compiling {name}"))?;
@@ -87,11 +85,6 @@ fn print_names(input: &Path) -> Result<()> {
     );
     lines.push(String::new());
     Ok(std::io::stdout().write_all(lines.join("\n").as_bytes())?)
-}
-
-/// In lower-case hexadecimal.
-fn hash(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn is_standard_input(path: &Path) -> bool {
@@ -153,17 +146,4 @@ fn owner_only() -> OpenOptions {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_hash_is_written_as_the_agent_writes_it() {
-        assert_eq!(
-            hash(b"abc"),
-            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-        );
-    }
 }

@@ -13,7 +13,7 @@ use std::process::{Command, ExitCode};
 use std::ptr::null_mut;
 
 use tillwatch_border::frames::Frames;
-use tillwatch_border::wire::{Answer, Ask, Call, Done, Output, Reply, Request, TO_SANDBOX_BYTES_MAX};
+use tillwatch_border::wire::{Answer, Ask, Call, Done, Output, Refusal, Reply, Request, TO_SANDBOX_BYTES_MAX};
 use tillwatch_border::{Counters, Fault, Level};
 use tillwatch_core::sample::{Batch, Series, Values};
 use tillwatch_sandbox::process::{Worker, run};
@@ -22,19 +22,23 @@ use tillwatch_sandbox::seal;
 fn main() -> ExitCode {
     seal::close_inherited();
     let is_unsealed = std::env::current_exe().is_ok_and(|exe| exe.to_string_lossy().ends_with("unsealed"));
-    let seal = || {
+    let seal = |bytes| {
         if is_unsealed {
             return Ok(());
         }
-        seal::seal().map_err(|error| error.to_string())
+        seal::seal(bytes).map_err(|error| error.to_string())
     };
     let parent = std::os::unix::process::parent_id();
+    let is_again = is_started_again();
     let load = |_codes, plugins: &[_]| {
-        let worker = |_plugin| {
+        let worker = |(index, _plugin)| {
+            if is_again && index == 0 {
+                return Err(Refusal::Engine("not again".to_owned()));
+            }
             let worker: Worker = Box::new(move |socket| serve(socket, parent));
             Ok(worker)
         };
-        Ok(plugins.iter().map(worker).collect())
+        Ok(plugins.iter().enumerate().map(worker).collect())
     };
     match run(load, seal) {
         Ok(()) => ExitCode::SUCCESS,
@@ -43,6 +47,13 @@ fn main() -> ExitCode {
 }
 
 type Agent = Frames<File>;
+
+/// Under a name that ends in `once` it does not take the first plugin when it is started again.
+fn is_started_again() -> bool {
+    let exe = std::env::current_exe().unwrap_or_default();
+    let started = exe.with_extension("started");
+    exe.to_string_lossy().ends_with("once") && File::create_new(started).is_err()
+}
 
 fn serve(socket: OwnedFd, parent: u32) {
     let mut agent = Frames::new(File::from(socket), TO_SANDBOX_BYTES_MAX);
@@ -95,6 +106,7 @@ fn collect(agent: &mut Agent, settings: &str, parent: u32) -> Batch {
             one_series(&error.kind().to_string(), 0.0)
         }
         "escape" => escape(argument, parent),
+        "fill" => one_series("bytes", fill()),
         other => one_series(other, -1.0),
     }
 }
@@ -190,6 +202,25 @@ fn map(protection: i32) -> Option<*mut libc::c_void> {
     // SAFETY: a mapping of its own, at an address that the kernel chooses.
     let address = unsafe { libc::mmap(null_mut(), 4096, protection, flags, -1, 0) };
     (address != libc::MAP_FAILED).then_some(address)
+}
+
+/// So many bytes of memory it gets, up to 4 GiB.
+fn fill() -> f64 {
+    const STEP: usize = 4 << 20;
+    let mut bytes = 0.0;
+    for _step in 0..1_024 {
+        let (protection, flags) = (
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+        );
+        // SAFETY: a mapping of its own, at an address that the kernel chooses.
+        let address = unsafe { libc::mmap(null_mut(), STEP, protection, flags | libc::MAP_NORESERVE, -1, 0) };
+        if address == libc::MAP_FAILED {
+            break;
+        }
+        bytes += f64::from(4 << 20);
+    }
+    bytes
 }
 
 fn make_data_code() -> bool {

@@ -1,6 +1,6 @@
 //! The functions that a plugin may call: bounded and counted here, answered by the [`Host`].
 
-use tillwatch_border::{Budget, Counters, Host, Limits};
+use tillwatch_border::{Budget, Counters, Fault, Host, Limits};
 use wasmtime::ResourceLimiter;
 
 use crate::contract::tillwatch::collector::{clock, log, source, state, types};
@@ -41,8 +41,15 @@ impl Guest {
 
     /// The bounds of one call begin anew.
     pub(crate) fn begin_call(&mut self) {
-        self.counters.calls += 1;
         self.budget = Budget::new(self.limits);
+    }
+
+    /// No source has so long a name, and a message with it could be larger than the agent takes.
+    fn check_name(&self, name: &str) -> Result<(), source::Fault> {
+        if name.len() > self.limits.text_bytes_max {
+            return Err(convert::fault(Fault::Unknown));
+        }
+        Ok(())
     }
 }
 
@@ -76,6 +83,7 @@ impl state::Host for Guest {
 impl source::Host for Guest {
     fn read_lines(&mut self, name: String, max_bytes: u32) -> Result<source::Lines, source::Fault> {
         let left = self.budget.read(&mut self.counters).map_err(convert::fault)?;
+        self.check_name(&name)?;
         let lines = self
             .host
             .read_lines(&name, max_bytes.min(left))
@@ -86,6 +94,7 @@ impl source::Host for Guest {
 
     fn next_document(&mut self, name: String) -> Result<Option<source::Document>, source::Fault> {
         self.budget.read(&mut self.counters).map_err(convert::fault)?;
+        self.check_name(&name)?;
         let document = self.host.next_document(&name).map_err(convert::fault)?;
         self.budget
             .on_read(document.as_ref().map_or(0, |document| document.bytes.len()));
@@ -94,6 +103,7 @@ impl source::Host for Guest {
 
     fn list_folder(&mut self, name: String) -> Result<source::Listing, source::Fault> {
         self.budget.ask(&mut self.counters).map_err(convert::fault)?;
+        self.check_name(&name)?;
         self.host
             .list_folder(&name)
             .map(convert::listing)
@@ -124,5 +134,56 @@ impl ResourceLimiter for Guest {
 
     fn memories(&self) -> usize {
         MEMORIES_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tillwatch_border::{Document, Level, Lines, Listing};
+
+    /// Whoever asks it has gone too far.
+    struct NeverAsked;
+
+    impl Host for NeverAsked {
+        fn log(&mut self, _level: Level, _message: &str) {}
+
+        fn now_ms(&mut self) -> u64 {
+            0
+        }
+
+        fn state_get(&mut self) -> Vec<u8> {
+            Vec::new()
+        }
+
+        fn state_set(&mut self, _value: Vec<u8>) -> Result<(), String> {
+            Ok(())
+        }
+
+        fn read_lines(&mut self, source: &str, _bytes_max: u32) -> Result<Lines, Fault> {
+            panic!("asked for {} bytes", source.len())
+        }
+
+        fn next_document(&mut self, source: &str) -> Result<Option<Document>, Fault> {
+            panic!("asked for {} bytes", source.len())
+        }
+
+        fn list_folder(&mut self, source: &str) -> Result<Listing, Fault> {
+            panic!("asked for {} bytes", source.len())
+        }
+    }
+
+    /// A name of 8 MiB became a message that the agent does not take, and all plugins lost their process.
+    #[test]
+    fn a_source_whose_name_is_too_long_is_unknown_without_asking() {
+        let limits = Limits::default();
+        let mut guest = Guest::new(limits, Box::new(NeverAsked));
+        let name = "x".repeat(limits.text_bytes_max + 1);
+        let read = source::Host::read_lines(&mut guest, name.clone(), 10).unwrap_err();
+        let document = source::Host::next_document(&mut guest, name.clone()).unwrap_err();
+        let listed = source::Host::list_folder(&mut guest, name).unwrap_err();
+        for fault in [read, document, listed] {
+            assert_eq!(fault, source::Fault::Unknown);
+        }
     }
 }

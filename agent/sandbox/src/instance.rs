@@ -41,7 +41,7 @@ impl Instance {
     pub fn describe(&mut self) -> Result<Descriptor, CallError> {
         let descriptor = self.call(|collector, store| collector.call_describe(store))?;
         let descriptor = convert::descriptor(descriptor);
-        self.count(check_descriptor(&descriptor, self.limits()))?;
+        check_descriptor(&descriptor, self.limits())?;
         Ok(descriptor)
     }
 
@@ -61,7 +61,7 @@ impl Instance {
     pub fn collect(&mut self) -> Result<Batch, CallError> {
         let result = self.call(|collector, store| collector.call_collect(store))?;
         let batch = convert::batch(self.plugin_result(result)?);
-        self.count(check_batch(&batch, self.limits()))?;
+        check_batch(&batch, self.limits())?;
         Ok(batch)
     }
 
@@ -109,34 +109,12 @@ impl Instance {
         self.store.data_mut().begin_call();
         let result = function(&self.collector, &mut self.store);
         self.spent = result.is_err();
-        let result = result.map_err(|error| call_error(&error, self.limits()));
-        self.count(result)
+        result.map_err(|error| call_error(&error, self.limits()))
     }
 
-    fn plugin_result<T>(&mut self, result: Result<T, types::Error>) -> Result<T, CallError> {
+    fn plugin_result<T>(&self, result: Result<T, types::Error>) -> Result<T, CallError> {
         let limit = self.limits().text_bytes_max;
-        self.count(result.map_err(|error| CallError::Plugin(convert::error(error, limit))))
-    }
-
-    fn count<T>(&mut self, result: Result<T, CallError>) -> Result<T, CallError> {
-        let counters = &mut self.store.data_mut().counters;
-        match &result {
-            // The last four are the agent's words, never ours.
-            Ok(_)
-            | Err(
-                CallError::Spent
-                | CallError::Deadline { .. }
-                | CallError::Crash
-                | CallError::Gone
-                | CallError::Unavailable { .. },
-            ) => {}
-            Err(CallError::Trap { .. } | CallError::Stack) => counters.traps += 1,
-            Err(CallError::Memory { .. }) => counters.memory_refused += 1,
-            Err(CallError::OutputBytes { .. } | CallError::Oversized { .. }) => counters.oversized += 1,
-            Err(CallError::Malformed { .. }) => counters.malformed += 1,
-            Err(CallError::Plugin(_)) => counters.failed += 1,
-        }
-        result
+        result.map_err(|error| CallError::Plugin(convert::error(error, limit)))
     }
 }
 

@@ -28,6 +28,9 @@ pub mod serve;
 pub use instance::Instance;
 pub use plugin::{Plugin, Sandbox};
 
+/// Of what the engine says, which may quote names that a plugin chose.
+const REASON_BYTES_MAX: usize = 1024;
+
 /// What wasmtime makes of the contract; it stops at `imports`, `instance` and `convert`.
 mod contract {
     wasmtime::component::bindgen!({ path: "../../sdk/wit", world: "collector" });

@@ -1,5 +1,6 @@
 //! `tillwatch-sandbox`: the process of all plugins of an agent, which starts and ends it.
 
+use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,9 +11,16 @@ use tillwatch_sandbox::{Plugin, Sandbox, seal, serve};
 
 fn main() -> ExitCode {
     seal::close_inherited();
-    match run(load, || seal::seal().map_err(|error| error.to_string())) {
+    match run(load, |bytes| seal::seal(bytes).map_err(|error| error.to_string())) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(_no_agent) => ExitCode::FAILURE,
+        Err(_no_agent) => {
+            // Whoever started it by hand looks for a reason why the agent's plugins do not run, and this is none.
+            drop(writeln!(
+                std::io::stderr(),
+                "tillwatch-sandbox can run here; only tillwatch starts it"
+            ));
+            ExitCode::FAILURE
+        }
     }
 }
 

@@ -4,10 +4,11 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use tillwatch_border::artifact::WASM_STACK_BYTES_MAX;
 use tillwatch_border::wire::Refusal;
-use tillwatch_border::{CallError, Host, Limits};
+use tillwatch_border::{CallError, Host, Limits, cut};
 use wasmtime::Engine;
 use wasmtime::component::{Component, HasSelf, Linker};
 
+use crate::REASON_BYTES_MAX;
 use crate::contract::{Collector, CollectorPre};
 use crate::engine;
 use crate::imports::Guest;
@@ -51,13 +52,14 @@ impl Sandbox {
     /// # Errors
     /// When the engine does not take the code, or it does not fit the contract.
     pub fn load(&self, code: impl AsFd) -> Result<Plugin, Refusal> {
-        let refused = |error: wasmtime::Error| Refusal::Engine(format!("{error:#}"));
+        let reason = |error: wasmtime::Error| cut(&format!("{error:#}"), REASON_BYTES_MAX).to_owned();
+        let refused = |error| Refusal::Engine(reason(error));
         let component = self.component(code).map_err(refused)?;
         component.initialize_copy_on_write_image().map_err(refused)?;
         let pre = self.linker.instantiate_pre(&component).and_then(CollectorPre::new);
         match pre {
             Ok(pre) => Ok(Plugin { pre }),
-            Err(error) => Err(Refusal::Contract(format!("{error:#}"))),
+            Err(error) => Err(Refusal::Contract(reason(error))),
         }
     }
 

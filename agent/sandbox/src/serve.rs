@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tillwatch_border::frames::{FrameError, Frames};
 use tillwatch_border::wire::{Answer, Ask, Call, Done, Failure, Output, Reply, Request, State, TO_SANDBOX_BYTES_MAX};
-use tillwatch_border::{CallError, Counters, Document, Fault, Host, Level, Limits, Lines, Listing};
+use tillwatch_border::{CallError, Counters, Document, Fault, Host, Level, Limits, Lines, Listing, cut};
 
-use crate::{Instance, Plugin};
+use crate::{Instance, Plugin, REASON_BYTES_MAX};
 
 /// A socket as a file: it is read and written, and nothing else.
 type Agent = Arc<Mutex<Frames<File>>>;
@@ -80,7 +80,9 @@ fn done(result: Result<Output, CallError>, state: Option<State>, counters: Count
 
 fn failure(error: CallError) -> Failure {
     match error {
-        CallError::Trap { reason } | CallError::Unavailable { reason } => Failure::Trap(reason),
+        CallError::Trap { reason } | CallError::Unavailable { reason } => {
+            Failure::Trap(cut(&reason, REASON_BYTES_MAX).to_owned())
+        }
         CallError::Stack => Failure::Stack,
         CallError::Memory { wanted, .. } => Failure::Memory { wanted },
         CallError::OutputBytes { .. } => Failure::OutputBytes,

@@ -12,13 +12,15 @@ use jiff::civil::Date;
 use jiff::{Timestamp, ToSpan, tz::TimeZone};
 use minisign::{KeyPair, SecretKey, SecretKeyBox};
 use minisign_verify::{PublicKey, Signature};
+use tillwatch_border::artifact::WASM_BYTES_MAX;
 
 use super::ledger::Ledger;
 use super::trust::{Trust, signature_path};
-use super::{Bundle, WASM_BYTES_MAX, pack, parse, read_bounded};
+use super::{Bundle, pack, parse};
 use crate::config::Config;
 use crate::output;
 use crate::plugin::manifest::Manifest;
+use crate::whole::read_bounded;
 
 /// A bundle is taken for the first time within so many days, unless `--expires` says otherwise.
 const TAKEN_DAYS: i32 = 365;

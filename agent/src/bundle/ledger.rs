@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::whole::read_bounded;
+
 /// In the state folder.
 pub const FILE_NAME: &str = "accepted.toml";
 /// A plugin that nobody uses any more keeps its place: removing and installing again must not lower a sequence.
@@ -55,7 +57,7 @@ impl Ledger {
     /// When it cannot be read: nothing is accepted on a guess.
     pub fn open(state_dir: &Path) -> Result<Self, LedgerError> {
         let path = state_dir.join(FILE_NAME);
-        let text = match super::read_bounded(&path, BYTES_MAX) {
+        let text = match read_bounded(&path, BYTES_MAX) {
             Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
             Err(error) => {

@@ -19,20 +19,16 @@ pub mod ledger;
 pub mod sections;
 pub mod trust;
 
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::Path;
 
 use jiff::civil::Date;
-use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
+use tillwatch_border::artifact::{WASM_BYTES_MAX, sha256};
 
 use crate::config::written::Problems;
 use crate::plugin::manifest::Manifest;
 use sections::{append, customs};
 
-/// Of a component, packed or not; one of a language with its own runtime has about 20 MB.
-pub const WASM_BYTES_MAX: u64 = 32 << 20;
 /// Of `plugin.toml` in a bundle.
 pub const MANIFEST_BYTES_MAX: usize = 256 << 10;
 /// Of the section that tells about the bundle.
@@ -169,26 +165,6 @@ fn read_about(text: &str) -> Result<About, BundleError> {
         return Err(BundleError::Newer(format));
     }
     toml::from_str(text).map_err(wrong)
-}
-
-/// A whole file of at most so many bytes.
-pub(crate) fn read_bounded(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(bytes_max + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > bytes_max {
-        return Err(io::Error::new(
-            io::ErrorKind::FileTooLarge,
-            format!("it is larger than {bytes_max} bytes"),
-        ));
-    }
-    Ok(bytes)
-}
-
-/// In hexadecimal digits.
-#[must_use]
-pub fn sha256(bytes: &[u8]) -> String {
-    let hash = digest(&SHA256, bytes);
-    hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -15,16 +15,19 @@
 //! plugins = ["acme-*"]
 //! ```
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use jiff::civil::Date;
 use minisign_verify::{PublicKey, Signature};
 use serde::Deserialize;
+use tillwatch_border::artifact::{WASM_BYTES_MAX, sha256};
 
 use super::ledger::Ledger;
-use super::{Bundle, BundleError, WASM_BYTES_MAX, parse, read_bounded, sha256};
+use super::{Bundle, BundleError, parse};
 use crate::source::NamePattern;
+use crate::whole::read_bounded;
 
 /// Of `keys.toml`.
 const KEYS_BYTES_MAX: u64 = 64 << 10;
@@ -228,6 +231,11 @@ impl Trust {
         let written: Written = toml::from_str(text).map_err(|error| error.to_string())?;
         if written.keys.len() > KEYS_MAX {
             return Err(format!("it has more than {KEYS_MAX} keys"));
+        }
+        let mut publics = BTreeSet::new();
+        if let Some(key) = written.keys.iter().find(|key| !publics.insert(key.public.trim())) {
+            // The first of them would decide, and what the second may sign would never be read.
+            return Err(format!("key {:?} has the same `public` as another", key.name));
         }
         let key = |key: WrittenKey| match PublicKey::from_base64(key.public.trim()) {
             Ok(public) => Ok(ReleaseKey {

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use jiff::tz::TimeZone;
+use tillwatch_border::wire::PLUGINS_MAX;
 use tillwatch_feed::topic::{ArchiveId, Shard, SiteId};
 use toml::Spanned;
 
@@ -50,8 +51,6 @@ const SPOOL_RANGE_BYTES: (u64, u64) = (1 << 20, 1 << 40);
 const RECONNECT_WITHIN_MS: u64 = 60_000;
 const RECONNECT_WITHIN_RANGE_MS: (u64, u64) = (100, 3_600_000);
 const SPOOL_AGE_RANGE_MS: (u64, u64) = (60_000, 400 * 86_400_000);
-/// Plugins of one agent.
-const PLUGINS_MAX: usize = 32;
 
 /// Everything that the operator decided.
 #[derive(Clone, Debug)]

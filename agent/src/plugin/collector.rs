@@ -5,9 +5,7 @@
 //! A failing plugin costs its own values, never the agent: what it had read comes again with its next instance, and what
 //! stops it again and again is skipped.
 
-use std::time::Instant;
-
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use std::sync::Arc;
 use tillwatch_border::{CallError, Counters, Plugin};
 use tillwatch_core::guard::Guard;
@@ -68,7 +66,7 @@ impl PluginCollector {
             host.rollback();
             introduced = introduce(&mut plugin, config, &settings, &mut host.clone());
         }
-        let descriptor = introduced?;
+        let descriptor = introduced.map_err(|error| told(&error))?;
         host.commit();
         Ok(Self {
             plugin,
@@ -96,11 +94,7 @@ impl PluginCollector {
             self.health.forget_sources();
             return None;
         }
-        let begun = Instant::now();
-        let result = self.call();
-        self.health
-            .on_call(u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX));
-        match result {
+        match self.call() {
             Ok(mut batch) => {
                 self.failures = 0;
                 batch.is_partial = self.host.is_partial();
@@ -133,7 +127,13 @@ impl PluginCollector {
             self.is_configured = false;
             result = self.call_once();
         }
-        report_limits(&self.health, self.plugin.take_counters());
+        let counters = self.plugin.take_counters();
+        self.health.on_call(counters.busy_us);
+        report_limits(&self.health, counters);
+        if let Some(cause) = self.plugin.take_restart() {
+            self.health.on_restart();
+            warn!(%cause, "the plugins' process was started again");
+        }
         result
     }
 
@@ -178,13 +178,15 @@ fn introduce(plugin: &mut Plugin, config: &PluginConfig, settings: &str, host: &
     plugin.renew();
     let described = plugin.describe(host).context("calling describe")?;
     check_description(&described, &config.manifest)?;
-    plugin
-        .configure(settings, host)
-        .map_err(guarded)
-        .context("its settings are refused")?;
+    plugin.configure(settings, host).context("its settings are refused")?;
     let descriptor = plugin.describe(host).context("calling describe")?;
     check_configured(&described, &descriptor)?;
     Ok(descriptor)
+}
+
+/// Problems quote a plugin's own words, which may quote what it read.
+fn told(error: &anyhow::Error) -> anyhow::Error {
+    anyhow!("{}", Guard.text(&format!("{error:#}")))
 }
 
 fn is_gone(error: &anyhow::Error) -> bool {
@@ -288,8 +290,10 @@ mod tests {
     use tillwatch_border::{Code, Limits, Load, start};
     use tillwatch_core::sample::Values;
 
-    /// What `cargo xtask plugins` built, compiled anew: so many of it in one process.
-    fn hostile(count: usize) -> Vec<Plugin> {
+    const PATIENT_MS: u64 = 60_000;
+
+    /// What `cargo xtask plugins` built, compiled anew: one of it in one process for each deadline.
+    fn hostile(calls_ms_max: &[u64]) -> Vec<Plugin> {
         let beside = || std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned();
         let programs = std::env::var_os("TILLWATCH_PROGRAMS").map_or_else(beside, PathBuf::from);
         let folder = tempfile::tempdir().unwrap();
@@ -300,14 +304,15 @@ mod tests {
             .status();
         assert!(status.unwrap().success(), "hint: cargo xtask plugins");
         let code = Arc::new(Code::open(&compiled).unwrap());
-        let load = |_| Load {
+        let load = |call_ms_max: &u64| Load {
+            name: format!("{call_ms_max} ms"),
             code: Arc::clone(&code),
             limits: Limits {
-                call_ms_max: 60_000,
+                call_ms_max: *call_ms_max,
                 ..Limits::default()
             },
         };
-        let loads = (0..count).map(load).collect();
+        let loads = calls_ms_max.iter().map(load).collect();
         let started = start(programs.join("tillwatch-sandbox"), loads).unwrap();
         started.into_iter().map(Result::unwrap).collect()
     }
@@ -339,7 +344,7 @@ mod tests {
     #[test]
     fn what_a_plugin_wanted_beyond_its_limits_is_counted_also_when_it_fails_for_it() {
         for (behavior, failures, beyond) in [("logs", 0, [968, 12, 32, 0, 0]), ("huge-state", 1, [0, 0, 0, 0, 1])] {
-            let mut collector = collector(hostile(1).remove(0), behavior, &BTreeMap::new());
+            let mut collector = collector(hostile(&[PATIENT_MS]).remove(0), behavior, &BTreeMap::new());
             collector.collect();
             let health = &collector.health;
             assert_eq!((health.failures(), health.beyond()), (failures, beyond), "{behavior}");
@@ -352,9 +357,9 @@ mod tests {
     const LINES_BETWEEN: usize = 500;
 
     /// A log of its own for each plugin.
-    fn log(folder: &Path, plugin: usize) -> BTreeMap<String, Grant> {
+    fn log(folder: &Path, plugin: usize, lines: usize) -> BTreeMap<String, Grant> {
         let file = folder.join(format!("{plugin}.log"));
-        let lines: String = (0..LINES).map(|line| format!("{plugin}.{line}\n")).collect();
+        let lines: String = (0..lines).map(|line| format!("{plugin}.{line}\n")).collect();
         std::fs::write(&file, lines).unwrap();
         let grant = Grant::Lines {
             file,
@@ -364,9 +369,9 @@ mod tests {
     }
 
     /// Each line is in one batch, and no call is without one.
-    fn collect_all(collector: &mut PluginCollector, collected: &AtomicUsize) -> Vec<String> {
+    fn collect_all(collector: &mut PluginCollector, count: usize, collected: &AtomicUsize) -> Vec<String> {
         let mut lines = Vec::new();
-        while lines.len() < LINES {
+        while lines.len() < count {
             let Collected { batch, .. } = collector.collect().expect("no interval is lost");
             let whole = batch
                 .series
@@ -382,16 +387,16 @@ mod tests {
     #[test]
     fn a_process_that_is_killed_again_and_again_costs_no_plugin_a_line_or_a_call() {
         let folder = tempfile::tempdir().unwrap();
-        let mut plugins = hostile(3);
+        let mut plugins = hostile(&[PATIENT_MS; 3]);
         let watch = plugins.pop().unwrap();
         let counts = [AtomicUsize::new(0), AtomicUsize::new(0)];
         let failures = Mutex::new(0);
         std::thread::scope(|scope| {
             let collect = |(index, plugin): (usize, Plugin)| {
-                let (grants, counts, failures) = (log(folder.path(), index), &counts, &failures);
+                let (grants, counts, failures) = (log(folder.path(), index, LINES), &counts, &failures);
                 scope.spawn(move || {
                     let mut collector = collector(plugin, "report", &grants);
-                    let lines = collect_all(&mut collector, &counts[index]);
+                    let lines = collect_all(&mut collector, LINES, &counts[index]);
                     assert_eq!(lines.len(), LINES);
                     assert_eq!(lines.iter().collect::<BTreeSet<_>>().len(), LINES);
                     *failures.lock().unwrap() += collector.health.failures();
@@ -418,6 +423,59 @@ mod tests {
         });
         assert_eq!(failures.into_inner().unwrap(), 0);
         assert!(watch.restarts() > 10, "{}", watch.restarts());
+    }
+
+    /// The plugin that loops ends the process in the middle of its neighbors' calls.
+    #[test]
+    fn a_plugin_beyond_its_deadline_costs_its_neighbors_no_line_and_no_call() {
+        const STRIKES: usize = 3;
+        const LOOP_MS: u64 = 20;
+        /// More than they read meanwhile.
+        const MANY: usize = 200_000;
+        let folder = tempfile::tempdir().unwrap();
+        let mut plugins = hostile(&[PATIENT_MS, PATIENT_MS, LOOP_MS]);
+        let mut endless = collector(plugins.pop().unwrap(), "loop", &BTreeMap::new());
+        let counts = [AtomicUsize::new(0), AtomicUsize::new(0)];
+        std::thread::scope(|scope| {
+            let collect = |(index, plugin): (usize, Plugin)| {
+                let (grants, count) = (log(folder.path(), index, MANY), &counts[index]);
+                scope.spawn(move || {
+                    let mut collector = collector(plugin, "report", &grants);
+                    let lines = collect_all(&mut collector, MANY, count);
+                    assert_eq!((lines.len(), collector.health.failures()), (MANY, 0));
+                    assert_eq!(lines.iter().collect::<BTreeSet<_>>().len(), MANY);
+                    collector.health.restarts()
+                })
+            };
+            let threads: Vec<_> = plugins.into_iter().enumerate().map(collect).collect();
+            let is_collecting = |count: &AtomicUsize| (1..MANY).contains(&count.load(Ordering::Relaxed));
+            while !counts.iter().all(is_collecting) {
+                std::thread::yield_now();
+            }
+            for _strike in 0..STRIKES {
+                endless.pause_calls = 0;
+                assert!(endless.collect().is_none());
+            }
+            assert!(
+                threads.iter().all(|thread| !thread.is_finished()),
+                "they were ready before"
+            );
+            let found: u64 = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
+            assert_eq!(found + endless.health.restarts(), STRIKES as u64);
+        });
+        assert_eq!(endless.health.failures(), STRIKES as u64);
+    }
+
+    /// A description went to the screen and into the journal as it was.
+    #[test]
+    fn what_is_told_of_a_description_is_guarded() {
+        let (mut descriptor, manifest) = described(|_same| {});
+        descriptor.name = "4111111111111111".to_owned();
+        let error = told(&check_description(&descriptor, &manifest).unwrap_err()).to_string();
+        assert!(
+            error.starts_with("it calls itself") && !error.contains("4111111111111111"),
+            "{error}"
+        );
     }
 
     fn described(change: impl Fn(&mut Descriptor)) -> (Descriptor, Manifest) {

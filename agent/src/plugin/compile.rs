@@ -5,11 +5,11 @@
 //! The cache is `state_dir/cache/<sha256 of the wasm>.cwasm`; what is not taken (another engine, damaged)
 //! is compiled again, and what no plugin needs any more is removed. Only our own child writes there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::DirBuilder;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -17,22 +17,30 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 use tillwatch_border::Code;
+use tillwatch_border::artifact::{WASM_BYTES_MAX, sha256};
 use tracing::info;
 
 use super::program;
-use crate::bundle::{WASM_BYTES_MAX, read_bounded, sha256};
+use crate::source::is_older_than;
+use crate::whole::read_bounded;
 
 /// A backstop: the child limits its own processor time; a slow old machine under load takes half a minute.
 const COMPILE_TIME_MAX: Duration = Duration::from_secs(300);
 const COMPILE_POLL: Duration = Duration::from_millis(20);
 /// Of what the compiler says when it refuses.
 const MESSAGE_BYTES_MAX: u64 = 4 << 10;
+/// Of what it says of a component: 200 names, and each of them may be long.
+const NAMES_BYTES_MAX: u64 = 256 << 10;
+/// What the compiler has not renamed after so long it never will.
+const HALF_WRITTEN_MS_MAX: u64 = 3_600_000;
 const HINT: &str = "\nhint: the agent starts with all of its plugins or not at all; build this one smaller, or take it out of agent.toml";
 
 /// Loads plugins, compiling what is not in the cache.
 pub struct Loader {
     cache: PathBuf,
     used: BTreeMap<PathBuf, Arc<Code>>,
+    /// What the engine did not take from the cache.
+    anew: BTreeSet<PathBuf>,
 }
 
 impl Loader {
@@ -46,6 +54,7 @@ impl Loader {
         Ok(Self {
             cache,
             used: BTreeMap::new(),
+            anew: BTreeSet::new(),
         })
     }
 
@@ -66,13 +75,21 @@ impl Loader {
         }
     }
 
-    /// As `load`, but compiled in any case: the engine did not take what was in the cache.
+    /// As `load`, but compiled in any case, once: the engine did not take what was in the cache.
     ///
     /// # Errors
     /// See `load`.
     pub fn load_anew(&mut self, wasm: &Path, verified: Option<&str>) -> Result<Arc<Code>> {
         let (bytes, hash) = find(wasm, verified)?;
-        self.compile(wasm, bytes, &hash)
+        let compiled = self.place(&hash);
+        match self.used.get(&compiled) {
+            Some(code) if self.anew.contains(&compiled) => Ok(Arc::clone(code)),
+            _ => {
+                let code = self.compile(wasm, bytes, &hash)?;
+                self.anew.insert(compiled);
+                Ok(code)
+            }
+        }
     }
 
     fn place(&self, hash: &str) -> PathBuf {
@@ -95,14 +112,17 @@ impl Loader {
         code
     }
 
-    /// Removes what was not used since this loader was made.
+    /// Removes what was not used since this loader was made, but not what another process is writing.
     ///
     /// # Errors
     /// When the cache cannot be listed or a file cannot be removed.
     pub fn remove_unused(&self) -> Result<()> {
         for entry in std::fs::read_dir(&self.cache)? {
-            let path = entry?.path();
-            if !self.used.contains_key(&path) {
+            let entry = entry?;
+            let path = entry.path();
+            let is_in_work = entry.file_name().as_encoded_bytes().starts_with(b".");
+            let is_left = !is_in_work || is_older_than(&entry.metadata()?, HALF_WRITTEN_MS_MAX);
+            if is_left && !self.used.contains_key(&path) {
                 std::fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
             }
         }
@@ -126,17 +146,9 @@ pub struct Names {
 /// # Errors
 /// When the file cannot be read or is no component.
 pub fn names(wasm: &Path) -> Result<Names> {
-    let compiler = program::find(program::COMPILER)?;
-    let output = Command::new(&compiler)
-        .arg("--names")
-        .arg(wasm)
-        .env_clear()
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("starting {}", compiler.display()))?;
-    let message = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{}", message.trim());
-    Ok(read_names(&String::from_utf8_lossy(&output.stdout)))
+    let mut command = Command::new(program::find(program::COMPILER)?);
+    command.arg("--names").arg(wasm);
+    Ok(read_names(&run(command, Vec::new())?))
 }
 
 fn read_names(text: &str) -> Names {
@@ -176,31 +188,41 @@ fn make_private_folder(folder: &Path) -> std::io::Result<()> {
 fn compile(wasm: Vec<u8>, hash: &str, compiled: &Path) -> Result<()> {
     let mut command = Command::new(program::find(program::COMPILER)?);
     command.args([Path::new("-"), compiled, Path::new(hash)]);
-    run(command, wasm)
+    run(command, wasm).map(drop)
 }
 
 /// Runs the child, which limits its own time and memory; here it is only waited for, and ended when it hangs.
-fn run(mut command: Command, wasm: Vec<u8>) -> Result<()> {
+/// What it prints comes back.
+fn run(mut command: Command, wasm: Vec<u8>) -> Result<String> {
     let mut child = command
         .env_clear()
         .stdin(Stdio::piped())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .with_context(|| format!("starting {}", command.get_program().display()))?;
     let writer = child.stdin.take().map(|input| feed(input, wasm));
-    let reader = child.stderr.take().map(drain);
-    let is_ok = wait(&mut child)?;
-    // Both end with the child, which is gone.
+    let printed = child.stdout.take().map(|output| drain(output, NAMES_BYTES_MAX));
+    let errors = child.stderr.take().map(|errors| drain(errors, MESSAGE_BYTES_MAX));
+    let status = wait(&mut child)?;
+    // All end with the child, which is gone.
     writer.map(JoinHandle::join);
-    let message = reader.and_then(|reader| reader.join().ok()).unwrap_or_default();
-    if is_ok {
-        return Ok(());
+    let said = |reader: Option<JoinHandle<String>>| reader.and_then(|reader| reader.join().ok()).unwrap_or_default();
+    let (printed, message) = (said(printed), said(errors));
+    if status.success() {
+        return Ok(printed);
     }
-    match message.trim() {
-        "" => bail!("the compiler was stopped by its limits of time and memory{HINT}"),
-        message => bail!("{message}"),
+    let message = message.trim();
+    // It says something of its own when memory ends, and then the system stops it.
+    if status.code().is_none() || message.is_empty() {
+        let message = if message.is_empty() {
+            String::new()
+        } else {
+            format!("{message}: ")
+        };
+        bail!("{message}the compiler was stopped by its limits of time and memory{HINT}");
     }
+    bail!("{message}")
 }
 
 /// On a thread of its own: the child may stop reading, or be stopped.
@@ -212,23 +234,23 @@ fn feed(mut input: ChildStdin, wasm: Vec<u8>) -> JoinHandle<()> {
 }
 
 /// Reads to the end, as a full pipe would keep the child from ending, and keeps the beginning.
-fn drain(mut errors: ChildStderr) -> JoinHandle<String> {
+fn drain(mut output: impl Read + Send + 'static, bytes_max: u64) -> JoinHandle<String> {
     std::thread::spawn(move || {
         let mut kept = Vec::new();
-        let begun = errors.by_ref().take(MESSAGE_BYTES_MAX).read_to_end(&mut kept);
+        let begun = output.by_ref().take(bytes_max).read_to_end(&mut kept);
         // What cannot be read is no message.
         begun
-            .and_then(|_bytes| std::io::copy(&mut errors, &mut std::io::sink()))
+            .and_then(|_bytes| std::io::copy(&mut output, &mut std::io::sink()))
             .unwrap_or_default();
         String::from_utf8_lossy(&kept).into_owned()
     })
 }
 
-fn wait(child: &mut Child) -> Result<bool> {
+fn wait(child: &mut Child) -> Result<ExitStatus> {
     let deadline = Instant::now() + COMPILE_TIME_MAX;
     loop {
         if let Some(status) = child.try_wait()? {
-            return Ok(status.success());
+            return Ok(status);
         }
         if Instant::now() > deadline {
             child.kill()?;
@@ -242,6 +264,7 @@ fn wait(child: &mut Child) -> Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tillwatch_border::artifact;
 
     fn shell(script: &str) -> Command {
         let mut command = Command::new("/bin/sh");
@@ -284,11 +307,62 @@ mod tests {
         assert!(error.contains("limits") && error.contains("hint: "), "{error}");
     }
 
+    /// Rust says that memory is out, and nobody knew that it was a limit, and what to do.
+    #[test]
+    fn a_compiler_that_speaks_before_it_is_ended_leaves_a_hint_too() {
+        let error = run(shell("echo memory allocation failed >&2; kill -6 $$"), Vec::new()).unwrap_err();
+        let error = error.to_string();
+        assert!(error.starts_with("memory allocation failed: the compiler was stopped by its limits"));
+        assert!(error.contains("hint: "), "{error}");
+    }
+
+    #[test]
+    fn what_the_compiler_prints_comes_back_within_bounds() {
+        assert_eq!(run(shell("echo agent 0.1.0"), Vec::new()).unwrap(), "agent 0.1.0\n");
+        let much = run(shell("head -c 1000000 /dev/zero"), Vec::new()).unwrap();
+        assert_eq!(much.len() as u64, NAMES_BYTES_MAX);
+    }
+
+    /// A loader and the folder of two components whose code is in its cache.
+    fn cached() -> (tempfile::TempDir, Loader) {
+        let folder = tempfile::tempdir().unwrap();
+        let loader = Loader::new(folder.path()).unwrap();
+        for (name, wasm) in [("a", b"one"), ("b", b"one"), ("c", b"two")] {
+            std::fs::write(folder.path().join(name), wasm).unwrap();
+            std::fs::write(loader.place(&sha256(wasm)), artifact::with_header(wasm)).unwrap();
+        }
+        (folder, loader)
+    }
+
     #[test]
     fn the_cache_is_keyed_by_content() {
-        assert_eq!(
-            sha256(b"abc"),
-            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-        );
+        let (folder, mut loader) = cached();
+        let mut load = |name| loader.load(&folder.path().join(name), None);
+        let (a, b, c) = (load("a").unwrap(), load("b").unwrap(), load("c").unwrap());
+        assert!(Arc::ptr_eq(&a, &b) && !Arc::ptr_eq(&a, &c));
+        std::fs::write(folder.path().join("a"), "three").unwrap();
+        assert!(load("a").is_err(), "nobody has compiled it");
+    }
+
+    /// `tillwatch check` removed the file that the agent beside it was writing.
+    #[test]
+    fn what_is_unused_goes_and_what_is_being_written_stays() {
+        let (folder, mut loader) = cached();
+        loader.load(&folder.path().join("a"), None).unwrap();
+        let half = |name: &str| {
+            let path = loader.cache.join(name);
+            std::fs::File::create_new(&path).map(|file| (path, file)).unwrap()
+        };
+        let ((new, _file), (old, file)) = (half(".x.cwasm.7"), half(".x.cwasm.8"));
+        file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+        loader.remove_unused().unwrap();
+        let is_there = [
+            &loader.place(&sha256(b"one")),
+            &loader.place(&sha256(b"two")),
+            &new,
+            &old,
+        ]
+        .map(|path| path.exists());
+        assert_eq!(is_there, [true, false, true, false]);
     }
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use tillwatch_border::wire::TO_SANDBOX_BYTES_MAX;
 use toml::Spanned;
 
 use super::manifest::{AskedSource, Manifest, Setting, SourceKind, to_json};
@@ -17,6 +18,10 @@ use crate::source::tail::LINE_BYTES_MAX;
 
 /// The largest line or document that an operator may allow.
 const READ_BYTES_CEILING: u64 = 16 << 20;
+const _: () = assert!(
+    READ_BYTES_CEILING < TO_SANDBOX_BYTES_MAX as u64,
+    "it is sent in one message"
+);
 
 /// A source that the plugin asked for and the operator granted.
 #[derive(Clone, Debug, PartialEq, Eq)]

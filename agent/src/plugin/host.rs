@@ -74,6 +74,7 @@ struct Granted {
     logs: PerMinute,
     /// What the open call read, and from which source last.
     call: CallRead,
+    skipped_bytes: u64,
     source: String,
     /// The open call was given less than is there.
     withheld: bool,
@@ -128,6 +129,7 @@ impl GrantedHost {
             clock,
             logs: PerMinute::new(LOG_LINES_PER_MINUTE_MAX),
             call: CallRead::default(),
+            skipped_bytes: 0,
             source: String::new(),
             withheld: false,
             caution: Caution::default(),
@@ -145,8 +147,7 @@ impl GrantedHost {
         granted.state_committed = state;
         let read = granted.call;
         granted.caution.on_success(read);
-        granted.sources.values_mut().for_each(Source::commit);
-        granted.end_call();
+        granted.commit_sources();
     }
 
     /// What was read and kept since the last commit comes again.
@@ -176,8 +177,7 @@ impl GrantedHost {
         let state = granted.state_committed.clone();
         granted.state = state;
         granted.skipped += 1;
-        granted.sources.values_mut().for_each(Source::commit);
-        granted.end_call();
+        granted.commit_sources();
     }
 
     /// Whether the open call was given less than is there, so that another should follow at once.
@@ -252,7 +252,7 @@ impl Host for GrantedHost {
         let lines = lines?;
         let items = memchr::memchr_iter(b'\n', &lines.bytes).count() as u64;
         granted.on_read(source, lines.bytes.len() as u64, items);
-        granted.health.on_read(lines.bytes.len() as u64, lines.skipped_bytes);
+        granted.skipped_bytes += lines.skipped_bytes;
         Ok(lines)
     }
 
@@ -273,7 +273,6 @@ impl Host for GrantedHost {
         if let Some(document) = &document {
             granted.documents_left -= 1;
             granted.on_read(source, document.bytes.len() as u64, 1);
-            granted.health.on_read(document.bytes.len() as u64, 0);
         }
         Ok(document)
     }
@@ -323,9 +322,17 @@ impl Granted {
         }
     }
 
+    /// What was read does not come again, and counts.
+    fn commit_sources(&mut self) {
+        self.health.on_read(self.call.bytes, self.skipped_bytes);
+        self.sources.values_mut().for_each(Source::commit);
+        self.end_call();
+    }
+
     fn end_call(&mut self) {
         self.documents_left = self.reading.documents_max;
         self.call = CallRead::default();
+        self.skipped_bytes = 0;
         self.withheld = false;
         self.report();
     }
@@ -573,6 +580,23 @@ mod tests {
         assert_eq!(health.sources(), [("docs".to_owned(), true), ("log".to_owned(), false)]);
         health.forget_sources();
         assert_eq!(health.sources(), []);
+    }
+
+    /// Bytes of a line that was too long were counted with each call that was repeated.
+    #[test]
+    fn what_is_read_again_counts_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let long = "x".repeat(1_500);
+        std::fs::write(folder.path().join("x.log"), format!("{long}\na\n")).unwrap();
+        let mut host = open(folder.path(), None, Reading::LIVE);
+        let health = Arc::clone(&host.lock().health);
+        for _ in 0..3 {
+            host.rollback();
+            assert_eq!(host.read_lines("log", 1_000).unwrap().bytes, b"a\n");
+            assert_eq!(health.read(), (0, 0));
+        }
+        host.commit();
+        assert_eq!(health.read(), (2, 1_501));
     }
 
     #[test]

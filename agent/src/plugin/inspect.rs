@@ -10,14 +10,16 @@ use anyhow::{Context, Result};
 use clap::Args;
 use serde::Serialize;
 use tillwatch_border::Host;
+use tillwatch_border::artifact::WASM_BYTES_MAX;
 use tillwatch_core::sample::{Descriptor, Metric};
 
 use super::compile::{self, Names};
 use super::golden::host::CaseHost;
 use super::manifest::{Manifest, SourceKind};
 use super::outside::{Code, patient_limits};
-use crate::bundle::{self, BundleError, WASM_BYTES_MAX};
+use crate::bundle::{self, BundleError};
 use crate::output;
+use crate::whole::read_bounded;
 
 /// Arguments of `plugin inspect`.
 #[derive(Debug, Args)]
@@ -110,7 +112,7 @@ fn read(path: &Path) -> Result<Inspected> {
     } else {
         (path.to_owned(), None)
     };
-    let bytes = bundle::read_bounded(&wasm, WASM_BYTES_MAX).with_context(|| format!("reading {}", wasm.display()))?;
+    let bytes = read_bounded(&wasm, WASM_BYTES_MAX).with_context(|| format!("reading {}", wasm.display()))?;
     let (manifest, about) = match bundle::parse(&bytes) {
         Ok(bundle) => (Some(bundle.manifest), Some(bundle.about)),
         Err(BundleError::NoBundle) => (manifest, None),

@@ -18,6 +18,8 @@ pub struct Wanted<'a> {
     /// The sha256 of the bytes of a bundle that was verified.
     pub verified: Option<&'a str>,
     pub limits: Limits,
+    /// As the operator calls it.
+    pub name: &'a str,
 }
 
 /// As the operator set them.
@@ -69,7 +71,8 @@ fn start_all(
     let load = |(wanted, code): (&Wanted<'_>, &Result<Arc<Code>>)| {
         let code = Arc::clone(code.as_ref().ok()?);
         let limits = wanted.limits;
-        Some(Load { code, limits })
+        let name = wanted.name.to_owned();
+        Some(Load { code, limits, name })
     };
     let loads: Vec<Load> = wanted.iter().zip(codes).filter_map(load).collect();
     if loads.is_empty() {

@@ -108,6 +108,7 @@ impl Code {
         let load = Load {
             code: Arc::clone(&self.code),
             limits,
+            name: "the plugin".to_owned(),
         };
         let started = border::start(program, vec![load]).map_err(|error| unavailable(error.to_string()))?;
         match started.into_iter().next() {

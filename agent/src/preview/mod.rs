@@ -37,6 +37,7 @@ pub fn run(config: &Config, clock: &Clock, stop: &Stop, preview: Preview) -> Res
         clock,
         reading: preview.reading,
         progress: &|_source| None,
+        clears_cache: false,
         status: None,
     };
     let mut printer = Printer::new(config, collectors::start(config, &how)?, preview)?;

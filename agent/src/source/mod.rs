@@ -84,6 +84,11 @@ fn modified_ms(metadata: &Metadata) -> u64 {
     metadata.modified().map_or(0, to_ms)
 }
 
+/// By the machine's own time.
+pub(crate) fn is_older_than(metadata: &Metadata, age_ms: u64) -> bool {
+    machine_now_ms().saturating_sub(modified_ms(metadata)) > age_ms
+}
+
 /// The machine's own time: file times are never replayed.
 fn machine_now_ms() -> u64 {
     to_ms(SystemTime::now())

@@ -65,6 +65,8 @@ pub struct Tail {
     buffer: Vec<u8>,
     up: bool,
     rotations_lost: u64,
+    /// Since the last commit.
+    rotations_lost_now: u64,
     said_cut: PerMinute,
     open_file: fn(&Path) -> io::Result<File>,
 }
@@ -84,6 +86,7 @@ impl Tail {
             buffer: Vec::new(),
             up: false,
             rotations_lost: 0,
+            rotations_lost_now: 0,
             said_cut: PerMinute::new(1),
             open_file: open_log,
         })
@@ -124,11 +127,13 @@ impl Tail {
     /// What was read counts as used.
     pub fn commit(&mut self) {
         self.committed = self.current.clone();
+        self.rotations_lost += std::mem::take(&mut self.rotations_lost_now);
     }
 
     /// What was read since the last commit comes again.
     pub fn rollback(&mut self) {
         self.current = self.committed.clone();
+        self.rotations_lost_now = 0;
     }
 
     /// The position that a commit would make permanent; empty before the first byte.
@@ -168,7 +173,7 @@ impl Tail {
         let after_ms = position.modified_ms;
         let chain = self.chain()?;
         let next = self.begin_after(&chain, after_ms)?;
-        self.rotations_lost += u64::from(next.is_some());
+        self.rotations_lost_now += u64::from(next.is_some());
         Ok(next)
     }
 

@@ -13,7 +13,7 @@ use crate::Fault;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// The settings are wrong: not tried again until they change.
+    /// The settings are wrong: the agent does not start with them.
     Config,
     /// It may work next time.
     Transient,

@@ -156,6 +156,7 @@ fn code_that_the_engine_does_not_take_is_refused_and_its_neighbor_runs() {
     let load = |code: Code| Load {
         code: Arc::new(code),
         limits: Limits::default(),
+        name: "hostile".to_owned(),
     };
     let good = compile(&target().join("guests/hostile.wasm"), "neighbor");
     let loads = vec![load(Code::open(&path).unwrap()), load(Code::open(&good).unwrap())];
@@ -180,6 +181,7 @@ fn the_shipped_plugins_describe_themselves_the_same_twice() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         let wasm = target().join("plugins").join(&name).join(format!("{name}.wasm"));
         let load = Load {
+            name: "hostile".to_owned(),
             code: Arc::new(Code::open(&compile(&wasm, &name)).unwrap()),
             limits: Limits {
                 call_ms_max: 60_000,

@@ -75,6 +75,7 @@ pub(crate) fn start_hostile<const COUNT: usize>(program: PathBuf, limits: [Limit
     let loads = limits.map(|limits| Load {
         code: Arc::clone(code),
         limits,
+        name: "hostile".to_owned(),
     });
     let plugins = start(program, loads.into()).expect("the process starts");
     let plugins: Vec<Plugin> = plugins.into_iter().map(|plugin| plugin.expect("it loads")).collect();

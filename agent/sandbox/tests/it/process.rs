@@ -20,6 +20,14 @@ fn kill(process: u32) {
     rustix::process::kill_process(process, rustix::process::Signal::KILL).expect("the tests' own");
 }
 
+/// And waits until it is dead.
+fn kill_wholly(process: u32) {
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    kill(process);
+    let process = rustix::process::Pid::from_raw(process.cast_signed()).expect("the tests' own");
+    waitid(WaitId::Pid(process), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).expect("the tests' own");
+}
+
 fn reporter(plugin: Plugin) -> Caller {
     let mut caller = Caller::new(plugin, &settings("report"), TestHost::with_input(b"line\n"));
     caller.configure().expect("the tests' own");
@@ -156,6 +164,7 @@ fn a_program_that_is_missing_or_another_is_told() {
         let load = tillwatch_border::Load {
             code: crate::build::HOSTILE.clone(),
             limits: PATIENT,
+            name: "hostile".to_owned(),
         };
         tillwatch_border::start(PathBuf::from(program), vec![load])
             .err()
@@ -163,7 +172,70 @@ fn a_program_that_is_missing_or_another_is_told() {
             .to_string()
     };
     assert!(start("/missing/tillwatch-sandbox").starts_with("starting /missing/tillwatch-sandbox: No such file"));
-    assert!(start("/bin/true").starts_with("/bin/true did not become ready"));
+    let ended = start("/bin/true");
+    let expected = "/bin/true did not become ready: it ended, exit status: 0\nhint: start it by hand";
+    assert!(ended.starts_with(expected), "{ended}");
+}
+
+/// The refused plugin's socket was closed, and with each of its calls it ended the process of all, and was convicted.
+#[test]
+fn a_plugin_that_is_refused_at_a_restart_costs_its_neighbor_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("stub-once");
+    std::fs::copy(stub(), &program).unwrap();
+    let [mut refused, mut neighbor] = start_hostile(program, [PATIENT; 2])
+        .map(|plugin| Caller::new(plugin, "report", TestHost::with_input(b"line\n")));
+    refused.collect_anew().unwrap();
+    kill_wholly(refused.plugin.process_id().unwrap());
+    neighbor.collect_anew().unwrap();
+    let process = neighbor.plugin.process_id();
+    for _ in 0..3 {
+        let error = refused.collect_anew().unwrap_err();
+        let CallError::Unavailable { reason } = error else {
+            panic!("{error:?}")
+        };
+        assert_eq!(reason, "its code is not taken any more: not again");
+        neighbor.collect_anew().unwrap();
+    }
+    assert_eq!((neighbor.plugin.process_id(), neighbor.plugin.restarts()), (process, 1));
+}
+
+#[test]
+fn each_restart_names_its_cause_once() {
+    let [mut silent, mut neighbor] = native(["silent", "report"], QUICK);
+    kill_wholly(neighbor.plugin.process_id().unwrap());
+    neighbor.collect_anew().unwrap();
+    assert_eq!(
+        neighbor.plugin.take_restart().as_deref(),
+        Some("it was ended from outside")
+    );
+    assert_eq!(neighbor.plugin.take_restart(), None);
+    silent.configure().unwrap();
+    silent.collect().unwrap_err();
+    neighbor.collect_anew().unwrap();
+    let told = neighbor.plugin.take_restart();
+    assert_eq!(told.as_deref(), Some("hostile took longer than 200 ms"));
+    let [mut guilty, mut neighbor] = native(["abort", "report"], PATIENT);
+    guilty.collect().unwrap_err();
+    neighbor.collect_anew().unwrap();
+    let told = neighbor.plugin.take_restart();
+    assert_eq!(told.as_deref(), Some("it ended in a call of hostile"));
+}
+
+/// Each of 32 plugins waited for half a minute of its own.
+#[test]
+fn after_a_start_that_failed_the_next_call_is_refused_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("stub");
+    std::fs::copy(stub(), &program).unwrap();
+    let [first, second] = start_hostile(program.clone(), [PATIENT; 2]);
+    std::fs::remove_file(&program).unwrap();
+    kill_wholly(first.process_id().unwrap());
+    let call = |plugin| Caller::new(plugin, "report", TestHost::default()).collect_anew();
+    let missing = call(first).unwrap_err();
+    std::fs::copy(stub(), &program).unwrap();
+    // It could start now.
+    assert_eq!(call(second).unwrap_err(), missing);
 }
 
 #[test]

@@ -61,6 +61,18 @@ fn sealed_native_code_cannot_become_another_program() {
 }
 
 #[test]
+fn sealed_native_code_gets_the_memory_of_its_plugins_and_little_more() {
+    let filled = |program| match &native(program, "fill").collect().unwrap().series[0].values {
+        Values::Reals(bytes) => bytes[0],
+        Values::Integers(_) => panic!("it says a real"),
+    };
+    let plugin = f64::from(32 << 20);
+    let sealed = filled(stub());
+    assert!(sealed > plugin && sealed < 4.0 * plugin, "{sealed}");
+    assert!(filled(unsealed()) > 100.0 * plugin);
+}
+
+#[test]
 fn the_real_process_is_sealed_in_all_its_threads_and_holds_its_sockets_only() {
     let [plugin, _neighbor] = start_hostile(sandbox(), [PATIENT; 2]);
     let mut caller = Caller::new(plugin, &settings("report"), TestHost::with_input(b"line\n"));

@@ -198,3 +198,21 @@ fn versions_are_compared_as_numbers() {
     assert!(version("1") > version("0.99.99"));
     assert_eq!(version("0.1.0"), [0, 1, 0]);
 }
+
+/// Two rights for one key were written, and only the first of them was read.
+#[test]
+fn a_key_that_is_listed_twice_is_refused() {
+    let public = key().pk.to_base64();
+    let list = |publics: [&str; 2]| {
+        let key = |public: &str| format!("[[key]]\nname = \"k\"\npublic = \"{public}\"\nplugins = [\"*\"]\n");
+        let text = format!(
+            "sequence = 1\nexpires = \"2027-01-31\"\n{}{}",
+            key(publics[0]),
+            key(publics[1])
+        );
+        Trust::read(text.as_bytes()).err()
+    };
+    assert_eq!(list([&public, &key().pk.to_base64()]), None);
+    let refused = list([&public, &format!(" {public}")]);
+    assert_eq!(refused.as_deref(), Some("key \"k\" has the same `public` as another"));
+}

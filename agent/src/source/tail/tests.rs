@@ -179,6 +179,28 @@ fn what_was_deleted_unread_is_counted_and_the_new_file_is_read() {
     assert_eq!(tail.rotations_lost(), 1);
 }
 
+/// Each call that was repeated counted the same loss once more.
+#[test]
+fn a_loss_that_is_met_again_after_a_rollback_counts_once() {
+    let mut log = Log::new();
+    log.append("a");
+    let progress = {
+        let mut tail = log.open(&[]);
+        read_all(&mut tail, 1000);
+        tail.progress()
+    };
+    std::fs::remove_file(log.path("")).unwrap();
+    log.append("b is another file");
+    let mut tail = log.open(&progress);
+    for _ in 0..3 {
+        tail.rollback();
+        assert_eq!(texts(&tail.read(1000).unwrap()), ["b is another file"]);
+        assert_eq!(tail.rotations_lost(), 0);
+    }
+    tail.commit();
+    assert_eq!(tail.rotations_lost(), 1);
+}
+
 /// A folder in the log's place: the part before it was read again and again, in a loop that never ended.
 #[test]
 fn what_is_no_file_in_the_place_of_a_log_is_not_up_and_neither_hangs_nor_doubles() {
