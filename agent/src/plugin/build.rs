@@ -43,3 +43,21 @@ fn forget(built: &Path) -> Result<()> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_earlier_build_left_is_forgotten_and_its_absence_is_explained() {
+        let target = tempfile::tempdir().unwrap();
+        let built = toolchain::component_path(target.path(), "till-times");
+        std::fs::create_dir_all(built.parent().unwrap()).unwrap();
+        std::fs::write(&built, b"\0asm\x0d\0\x01\0 of yesterday").unwrap();
+        toolchain::component(target.path(), "till-times").unwrap();
+        forget(&built).unwrap();
+        forget(&built).unwrap();
+        let error = toolchain::component(target.path(), "till-times").unwrap_err();
+        assert!(error.to_string().contains("crate-type hold cdylib"), "{error}");
+    }
+}

@@ -188,6 +188,61 @@ fn a_bundle_runs_under_its_own_name_only_and_before_a_folder() -> Result<()> {
 }
 
 #[test]
+fn only_bundles_and_key_lists_are_signed_and_both_can_be_verified() -> Result<()> {
+    let place = Place::new()?;
+    let bundle = place.install(5)?;
+    let bundle = bundle.to_str().context("a path in UTF-8")?;
+    std::fs::write(place.path("note.toml"), "sequence = 1\n")?;
+    std::fs::copy(
+        plugin_dir()?.join(PLUGIN).join("queue-depth.wasm"),
+        place.path("plain.wasm"),
+    )?;
+    for (file, expected) in [
+        ("note.toml", "note.toml is no list of release keys"),
+        ("plain.wasm", "hint: make one with `tillwatch plugin pack`"),
+    ] {
+        let output = place.tillwatch(&format!("plugin sign {file} --key new.key --generate --no-password"))?;
+        ensure!(
+            !output.status.success() && text(&output).contains(expected),
+            "{}",
+            text(&output)
+        );
+        ensure!(!place.path("new.key").exists() && !place.path(&format!("{file}.minisig")).exists());
+    }
+    std::fs::write(place.path("new.key.pub"), "somebody else's")?;
+    let output = place.tillwatch("plugin sign keys.toml --key new.key --generate --no-password")?;
+    ensure!(
+        text(&output).contains("new.key.pub is there already"),
+        "{}",
+        text(&output)
+    );
+    ensure!(std::fs::read_to_string(place.path("new.key.pub"))? == "somebody else's");
+
+    let told = place.run("plugin verify keys.toml --key root.key.pub")?;
+    ensure!(
+        told.contains("sequence 1,") && told.contains("key releases may sign: queue-*"),
+        "{told}"
+    );
+    let half = "site = 3\nstate_dir = \"state\"\n[trust]\nroot = \"root.key.pub\"\nkeys = \"keys.toml\"\n[[plugin]]\nuse = \"gone\"\n";
+    std::fs::write(place.path("half.toml"), half)?;
+    let told = place.run(&format!("plugin verify {bundle} --config half.toml"))?;
+    ensure!(told.contains("signed by releases"), "{told}");
+
+    let told = place.run("plugin list --config agent.toml")?;
+    ensure!(
+        told.contains("queue-depth 0.1.0") && told.contains("sequence 5;"),
+        "{told}"
+    );
+    std::fs::write(
+        place.path("agent.toml"),
+        SETTINGS.replace("use = \"queue-depth\"", "use = \"queue-dept\""),
+    )?;
+    let told = place.refused()?;
+    ensure!(told.contains("did you mean \"queue-depth\"?"), "{told}");
+    Ok(())
+}
+
+#[test]
 fn signatures_are_those_of_minisign_both_ways() -> Result<()> {
     let place = Place::new()?;
     let bundle = place.install(5)?;

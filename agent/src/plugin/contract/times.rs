@@ -125,3 +125,31 @@ fn garbage_breach(played: Result<End, CallError>) -> Option<String> {
         Ok(end) => own_error(&end).map(|error| format!("with a state that it cannot read: {error}")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::contract::play::Played;
+    use tillwatch_border::{ErrorKind, PluginError};
+
+    /// It passed, and told a store's operator of a permanent fault at the first restart.
+    #[test]
+    fn a_plugins_own_error_is_a_breach_where_the_same_input_had_none() {
+        let error = |kind| PluginError {
+            kind,
+            message: "the state is of another version".to_owned(),
+        };
+        let end = |error| End {
+            collected: Played {
+                error,
+                ..Played::default()
+            },
+            is_refused: false,
+        };
+        assert_eq!(garbage_breach(Ok(end(None))), None);
+        for kind in [ErrorKind::Transient, ErrorKind::Permanent] {
+            let told = garbage_breach(Ok(end(Some(error(kind))))).unwrap();
+            assert!(told.contains("ends with its own error: the state is"), "{told}");
+        }
+    }
+}
