@@ -234,7 +234,7 @@ fn generate(path: &Path, password: Option<String>, without: bool) -> Result<()> 
     let mut public = path.as_os_str().to_owned();
     public.push(".pub");
     let public = PathBuf::from(public);
-    for there in [path, &public].into_iter().filter(|path| path.exists()) {
+    if let Some(there) = [path, &public].into_iter().find(|path| path.exists()) {
         bail!(
             "{} is there already\nhint: leave --generate out to use the key, or name another",
             there.display()
