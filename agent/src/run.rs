@@ -20,7 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
 
-use crate::bundle::ledger::Ledger;
+use crate::bundle::ledger::{Ledger, Taken};
 use crate::clock::Clock;
 use crate::collectors::{self, Source};
 use crate::config::found::InstalledBundle;
@@ -213,11 +213,15 @@ pub fn accept_bundles(config: &Config) -> Result<()> {
     for (plugin, _bundle) in bundles.iter().filter(|(_plugin, bundle)| bundle.is_expired) {
         warn!(%plugin, "a bundle is over its time: it runs on, and no store takes it for the first time");
     }
-    let sequences: Vec<(String, u64)> = bundles
+    let taken: Vec<Taken> = bundles
         .into_iter()
-        .map(|(plugin, bundle)| (plugin, bundle.sequence))
+        .map(|(plugin, bundle)| Taken {
+            plugin,
+            sequence: bundle.sequence,
+            sha256: bundle.sha256,
+        })
         .collect();
-    Ledger::open(&config.state_dir)?.accept(keys, &sequences)?;
+    Ledger::open(&config.state_dir)?.accept(keys, &taken)?;
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::Args;
 use jiff::civil::Date;
 use jiff::{Timestamp, ToSpan, tz::TimeZone};
@@ -17,9 +17,10 @@ use tillwatch_border::artifact::WASM_BYTES_MAX;
 use super::ledger::Ledger;
 use super::trust::{Trust, signature_path};
 use super::{Bundle, pack, parse};
-use crate::config::Config;
+use crate::config::found::trusted;
 use crate::output;
 use crate::plugin::manifest::Manifest;
+use crate::plugin::outside::Outside;
 use crate::whole::read_bounded;
 
 /// A bundle is taken for the first time within so many days, unless `--expires` says otherwise.
@@ -66,7 +67,7 @@ pub struct Sign {
 /// Arguments of `plugin verify`.
 #[derive(Debug, Args)]
 pub struct Verify {
-    /// The bundle; its signature lies beside it.
+    /// The bundle, or with --key a list of release keys; its signature lies beside it.
     file: PathBuf,
     /// The public key that must have signed it.
     #[arg(
@@ -84,7 +85,7 @@ pub struct Verify {
 /// Writes NAME-VERSION.wasm.
 ///
 /// # Errors
-/// When plugin.toml or the component is wrong.
+/// When plugin.toml or the component is wrong, or one is not of the other.
 pub fn run_pack(arguments: &Pack) -> Result<()> {
     let folder = &arguments.folder;
     let path = folder.join("plugin.toml");
@@ -103,6 +104,8 @@ pub fn run_pack(arguments: &Pack) -> Result<()> {
         None => today().checked_add(TAKEN_DAYS.days())?,
     };
     let bundle = pack(&component, &text, sequence, expires).with_context(|| wasm.display().to_string())?;
+    let told = format!("{} cannot be packed", wasm.display());
+    Outside::open(folder, None)?.check_description().context(told)?;
     let out = arguments.out.as_deref().unwrap_or(folder);
     let file = out.join(format!("{}-{}.wasm", manifest.name, manifest.version));
     std::fs::write(&file, &bundle).with_context(|| format!("writing {}", file.display()))?;
@@ -117,16 +120,18 @@ pub fn run_pack(arguments: &Pack) -> Result<()> {
 /// Writes FILE.minisig.
 ///
 /// # Errors
-/// When the key cannot be used or the file not be read.
+/// When the key cannot be used, or the file is neither a bundle nor a list of release keys.
 pub fn run_sign(arguments: &Sign) -> Result<()> {
+    let bytes = read_bounded(&arguments.file, WASM_BYTES_MAX)
+        .with_context(|| format!("reading {}", arguments.file.display()))?;
+    // What no store takes is not worth a signature, nor a key.
+    let content = Content::read(&arguments.file, &bytes)?;
     let password = arguments.password_file.as_deref().map(password).transpose()?;
     if arguments.generate {
         generate(&arguments.key, password.clone(), arguments.no_password)?;
     }
     let secret = secret_key(&arguments.key, password)?;
-    let bytes = read_bounded(&arguments.file, WASM_BYTES_MAX)
-        .with_context(|| format!("reading {}", arguments.file.display()))?;
-    let comment = comment(&arguments.file, &bytes)?;
+    let comment = content.comment();
     let signature = minisign::sign(None, &secret, bytes.as_slice(), Some(&comment), None)?;
     let path = signature_path(&arguments.file);
     std::fs::write(&path, signature.into_string()).with_context(|| format!("writing {}", path.display()))?;
@@ -134,22 +139,61 @@ pub fn run_sign(arguments: &Sign) -> Result<()> {
     Ok(())
 }
 
-/// Prints what a bundle is when its signature is good.
+/// What may be signed.
+enum Content {
+    Bundle(Box<Bundle>),
+    Keys(Trust),
+}
+
+impl Content {
+    /// A list of release keys is called something.toml.
+    fn read(path: &Path, bytes: &[u8]) -> Result<Self> {
+        let is_list = path.extension().is_some_and(|extension| extension == "toml");
+        if is_list {
+            let keys =
+                Trust::read(bytes).map_err(|error| anyhow!("{} is no list of release keys: {error}", path.display()));
+            return Ok(Self::Keys(keys?));
+        }
+        let bundle = parse(bytes).with_context(|| format!("{} is no bundle", path.display()))?;
+        Ok(Self::Bundle(Box::new(bundle)))
+    }
+
+    /// What `minisign -V` shows after it verified the file.
+    fn comment(&self) -> String {
+        let at = Timestamp::now().as_second();
+        match self {
+            Self::Bundle(bundle) => {
+                let (name, version) = (&bundle.manifest.name, &bundle.manifest.version);
+                let comment = format!(
+                    "timestamp:{at}\tplugin:{name}-{version}\tsequence:{}",
+                    bundle.about.sequence
+                );
+                comment.replace(['\r', '\n'], " ")
+            }
+            Self::Keys(keys) => format!("timestamp:{at}\tkeys\tsequence:{}", keys.sequence()),
+        }
+    }
+}
+
+/// Prints what a bundle or a list of release keys is when its signature is good.
 ///
 /// # Errors
 /// Why it is not trusted.
 pub fn run_verify(arguments: &Verify) -> Result<()> {
     let file = &arguments.file;
-    let (bundle, signer) = match (&arguments.key, &arguments.config) {
+    let (content, signer) = match (&arguments.key, &arguments.config) {
         (Some(key), _) => verify_with_key(file, key)?,
         (None, Some(config)) => verify_as_agent(file, config)?,
         (None, None) => bail!("name a public key with --key, or the agent's settings with --config"),
     };
-    output::line(&describe(&bundle, &signer))?;
+    output::line(&match content {
+        Content::Bundle(bundle) => describe(&bundle, &signer),
+        Content::Keys(keys) => format!("signed by {signer}\n{keys}"),
+    })?;
     Ok(())
 }
 
-fn verify_with_key(file: &Path, key: &Path) -> Result<(Bundle, String)> {
+fn verify_with_key(file: &Path, key: &Path) -> Result<(Content, String)> {
     let public = PublicKey::from_file(key).with_context(|| format!("{} is no public key", key.display()))?;
     let path = signature_path(file);
     let signature = Signature::from_file(&path).with_context(|| format!("{} is no signature", path.display()))?;
@@ -160,17 +204,16 @@ fn verify_with_key(file: &Path, key: &Path) -> Result<(Bundle, String)> {
         "{} is not signed by that key, or was changed after signing",
         file.display()
     );
-    Ok((parse(&bytes)?, key.display().to_string()))
+    Ok((Content::read(file, &bytes)?, key.display().to_string()))
 }
 
-fn verify_as_agent(file: &Path, config: &Path) -> Result<(Bundle, String)> {
-    let config = Config::load(config)?;
-    let files = config
-        .trust
-        .context("[trust] is missing in the settings\nhint: add root and keys, see docs/SECURITY.md")?;
-    let ledger = Ledger::open(&config.state_dir)?;
-    let verified = Trust::open(&files, &ledger)?.verify(file, &ledger, today())?;
-    Ok((verified.bundle, verified.key))
+/// The rest of the settings may be wrong, or of another machine.
+fn verify_as_agent(file: &Path, config: &Path) -> Result<(Content, String)> {
+    let (files, state_dir) = trusted(config)?;
+    let files = files.context("[trust] is missing in the settings\nhint: add root and keys, see docs/SECURITY.md")?;
+    let ledger = Ledger::open(&state_dir)?;
+    let verified = Trust::open(&files, &ledger)?.verify(file, None, &ledger, today())?;
+    Ok((Content::Bundle(Box::new(verified.bundle)), verified.key))
 }
 
 fn describe(bundle: &Bundle, signer: &str) -> String {
@@ -189,36 +232,21 @@ fn describe(bundle: &Bundle, signer: &str) -> String {
     )
 }
 
-/// What `minisign -V` shows after it verified the file.
-fn comment(file: &Path, bytes: &[u8]) -> Result<String> {
-    let at = Timestamp::now().as_second();
-    if let Ok(bundle) = parse(bytes) {
-        let (manifest, about) = (bundle.manifest, bundle.about);
-        let (name, version, sequence) = (manifest.name, manifest.version, about.sequence);
-        return Ok(format!("timestamp:{at}\tplugin:{name}-{version}\tsequence:{sequence}"));
-    }
-    let name = file.file_name().and_then(|name| name.to_str());
-    let name = name.filter(|name| !name.contains(char::is_control));
-    Ok(format!(
-        "timestamp:{at}\tfile:{}",
-        name.context("the file's name is no text")?
-    ))
-}
-
 fn generate(path: &Path, password: Option<String>, without: bool) -> Result<()> {
-    ensure!(
-        !path.exists(),
-        "{} is there already\nhint: leave --generate out to use it",
-        path.display()
-    );
+    let mut public = path.as_os_str().to_owned();
+    public.push(".pub");
+    let public = PathBuf::from(public);
+    if let Some(there) = [path, &public].into_iter().find(|path| path.exists()) {
+        bail!(
+            "{} is there already\nhint: leave --generate out to use the key, or name another",
+            there.display()
+        );
+    }
     let pair = if without {
         KeyPair::generate_unencrypted_keypair()?
     } else {
         KeyPair::generate_encrypted_keypair(password)?
     };
-    let mut public = path.as_os_str().to_owned();
-    public.push(".pub");
-    let public = PathBuf::from(public);
     private_file(path)?.write_all(&pair.sk.to_box(None)?.to_bytes())?;
     std::fs::write(&public, pair.pk.to_box()?.to_bytes()).with_context(|| format!("writing {}", public.display()))?;
     output::line(&format!(

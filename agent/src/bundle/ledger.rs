@@ -1,6 +1,6 @@
-//! What this store has accepted before: the highest sequence of each plugin and of the key list.
+//! What this store has accepted before: the highest sequence of each plugin and of the key list, and the file of each.
 //!
-//! In: names and sequences. Out: a small file in the state folder, replaced as a whole and never lowered.
+//! In: names, sequences and the SHA-256 of files. Out: a small file in the state folder, replaced as a whole and never lowered.
 //! It is what a copied old bundle, or an old key list, meets.
 
 use std::collections::BTreeMap;
@@ -31,6 +31,17 @@ struct Accepted {
     /// Of the key list.
     keys: u64,
     plugins: BTreeMap<String, u64>,
+    /// Of the bundle with that sequence; earlier agents kept none.
+    sha256: BTreeMap<String, String>,
+}
+
+/// A bundle that is about to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Taken {
+    pub plugin: String,
+    pub sequence: u64,
+    /// Of the file, in hexadecimal digits.
+    pub sha256: String,
 }
 
 /// Why the file cannot be used.
@@ -84,16 +95,25 @@ impl Ledger {
         self.accepted.plugins.get(name).copied()
     }
 
+    /// Of the bundle that was accepted with that sequence, where it is known.
+    #[must_use]
+    pub fn sha256(&self, name: &str) -> Option<&str> {
+        self.accepted.sha256.get(name).map(String::as_str)
+    }
+
     /// Remembers what is about to run; lower sequences change nothing.
     ///
     /// # Errors
     /// When it cannot be made durable.
-    pub fn accept(&mut self, keys: u64, plugins: &[(String, u64)]) -> Result<(), LedgerError> {
+    pub fn accept(&mut self, keys: u64, bundles: &[Taken]) -> Result<(), LedgerError> {
         let mut accepted = self.accepted.clone();
         accepted.keys = accepted.keys.max(keys);
-        for (name, sequence) in plugins {
-            let highest = accepted.plugins.entry(name.clone()).or_default();
-            *highest = (*highest).max(*sequence);
+        for bundle in bundles {
+            let highest = accepted.plugins.entry(bundle.plugin.clone()).or_default();
+            if bundle.sequence >= *highest {
+                *highest = bundle.sequence;
+                accepted.sha256.insert(bundle.plugin.clone(), bundle.sha256.clone());
+            }
         }
         if accepted == self.accepted {
             return Ok(());
@@ -134,11 +154,33 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let mut ledger = Ledger::open(state.path()).unwrap();
         assert_eq!((ledger.keys(), ledger.plugin("a")), (0, None));
-        ledger.accept(3, &[("a".to_owned(), 7)]).unwrap();
-        ledger.accept(2, &[("a".to_owned(), 5), ("b".to_owned(), 1)]).unwrap();
+        ledger.accept(3, &[taken("a", 7, "aa")]).unwrap();
+        ledger
+            .accept(2, &[taken("a", 5, "bb"), taken("b", 1, "cc")])
+            .unwrap();
         let ledger = Ledger::open(state.path()).unwrap();
         assert_eq!(ledger.keys(), 3);
         assert_eq!((ledger.plugin("a"), ledger.plugin("b")), (Some(7), Some(1)));
+        assert_eq!((ledger.sha256("a"), ledger.sha256("b")), (Some("aa"), Some("cc")));
+    }
+
+    fn taken(plugin: &str, sequence: u64, sha256: &str) -> Taken {
+        let (plugin, sha256) = (plugin.to_owned(), sha256.to_owned());
+        Taken {
+            plugin,
+            sequence,
+            sha256,
+        }
+    }
+
+    #[test]
+    fn a_file_of_an_agent_that_kept_no_hashes_is_read_and_completed() {
+        let state = tempfile::tempdir().unwrap();
+        std::fs::write(state.path().join(FILE_NAME), "keys = 1\n[plugins]\na = 7\n").unwrap();
+        let mut ledger = Ledger::open(state.path()).unwrap();
+        assert_eq!((ledger.plugin("a"), ledger.sha256("a")), (Some(7), None));
+        ledger.accept(1, &[taken("a", 7, "aa")]).unwrap();
+        assert_eq!(Ledger::open(state.path()).unwrap().sha256("a"), Some("aa"));
     }
 
     #[test]

@@ -16,6 +16,7 @@
 //! ```
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -56,6 +57,8 @@ struct ReleaseKey {
     name: String,
     public: PublicKey,
     plugins: Vec<NamePattern>,
+    /// These patterns, as written.
+    written: Vec<String>,
 }
 
 /// A bundle that may run.
@@ -100,6 +103,15 @@ pub enum TrustError {
     )]
     NotItsPlugin { key: String, plugin: String },
     #[error(
+        "{} holds plugin `{plugin}`, not `{wanted}`\nhint: call it {plugin}-VERSION.wasm, or install a bundle of `{wanted}`",
+        path.display()
+    )]
+    OtherPlugin {
+        path: PathBuf,
+        plugin: String,
+        wanted: String,
+    },
+    #[error(
         "plugin `{plugin}` has sequence {sequence}, and {accepted} was accepted before: it is an old bundle\nhint: install the newest one; to go back on purpose, pack the old code with a higher sequence"
     )]
     RolledBack {
@@ -107,6 +119,10 @@ pub enum TrustError {
         sequence: u64,
         accepted: u64,
     },
+    #[error(
+        "plugin `{plugin}` has sequence {sequence}, under which another file was accepted before\nhint: install that one, or pack this one with a higher sequence"
+    )]
+    OtherFile { plugin: String, sequence: u64 },
     #[error(
         "plugin `{plugin}` expired on {expires} and was never accepted here\nhint: install a bundle that is still to be taken"
     )]
@@ -153,11 +169,18 @@ impl Trust {
         self.sequence
     }
 
-    /// Reads a bundle and everything that speaks for it.
+    /// Reads a bundle and everything that speaks for it; `wanted` is the plugin that it must be, where a name asks for it:
+    /// a key for other plugins must not speak for this one.
     ///
     /// # Errors
     /// See [`TrustError`].
-    pub fn verify(&self, path: &Path, ledger: &Ledger, today: Date) -> Result<Verified, TrustError> {
+    pub fn verify(
+        &self,
+        path: &Path,
+        wanted: Option<&str>,
+        ledger: &Ledger,
+        today: Date,
+    ) -> Result<Verified, TrustError> {
         let bytes = read(path, WASM_BYTES_MAX, "install the bundle again")?;
         let signature = signature_of(path)?;
         let signed = |key: &&ReleaseKey| key.public.verify(&bytes, &signature, false).is_ok();
@@ -168,17 +191,33 @@ impl Trust {
             path: path.to_owned(),
             error,
         })?;
-        let is_expired = self.check(&bundle, key, ledger, today)?;
+        let plugin = &bundle.manifest.name;
+        if let Some(wanted) = wanted.filter(|wanted| wanted != plugin) {
+            return Err(TrustError::OtherPlugin {
+                path: path.to_owned(),
+                plugin: plugin.clone(),
+                wanted: wanted.to_owned(),
+            });
+        }
+        let sha256 = sha256(&bytes);
+        let is_expired = self.check(&bundle, &sha256, key, ledger, today)?;
         Ok(Verified {
             bundle,
             key: key.name.clone(),
-            sha256: sha256(&bytes),
+            sha256,
             is_expired,
         })
     }
 
     /// Whether a bundle with a good signature may run here; true when it is over its time and known from before.
-    fn check(&self, bundle: &Bundle, key: &ReleaseKey, ledger: &Ledger, today: Date) -> Result<bool, TrustError> {
+    fn check(
+        &self,
+        bundle: &Bundle,
+        sha256: &str,
+        key: &ReleaseKey,
+        ledger: &Ledger,
+        today: Date,
+    ) -> Result<bool, TrustError> {
         let plugin = bundle.manifest.name.clone();
         let about = &bundle.about;
         if !key.plugins.iter().any(|pattern| pattern.matches(&plugin)) {
@@ -199,6 +238,10 @@ impl Trust {
             });
         }
         let is_new = accepted != Some(about.sequence);
+        if !is_new && ledger.sha256(&plugin).is_some_and(|accepted| accepted != sha256) {
+            let sequence = about.sequence;
+            return Err(TrustError::OtherFile { plugin, sequence });
+        }
         let (expires, keys_expire) = (about.expires, self.expires);
         if is_new && expires < today {
             return Err(TrustError::Expired { plugin, expires });
@@ -210,8 +253,11 @@ impl Trust {
         Ok(expires < today || keys_expire < today)
     }
 
-    /// Bytes that the root signed.
-    fn read(bytes: &[u8]) -> Result<Self, String> {
+    /// Bytes that the root signed, or is about to.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn read(bytes: &[u8]) -> Result<Self, String> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Written {
@@ -242,6 +288,7 @@ impl Trust {
                 name: key.name,
                 public,
                 plugins: key.plugins.iter().map(|pattern| NamePattern::new(pattern)).collect(),
+                written: key.plugins,
             }),
             Err(_no_key) => Err(format!("`public` of key {:?} is no public key of minisign", key.name)),
         };
@@ -250,6 +297,23 @@ impl Trust {
             expires: written.expires,
             keys: written.keys.into_iter().map(key).collect::<Result<_, _>>()?,
         })
+    }
+}
+
+/// As `plugin verify` shows it.
+impl fmt::Display for Trust {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "key list: sequence {}, to be taken until {}",
+            self.sequence, self.expires
+        )?;
+        for key in &self.keys {
+            let name = key.name.replace(char::is_control, "\u{fffd}");
+            let plugins = key.written.join(", ").replace(char::is_control, "\u{fffd}");
+            write!(formatter, "\nkey {name} may sign: {plugins}")?;
+        }
+        Ok(())
     }
 }
 

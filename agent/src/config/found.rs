@@ -1,20 +1,22 @@
 //! Where a plugin is: a folder with its `plugin.toml`, or a signed bundle.
 //!
 //! In: what `use` says, the plugin folder, whom the operator trusts. Out: manifest and component of the plugin, or the
-//! problem with its place. With `[trust]` only bundles run, and what came with the agent's own package.
+//! problem with its place. With `[trust]` bundles come first, and of folders only what came with the agent's own
+//! package; without it there are only folders.
 
 use std::path::{Path, PathBuf};
 
 use toml::Spanned;
+use tracing::warn;
 
-use super::PLUGIN_DIR;
-use super::written::{Problem, Section, closest};
+use super::written::{Problem, Problems, Reporter, Section, closest, parse};
+use super::{PLUGIN_DIR, STATE_DIR};
 use crate::bundle::commands::today;
 use crate::bundle::ledger::Ledger;
 use crate::bundle::trust::{Trust, TrustError, TrustFiles, Verified};
 use crate::plugin::manifest::Manifest;
 
-/// Bundles of one plugin that are looked at.
+/// Bundles of one plugin that may lie in the plugin folder.
 const BUNDLES_MAX: usize = 16;
 
 /// A plugin that is installed.
@@ -81,29 +83,47 @@ impl<'a> Finder<'a> {
         elsewhere: &mut Vec<Problem>,
     ) -> Option<Found> {
         let name = used.get_ref();
-        let path = if self.is_beside && self.base_is(name) {
+        let is_own = self.is_beside && self.base_is(name);
+        let path = if is_own {
             self.base.to_owned()
         } else if name.contains('/') {
             self.base.join(name)
         } else {
             self.plugin_dir.join(name)
         };
-        if path.join("plugin.toml").is_file() {
-            return self.folder(section, used, &path, elsewhere);
+        if path.extension().is_some_and(|extension| extension == "wasm") && path.is_file() {
+            let found = self.newest(&[path], None);
+            return found.map_err(|error| report(section, used, &error)).ok();
         }
-        let is_file = path.extension().is_some_and(|extension| extension == "wasm") && path.is_file();
-        let bundles = if is_file {
-            vec![path.clone()]
+        let bundles = if is_own {
+            Vec::new()
         } else {
             bundles(self.plugin_dir, name)
         };
+        let is_folder = path.join("plugin.toml").is_file();
+        if is_folder && !bundles.is_empty() {
+            let taken = if self.files.is_some() {
+                "the bundle"
+            } else {
+                "the folder"
+            };
+            warn!(plugin = %name, taken, "a plugin is installed twice, as a folder and as a bundle");
+        }
+        if is_folder && (bundles.is_empty() || self.files.is_none()) {
+            return self.folder(section, used, &path, elsewhere);
+        }
         if bundles.is_empty() {
             let folder = path.parent().unwrap_or(self.plugin_dir).display();
             let hint = not_found_hint(name, self.plugin_dir);
             section.report(used.span(), format!("plugin {name:?} is not in {folder}"), hint);
             return None;
         }
-        let found = self.newest(&bundles);
+        if bundles.len() > BUNDLES_MAX {
+            let what = format!("plugin {name:?} has more than {BUNDLES_MAX} bundles in the plugin folder");
+            section.report(used.span(), what, "remove the old ones");
+            return None;
+        }
+        let found = self.newest(&bundles, Some(name));
         found.map_err(|error| report(section, used, &error)).ok()
     }
 
@@ -120,7 +140,7 @@ impl<'a> Finder<'a> {
         folder: &Path,
         elsewhere: &mut Vec<Problem>,
     ) -> Option<Found> {
-        if self.files.is_some() && !folder.starts_with(PLUGIN_DIR) {
+        if self.files.is_some() && !is_below(folder, Path::new(PLUGIN_DIR)) {
             section.report(
                 used.span(),
                 format!("{} is not signed", folder.display()),
@@ -147,11 +167,12 @@ impl<'a> Finder<'a> {
         })
     }
 
-    /// Of several bundles of a plugin the one with the highest sequence that is trusted.
-    fn newest(&mut self, bundles: &[PathBuf]) -> Result<Found, String> {
+    /// Of several bundles of a plugin the one with the highest sequence that is trusted; `wanted` is the plugin's name,
+    /// where the file was found by it.
+    fn newest(&mut self, bundles: &[PathBuf], wanted: Option<&str>) -> Result<Found, String> {
         let (trust, ledger) = self.trust()?;
         let verify = |path: &PathBuf| {
-            let verified = trust.verify(path, ledger, today())?;
+            let verified = trust.verify(path, wanted, ledger, today())?;
             Ok((path.clone(), verified))
         };
         let results: Vec<Result<(PathBuf, Verified), TrustError>> = bundles.iter().map(verify).collect();
@@ -164,6 +185,9 @@ impl<'a> Finder<'a> {
             let errors: Vec<String> = bad.into_iter().filter_map(|bad| Some(bad.err()?.to_string())).collect();
             return Err(errors.join("; "));
         };
+        for error in bad.into_iter().filter_map(Result::err) {
+            warn!(%error, taken = %wasm.display(), "a bundle is refused, and another one of its plugin is taken");
+        }
         let bundle = InstalledBundle {
             sequence: verified.bundle.about.sequence,
             keys_sequence: trust.sequence(),
@@ -190,30 +214,90 @@ impl<'a> Finder<'a> {
     }
 }
 
+/// `[trust]` and the state folder alone, whatever the rest of agent.toml holds.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn trusted(config: &Path) -> Result<(Option<TrustFiles>, PathBuf), Problems> {
+    let text = std::fs::read_to_string(config).map_err(|error| {
+        let (path, what) = (config.to_owned(), format!("cannot be read: {error}"));
+        let (line, column, hint) = (0, 0, None);
+        Problems(vec![Problem {
+            path,
+            line,
+            column,
+            what,
+            hint,
+        }])
+    })?;
+    let absolute = std::path::absolute(config).unwrap_or_else(|_no_current_folder| config.to_owned());
+    let base = absolute.parent().unwrap_or(Path::new("/"));
+    let reporter = Reporter::new(config, &text);
+    let root = parse(&text, &reporter);
+    let section = Section::root(&root, &reporter);
+    let found = (
+        super::trust(&section, base),
+        super::folder(&section, "state_dir", STATE_DIR, base),
+    );
+    drop(section);
+    let problems = reporter.into_problems();
+    if problems.0.is_empty() {
+        Ok(found)
+    } else {
+        Err(problems)
+    }
+}
+
 fn report(section: &Section<'_>, used: &Spanned<String>, error: &str) {
     let (what, hint) = error.split_once("hint: ").unwrap_or((error, "install it again"));
     let what = format!("plugin {:?} is not trusted: {}", used.get_ref(), what.trim_end());
     section.report(used.span(), what, hint.to_owned());
 }
 
-/// `NAME-VERSION.wasm`, by name.
+/// The bundles of one plugin, by name.
 fn bundles(plugin_dir: &Path, name: &str) -> Vec<PathBuf> {
-    let is_version = |rest: &str| rest.starts_with(|first: char| first.is_ascii_digit());
-    let is_bundle = |file: &str| {
-        let rest = file.strip_suffix(".wasm").and_then(|file| file.strip_prefix(name));
-        rest.and_then(|rest| rest.strip_prefix('-')).is_some_and(is_version)
-    };
-    let mut bundles: Vec<PathBuf> = files(plugin_dir)
-        .filter(|(file, _path)| is_bundle(file))
-        .map(|(_file, path)| path)
+    let all = installed_bundles(plugin_dir).into_iter();
+    all.filter(|(plugin, _path)| plugin == name)
+        .map(|(_plugin, path)| path)
+        .collect()
+}
+
+/// The plugins that `NAME-VERSION.wasm` files of `plugin_dir` say to be, with their files; nothing is verified.
+#[must_use]
+pub fn installed_bundles(plugin_dir: &Path) -> Vec<(String, PathBuf)> {
+    let mut bundles: Vec<(String, PathBuf)> = files(plugin_dir)
+        .filter_map(|(file, path)| Some((plugin_of(&file)?.to_owned(), path)))
         .collect();
     bundles.sort();
-    bundles.truncate(BUNDLES_MAX);
     bundles
 }
 
+/// `sales` of `sales-0.1.0.wasm`.
+fn plugin_of(file: &str) -> Option<&str> {
+    let stem = file.strip_suffix(".wasm")?;
+    let mut dashes = stem.match_indices('-').map(|(at, _dash)| at);
+    dashes.find(|at| is_version(&stem[at + 1..])).map(|at| &stem[..at])
+}
+
+/// `1`, `0.1.0`, `0.1.0-rc.1`; not what follows the shorter name in `sales-2x-0.1.0` or `sales-2-0.1.0`.
+fn is_version(text: &str) -> bool {
+    let numbers = text.split(['-', '+']).next().unwrap_or_default();
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let count = numbers.split('.').count();
+    numbers.split('.').all(is_number) && (numbers.len() == text.len() || count == 3)
+}
+
+/// Where it really lies: a path may lead out again.
+fn is_below(path: &Path, folder: &Path) -> bool {
+    let real = std::fs::canonicalize(path).ok().zip(std::fs::canonicalize(folder).ok());
+    real.is_some_and(|(path, folder)| path.starts_with(folder))
+}
+
 fn not_found_hint(name: &str, plugin_dir: &Path) -> String {
-    let installed = installed(plugin_dir);
+    let mut installed = installed(plugin_dir);
+    installed.extend(installed_bundles(plugin_dir).into_iter().map(|(plugin, _path)| plugin));
+    installed.sort();
+    installed.dedup();
     let installed: Vec<&str> = installed.iter().map(String::as_str).collect();
     match closest(name, &installed) {
         Some(closest) => format!("did you mean {closest:?}?"),
@@ -236,4 +320,50 @@ pub fn installed(plugin_dir: &Path) -> Vec<String> {
 fn files(folder: &Path) -> impl Iterator<Item = (String, PathBuf)> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries.filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bundle_is_found_by_the_whole_name_of_its_plugin() {
+        let folder = tempfile::tempdir().unwrap();
+        for file in [
+            "a-0.1.0",
+            "a-2",
+            "a-0.1.0-rc.1",
+            "a-2x-0.1.0",
+            "a-2-0.1.0",
+            "a-b-0.1.0",
+            "a-",
+        ] {
+            std::fs::write(folder.path().join(format!("{file}.wasm")), "").unwrap();
+        }
+        let names = |plugin: &str| -> Vec<String> {
+            let found = bundles(folder.path(), plugin).into_iter();
+            found
+                .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
+                .collect()
+        };
+        assert_eq!(names("a"), ["a-0.1.0-rc.1", "a-0.1.0", "a-2"]);
+        assert_eq!(names("a-2"), ["a-2-0.1.0"]);
+        assert_eq!(names("a-2x"), ["a-2x-0.1.0"]);
+    }
+
+    #[test]
+    fn a_path_that_leads_out_of_a_folder_is_not_below_it() {
+        let place = tempfile::tempdir().unwrap();
+        let (plugins, other) = (place.path().join("plugins"), place.path().join("other"));
+        for folder in [&plugins, &plugins.join("sales"), &other] {
+            std::fs::create_dir(folder).unwrap();
+        }
+        assert!(is_below(&plugins.join("sales"), &plugins));
+        assert!(!is_below(&plugins.join("../other"), &plugins));
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink(&other, plugins.join("link")).unwrap();
+            assert!(!is_below(&plugins.join("link"), &plugins));
+        }
+    }
 }

@@ -75,7 +75,7 @@ pub fn run(arguments: &Bench) -> Result<()> {
     }
     ensure!(
         measured > 0,
-        "no case collects anything without an error\nhint: add one with input"
+        "no case reads lines or documents without an error\nhint: add one with input; listing a folder reads nothing that could be measured"
     );
     Ok(())
 }
@@ -83,12 +83,13 @@ pub fn run(arguments: &Bench) -> Result<()> {
 /// None when the case ends with the plugin's own error, or has no input.
 fn measure(plugin: &Outside, case: &Path) -> Result<Option<Figures>> {
     let settings = read_settings(case)?;
-    let host = CaseHost::read(case)?;
+    let host = CaseHost::read(case, &plugin.manifest.sources)?;
     host.set_piece_bytes(PIECE_BYTES);
     host.repeat(INPUT_BYTES);
     let mut instance = plugin.instantiate(patient_limits(), Box::new(host.clone()))?;
-    if let Err(CallError::Plugin(_refused)) = instance.configure(&settings) {
-        return Ok(None);
+    match instance.configure(&settings) {
+        Err(CallError::Plugin(_refused)) => return Ok(None),
+        configured => configured?,
     }
     let (mut times, mut samples) = (Vec::new(), 0);
     loop {

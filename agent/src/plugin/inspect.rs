@@ -15,8 +15,8 @@ use tillwatch_core::sample::{Descriptor, Metric};
 
 use super::compile::{self, Names};
 use super::golden::host::CaseHost;
-use super::manifest::{Manifest, SourceKind};
-use super::outside::{Code, patient_limits};
+use super::manifest::Manifest;
+use super::outside::{Code, Outside, patient_limits};
 use crate::bundle::{self, BundleError};
 use crate::output;
 use crate::whole::read_bounded;
@@ -87,8 +87,8 @@ struct Measured {
 /// # Errors
 /// When it is no plugin at all.
 pub fn run(arguments: &Inspect) -> Result<ExitCode> {
-    let mut inspected = read(&arguments.path)?;
-    let loaded = load(&mut inspected);
+    let (mut inspected, manifest) = read(&arguments.path)?;
+    let loaded = load(&mut inspected, manifest);
     let text = if arguments.json {
         serde_json::to_string(&inspected)?
     } else {
@@ -98,14 +98,14 @@ pub fn run(arguments: &Inspect) -> Result<ExitCode> {
     match loaded {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(error) => {
-            output::error(&format!("it cannot run here: {error:#}"));
+            output::error(&format!("it cannot run here: {}", output::told(&error)));
             Ok(ExitCode::FAILURE)
         }
     }
 }
 
 /// What can be known without running anything of it.
-fn read(path: &Path) -> Result<Inspected> {
+fn read(path: &Path) -> Result<(Inspected, Option<Manifest>)> {
     let (wasm, manifest) = if path.is_dir() {
         let manifest = Manifest::load(path)?;
         (path.join(format!("{}.wasm", manifest.name)), Some(manifest))
@@ -118,7 +118,7 @@ fn read(path: &Path) -> Result<Inspected> {
         Err(BundleError::NoBundle) => (manifest, None),
         Err(error) => return Err(error).with_context(|| wasm.display().to_string()),
     };
-    Ok(Inspected {
+    let inspected = Inspected {
         file: wasm.display().to_string(),
         name: manifest.as_ref().map(|manifest| manifest.name.clone()),
         version: manifest.as_ref().map(|manifest| manifest.version.clone()),
@@ -136,31 +136,29 @@ fn read(path: &Path) -> Result<Inspected> {
             .map(measured)
             .collect(),
         asks: manifest.as_ref().map(asks),
-    })
+    };
+    Ok((inspected, manifest))
 }
 
-/// What the code itself says: its size on this machine, and its description when there is no plugin.toml.
-fn load(inspected: &mut Inspected) -> Result<()> {
+/// What the code itself says: its size on this machine, and its description, which must be that of its plugin.toml.
+fn load(inspected: &mut Inspected, manifest: Option<Manifest>) -> Result<()> {
     let code = Code::load(Path::new(&inspected.file), None)?;
     inspected.compiled_bytes = Some(code.compiled_bytes()?);
+    if let Some(manifest) = manifest {
+        return Outside { manifest, code }.check_description();
+    }
     let host: Box<dyn Host> = Box::new(CaseHost::empty(&[], 0));
     let descriptor: Descriptor = code.instantiate(patient_limits(), host)?.describe()?;
-    if inspected.asks.is_none() {
-        inspected.name = Some(descriptor.name);
-        inspected.version = Some(descriptor.version);
-        inspected.metrics = descriptor.metrics.iter().map(measured).collect();
-    }
+    inspected.name = Some(descriptor.name);
+    inspected.version = Some(descriptor.version);
+    inspected.metrics = descriptor.metrics.iter().map(measured).collect();
     Ok(())
 }
 
 fn asks(manifest: &Manifest) -> Asks {
     let sources = manifest.sources.iter().map(|source| Asked {
         name: source.name.clone(),
-        kind: match source.kind {
-            SourceKind::Lines => "lines of a file",
-            SourceKind::Documents => "files of a folder",
-            SourceKind::Folder => "listing of a folder",
-        },
+        kind: source.kind.name(),
         required: source.required,
         help: source.help.clone(),
     });
@@ -220,7 +218,11 @@ fn shown(inspected: &Inspected) -> String {
         }
     }
     lines.extend(inspected.metrics.iter().map(metric));
-    lines.iter().map(|line| clean(line)).collect::<Vec<_>>().join("\n")
+    lines
+        .iter()
+        .map(|line| output::clean(line))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 fn contract(names: &Names) -> String {
@@ -246,9 +248,4 @@ fn metric(metric: &Measured) -> String {
         "metric    {} [{unit}, {}]{labels}  {}",
         metric.name, metric.kind, metric.help
     )
-}
-
-/// A file of unknown origin must not write to the terminal what only looks like ours.
-fn clean(line: &str) -> String {
-    line.replace(char::is_control, "\u{fffd}")
 }

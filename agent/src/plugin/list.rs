@@ -3,10 +3,13 @@
 use std::path::Path;
 
 use anyhow::Result;
+use tillwatch_border::artifact::WASM_BYTES_MAX;
 
-use super::manifest::{Manifest, SourceKind};
+use super::manifest::Manifest;
+use crate::bundle::parse as parse_bundle;
+use crate::whole::read_bounded;
 use crate::config::PLUGIN_DIR;
-use crate::config::found::installed;
+use crate::config::found::{installed, installed_bundles};
 use crate::config::written::{Reporter, Section, parse};
 use crate::output;
 
@@ -16,9 +19,12 @@ use crate::output;
 /// When the output cannot be written.
 pub fn run(config: &Path) -> Result<()> {
     let plugin_dir = plugin_dir(config);
-    let names = installed(&plugin_dir);
-    if names.is_empty() {
+    let (names, bundles) = (installed(&plugin_dir), installed_bundles(&plugin_dir));
+    if names.is_empty() && bundles.is_empty() {
         output::line(&format!("no plugin in {}", plugin_dir.display()))?;
+    }
+    for (_plugin, path) in bundles {
+        output::line(&bundle(&path))?;
     }
     for name in names {
         match Manifest::load(&plugin_dir.join(&name)) {
@@ -27,6 +33,23 @@ pub fn run(config: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What a bundle says of itself.
+fn bundle(path: &Path) -> String {
+    let shown = output::clean(&path.display().to_string());
+    let bytes = match read_bounded(path, WASM_BYTES_MAX) {
+        Ok(bytes) => bytes,
+        Err(error) => return format!("{shown}: {error}"),
+    };
+    match parse_bundle(&bytes) {
+        Ok(bundle) => format!(
+            "{}\n  bundle   {shown}, sequence {}; `tillwatch plugin verify` says who signed it",
+            describe(&bundle.manifest),
+            bundle.about.sequence
+        ),
+        Err(error) => format!("{shown}: {error}"),
+    }
 }
 
 fn plugin_dir(config: &Path) -> std::path::PathBuf {
@@ -41,11 +64,7 @@ fn plugin_dir(config: &Path) -> std::path::PathBuf {
 fn describe(manifest: &Manifest) -> String {
     let mut lines = vec![format!("{} {}  {}", manifest.name, manifest.version, manifest.summary)];
     for source in &manifest.sources {
-        let kind = match source.kind {
-            SourceKind::Lines => "lines of a file",
-            SourceKind::Documents => "files of a folder",
-            SourceKind::Folder => "listing of a folder",
-        };
+        let kind = source.kind.name();
         let needed = if source.required { ", required" } else { "" };
         lines.push(format!("  source   {} ({kind}{needed})  {}", source.name, source.help));
     }
@@ -61,5 +80,9 @@ fn describe(manifest: &Manifest) -> String {
             .iter()
             .map(|metric| format!("  metric   {} [{}]  {}", metric.name, metric.unit, metric.help)),
     );
-    lines.join("\n")
+    lines
+        .iter()
+        .map(|line| output::clean(line))
+        .collect::<Vec<_>>()
+        .join("\n")
 }

@@ -15,6 +15,8 @@ use crate::config::written::{Mistake, Problem, Problems, Reporter, Section, clos
 
 /// The only world that this agent offers.
 const WORLD: &str = "collector";
+/// Of a plugin that says nothing.
+const MIN_INTERVAL_MS_DEFAULT: u32 = 1_000;
 /// Decimals of a metric that says nothing.
 const DECIMALS_DEFAULT: u8 = 0;
 const DECIMALS_MAX: i64 = 9;
@@ -50,6 +52,18 @@ pub enum SourceKind {
     Documents,
     /// A folder's listing, without opening a file.
     Folder,
+}
+
+impl SourceKind {
+    /// As a person calls it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Lines => "lines of a file",
+            Self::Documents => "files of a folder",
+            Self::Folder => "listing of a folder",
+        }
+    }
 }
 
 /// A setting that the operator may give.
@@ -124,12 +138,18 @@ impl Manifest {
     pub fn parse(path: &Path, text: &str) -> Result<Self, Problems> {
         let reporter = Reporter::new(path, text);
         let root = parse(text, &reporter);
-        let manifest = read(&Section::root(&root, &reporter));
-        let problems = reporter.into_problems();
+        let section = Section::root(&root, &reporter);
+        let manifest = read(&section);
+        // A plugin that is not read must never look like one without faults.
+        let unread = section.place("it cannot be read".to_owned());
+        drop(section);
+        let mut problems = reporter.into_problems();
         match manifest {
-            Some(manifest) if problems.0.is_empty() => Ok(manifest),
-            _ => Err(problems),
+            Some(manifest) if problems.0.is_empty() => return Ok(manifest),
+            None if problems.0.is_empty() => problems.0.push(unread),
+            _ => {}
         }
+        Err(problems)
     }
 
     #[must_use]
@@ -153,21 +173,18 @@ fn read(root: &Section<'_>) -> Option<Manifest> {
         .collect();
     root.report_unknown();
     let plugin = plugin?;
-    let world = plugin.read("world", |world| match world {
+    let world = chosen(&plugin, "world", "\"collector\"", |world| match world {
         WORLD => Ok(()),
         other => Err(Mistake::new(
             format!("is {other:?}"),
             format!("this agent offers \"{WORLD}\""),
         )),
     });
-    let min_interval = plugin
-        .integer("min_interval_ms")
-        .and_then(|value| u32::try_from(value.into_inner()).ok());
     let manifest = Manifest {
         name: required(&plugin, "name", "\"queue-depth\"")?,
         version: required(&plugin, "version", "\"0.1.0\"")?,
         summary: plugin.string("summary").map(Spanned::into_inner).unwrap_or_default(),
-        min_interval_ms: min_interval.unwrap_or(1_000),
+        min_interval_ms: whole(&plugin, "min_interval_ms").unwrap_or(MIN_INTERVAL_MS_DEFAULT),
         sources,
         settings,
         metrics,
@@ -185,7 +202,7 @@ fn source(section: Section<'_>) -> Option<AskedSource> {
     ];
     let source = AskedSource {
         name: required(&section, "name", "\"events\"")?,
-        kind: section.read("kind", |kind| one_of(kind, &kinds))?.into_inner(),
+        kind: chosen(&section, "kind", "\"lines\"", |kind| one_of(kind, &kinds))?,
         required: section.boolean("required").is_some_and(Spanned::into_inner),
         help: help(&section),
     };
@@ -204,7 +221,7 @@ fn setting(section: Section<'_>) -> Option<Setting> {
     ];
     let setting = Setting {
         name: required(&section, "name", "\"format\"")?,
-        kind: section.read("type", |kind| one_of(kind, &kinds))?.into_inner(),
+        kind: chosen(&section, "type", "\"string\"", |kind| one_of(kind, &kinds))?,
         default: section.value("default").map(|value| to_json(value.get_ref())),
         required: section.boolean("required").is_some_and(Spanned::into_inner),
         help: help(&section),
@@ -228,7 +245,7 @@ fn metric(section: Section<'_>, labels: &BTreeMap<String, LabelPolicy>) -> Optio
     let metric = Metric {
         name: required(&section, "name", "\"queue.depth\"")?,
         unit: required(&section, "unit", "\"s\"")?,
-        kind: section.read("kind", |kind| one_of(kind, &kinds))?.into_inner(),
+        kind: chosen(&section, "kind", "\"gauge\"", |kind| one_of(kind, &kinds))?,
         help: help(&section),
         label_keys: keys.into_iter().map(Spanned::into_inner).collect(),
         role: section.string("role").map(Spanned::into_inner).unwrap_or_default(),
@@ -275,10 +292,8 @@ fn label(section: Section<'_>) -> LabelPolicy {
             "give one of them",
         );
     }
-    let values_max = section
-        .integer("values_max")
-        .and_then(|value| u32::try_from(value.into_inner()).ok());
-    if pattern.is_some() && values_max.is_none() {
+    let values_max = whole(&section, "values_max");
+    if pattern.is_some() && section.value("values_max").is_none() {
         section.report_missing("values_max", "50");
     }
     help(&section);
@@ -300,6 +315,30 @@ fn required(section: &Section<'_>, key: &str, example: &str) -> Option<String> {
         section.report_missing(key, example);
     }
     section.string(key).map(Spanned::into_inner)
+}
+
+/// A string that must be there and that means something.
+fn chosen<T>(
+    section: &Section<'_>,
+    key: &str,
+    example: &str,
+    read: impl FnOnce(&str) -> Result<T, Mistake>,
+) -> Option<T> {
+    if section.value(key).is_none() {
+        section.report_missing(key, example);
+    }
+    section.read(key, read).map(Spanned::into_inner)
+}
+
+/// A whole number that may be missing, but not negative.
+fn whole(section: &Section<'_>, key: &str) -> Option<u32> {
+    let value = section.integer(key)?;
+    let number = u32::try_from(*value.get_ref()).ok();
+    if number.is_none() {
+        let hint = format!("write 0 to {}", u32::MAX);
+        section.report(value.span(), format!("`{key}` is out of range"), hint);
+    }
+    number
 }
 
 fn one_of<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, Mistake> {
@@ -397,6 +436,27 @@ values_max = 50
         assert!(manifest.sources[0].required);
     }
 
+    /// Such a plugin was silently left out, and `check` said that all was good.
+    #[test]
+    fn whatever_is_missing_is_told() {
+        for (from, missing) in [
+            ("world = \"collector\"\n", "world"),
+            ("kind = \"lines\"\n", "kind"),
+            ("type = \"string\"\n", "type"),
+            ("kind = \"gauge\"\n", "kind"),
+            ("unit = \"{message}\"\n", "unit"),
+        ] {
+            let found = problems(from, "");
+            assert!(found.contains(&format!("`{missing}` is missing")), "{from}: {found}");
+        }
+        for line in GOOD.lines().filter(|line| !line.is_empty()) {
+            let without = GOOD.replacen(&format!("{line}\n"), "", 1);
+            if let Err(problems) = Manifest::parse(Path::new("plugin.toml"), &without) {
+                assert!(!problems.0.is_empty(), "{line}");
+            }
+        }
+    }
+
     #[test]
     fn each_mistake_has_its_line_and_a_hint() {
         for (from, to, expected) in [
@@ -416,6 +476,12 @@ values_max = 50
                 "label `que` is not described",
             ),
             ("values_max = 50", "", "`values_max` is missing"),
+            ("values_max = 50", "values_max = -1", "`values_max` is out of range"),
+            (
+                "min_interval_ms = 1000",
+                "min_interval_ms = -5",
+                "`min_interval_ms` is out of range",
+            ),
             ("decimals = 0", "decimals = 12", "`decimals` is out of range"),
             (
                 "summary =",

@@ -10,7 +10,9 @@ use anyhow::{Context, Result};
 use tillwatch_border::{self as border, CallError, Counters, Host, Limits, Load, Plugin};
 use tillwatch_core::sample::{Batch, Descriptor};
 
+use super::collector::check_description;
 use super::compile::Loader;
+use super::golden::host::CaseHost;
 use super::manifest::Manifest;
 use super::program;
 
@@ -33,6 +35,16 @@ impl Outside {
         let built = || folder.join(format!("{}.wasm", manifest.name));
         let code = Code::load(&wasm.map_or_else(built, Path::to_owned), None)?;
         Ok(Self { manifest, code })
+    }
+
+    /// Whether the code is what its plugin.toml says: a component of an earlier build is not.
+    ///
+    /// # Errors
+    /// When it cannot be called, or describes itself otherwise.
+    pub fn check_description(&self) -> Result<()> {
+        let host = Box::new(CaseHost::empty(&self.manifest.sources, 0));
+        let described = self.instantiate(patient_limits(), host)?.describe()?;
+        check_description(&described, &self.manifest)
     }
 
     /// # Errors

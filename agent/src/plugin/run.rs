@@ -27,7 +27,7 @@ use crate::run::stop_at_signal;
 use crate::schedule::Schedule;
 use crate::stop::Stop;
 
-/// Calls in a row while the plugin says that there is more, as in the agent.
+/// Calls in a row while the plugin says that there is more, as in the agent; reaching it is told.
 const CALLS_PER_ROUND_MAX: u32 = 256;
 
 /// Arguments of `plugin run`.
@@ -113,9 +113,12 @@ impl Running {
                 .offer(clock.now_ms(), self.collector.descriptor(), &collected.batch);
             self.collector.commit();
             if !collected.batch.more {
-                break;
+                return Ok(true);
             }
         }
+        output::error(&format!(
+            "it still says that there is more after {CALLS_PER_ROUND_MAX} calls"
+        ));
         Ok(true)
     }
 

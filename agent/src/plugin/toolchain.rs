@@ -70,14 +70,24 @@ pub(crate) fn cargo_build(folder: &Path, toolchain: Toolchain) -> Result<Command
     Ok(command)
 }
 
+/// Where cargo puts a plugin's component, below a target directory.
+pub(crate) fn component_path(target_dir: &Path, name: &str) -> PathBuf {
+    let folder = target_dir.join(TARGET).join("release");
+    folder.join(format!("{}.wasm", name.replace('-', "_")))
+}
+
 /// The component of a crate that was built, below a target directory.
 ///
 /// # Errors
 /// When it is not there, or is no component.
 pub(crate) fn component(target_dir: &Path, name: &str) -> Result<Vec<u8>> {
-    let folder = target_dir.join(TARGET).join("release");
-    let built = folder.join(format!("{}.wasm", name.replace('-', "_")));
-    let bytes = std::fs::read(&built).with_context(|| format!("reading {}", built.display()))?;
+    let built = component_path(target_dir, name);
+    let bytes = std::fs::read(&built).with_context(|| {
+        format!(
+            "reading {}\nhint: `name` in Cargo.toml and plugin.toml must be the same, and crate-type hold cdylib",
+            built.display()
+        )
+    })?;
     ensure!(
         bytes.starts_with(&COMPONENT_HEAD),
         "{} is no component: the linker was not wasm-component-ld",

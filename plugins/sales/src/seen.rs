@@ -14,7 +14,7 @@
 use std::collections::BTreeMap;
 
 const VERSION: u8 = 1;
-/// Beyond these the oldest day is forgotten: its transactions count again when they come again.
+/// Beyond these the oldest day's lanes and lowest numbers are forgotten: they count again when they come again.
 const LANES_MAX: usize = 512;
 const RUNS_MAX: usize = 2048;
 
@@ -61,13 +61,26 @@ impl Seen {
         }
         self.runs = self.runs.saturating_sub(before).saturating_add(runs.len());
         self.changed = true;
-        while self.lanes.len() > LANES_MAX || self.runs > RUNS_MAX {
-            let Some((_, forgotten)) = self.lanes.pop_first() else {
+        self.forget();
+        true
+    }
+
+    /// No more than the bounds ask for: a lane whose numbers are scattered must not lose all of them at once.
+    fn forget(&mut self) {
+        while self.lanes.len() > LANES_MAX {
+            let forgotten = self.lanes.pop_first().map_or(0, |(_lane, runs)| runs.len());
+            self.runs = self.runs.saturating_sub(forgotten);
+        }
+        while self.runs > RUNS_MAX {
+            let Some(mut oldest) = self.lanes.first_entry() else {
                 break;
             };
-            self.runs = self.runs.saturating_sub(forgotten.len());
+            oldest.get_mut().drain(..1);
+            self.runs = self.runs.saturating_sub(1);
+            if oldest.get().is_empty() {
+                oldest.remove();
+            }
         }
-        true
     }
 
     /// What to keep, when there is something new.
@@ -216,6 +229,18 @@ mod tests {
         assert!(Seen::decode(bytes.split_last().unwrap().1).is_none());
         assert!(Seen::decode(&[2]).is_none());
         assert!(Seen::decode(&[]).is_some());
+    }
+
+    /// With numbers that are hashes each is a run of its own, and every 2,049th sale forgot the whole day.
+    #[test]
+    fn a_lane_of_scattered_numbers_forgets_the_lowest_of_them_only() {
+        let mut seen = Seen::default();
+        for number in 0..=2_048 {
+            seen.insert(key(20_260_302, "34", 10 + number * 2));
+        }
+        assert_eq!(seen.runs, RUNS_MAX);
+        assert!(!seen.insert(key(20_260_302, "34", 12)));
+        assert!(!seen.insert(key(20_260_302, "34", 10 + 2_048 * 2)));
     }
 
     #[test]

@@ -9,7 +9,7 @@ tillwatch_sdk::plugin!();
 const READ_BYTES_MAX: u32 = 256 * 1024;
 
 /// What an operator may set; each default is the one in `plugin.toml`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     longest_ms: i64,
@@ -93,6 +93,13 @@ mod tests {
     #[test]
     fn golden_cases_come_out_as_expected() {
         testing::golden::<Requests>(&descriptor(), "testcases");
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_files() {
+        let [declared, sample] = testing::shown_settings::<Settings>(".");
+        assert_eq!(declared, Settings::default());
+        assert_eq!(sample, Settings::default());
     }
 
     #[test]

@@ -78,6 +78,68 @@ fn a_broken_promise_fails_the_command_although_all_cases_pass() -> Result<()> {
     Ok(())
 }
 
+/// The first case that trapped ended the command, and nobody saw the panic's text.
+#[test]
+fn a_trap_fails_its_case_with_what_the_plugin_said_and_the_next_case_is_run() -> Result<()> {
+    let place = tempfile::tempdir()?;
+    let folder = hostile(place.path(), "panic")?;
+    let case = folder.join("testcases/plain");
+    std::fs::create_dir(&case)?;
+    std::fs::write(case.join("settings.toml"), "behavior = \"count\"\n")?;
+    std::fs::write(case.join("input.log"), "one\n")?;
+    let output = tillwatch(&folder, &["plugin", "test", "--wasm", &guest()?])?;
+    let told = text(&output);
+    ensure!(!output.status.success() && told.contains("FAILED  lines"), "{told}");
+    ensure!(
+        told.contains("it logged: ") && told.contains("the drawer is stuck"),
+        "{told}"
+    );
+    ensure!(told.contains("FAILED  plain") && told.contains("UPDATE=1"), "{told}");
+    ensure!(told.contains("0 of 2 cases"), "{told}");
+    Ok(())
+}
+
+/// The plugin reads `input`, its plugin.toml asks for `inputs`: a store gives it nothing, and all cases passed.
+#[test]
+fn a_source_that_plugin_toml_does_not_declare_fails_the_case() -> Result<()> {
+    let place = tempfile::tempdir()?;
+    let folder = hostile(place.path(), "count")?;
+    let manifest = folder.join("plugin.toml");
+    let declared = std::fs::read_to_string(&manifest)?.replace("name = \"input\"", "name = \"inputs\"");
+    std::fs::write(manifest, declared)?;
+    let told = text(&tillwatch(&folder, &["plugin", "test", "--wasm", &guest()?])?);
+    let expected = "input.log: plugin.toml declares no source `input`; did you mean `inputs`?";
+    ensure!(told.contains(expected), "{told}");
+    let case = folder.join("testcases/lines");
+    std::fs::rename(case.join("input.log"), case.join("inputs.log"))?;
+    let told = text(&tillwatch(&folder, &["plugin", "test", "--wasm", &guest()?])?);
+    let expected = "it reads source `input`, which plugin.toml does not declare; did you mean `inputs`?";
+    ensure!(told.contains("FAILED  lines") && told.contains(expected), "{told}");
+    Ok(())
+}
+
+/// plugin.toml went on and the component did not: such a bundle was packed, signed, and started in no store.
+#[test]
+fn a_component_of_an_earlier_build_is_not_packed() -> Result<()> {
+    let place = tempfile::tempdir()?;
+    let built = plugin_dir()?.join("queue-depth");
+    std::fs::copy(built.join("queue-depth.wasm"), place.path().join("queue-depth.wasm"))?;
+    let manifest = std::fs::read_to_string(built.join("plugin.toml"))?;
+    for (version, is_good) in [("0.2.0", false), ("0.1.0", true)] {
+        let manifest = manifest.replace("version = \"0.1.0\"", &format!("version = {version:?}"));
+        std::fs::write(place.path().join("plugin.toml"), manifest)?;
+        for command in ["pack", "inspect"] {
+            let output = tillwatch(place.path(), &["plugin", command])?;
+            let told = text(&output);
+            ensure!(output.status.success() == is_good, "{command}: {told}");
+            let is_told = told.contains("it is version 0.1.0, plugin.toml says 0.2.0\nhint: the .wasm was built");
+            ensure!(is_told != is_good, "{command}: {told}");
+        }
+    }
+    ensure!(!place.path().join("queue-depth-0.2.0.wasm").exists());
+    Ok(())
+}
+
 #[test]
 fn inspect_tells_what_a_folder_a_component_and_a_bundle_are() -> Result<()> {
     let place = tempfile::tempdir()?;

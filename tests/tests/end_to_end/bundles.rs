@@ -24,8 +24,8 @@ impl Place {
         std::fs::write(place.path("drop/1.msg"), "x")?;
         std::fs::write(place.path("agent.toml"), SETTINGS)?;
         // The release key is made on the way; the list names its public half.
-        std::fs::write(place.path("first"), "x")?;
-        place.run("plugin sign first --key release.key --generate --no-password")?;
+        std::fs::write(place.path("first.toml"), "sequence = 1\nexpires = \"2099-12-31\"\n")?;
+        place.run("plugin sign first.toml --key release.key --generate --no-password")?;
         let public = std::fs::read_to_string(place.path("release.key.pub"))?;
         let public = public.lines().nth(1).context("a public key")?;
         std::fs::write(place.path("keys.toml"), KEYS.replace("PUBLIC", public))?;
@@ -149,6 +149,96 @@ fn what_nobody_trusted_signed_does_not_run() -> Result<()> {
     std::fs::write(place.path("agent.toml"), trusting_nobody)?;
     let told = place.refused()?;
     ensure!(told.contains("the settings trust nobody"), "{told}");
+    Ok(())
+}
+
+#[test]
+fn a_bundle_runs_under_its_own_name_only_and_before_a_folder() -> Result<()> {
+    let place = Place::new()?;
+    let bundle = place.install(5)?;
+    let signature = |path: &Path| PathBuf::from(format!("{}.minisig", path.display()));
+    let other = place.path("plugins/sales-9.wasm");
+    std::fs::copy(&bundle, &other)?;
+    std::fs::copy(signature(&bundle), signature(&other))?;
+    let of_sales = SETTINGS.replace("use = \"queue-depth\"", "use = \"sales\"");
+    std::fs::write(place.path("agent.toml"), of_sales)?;
+    let told = place.refused()?;
+    ensure!(told.contains("holds plugin `queue-depth`, not `sales`"), "{told}");
+
+    std::fs::write(place.path("agent.toml"), SETTINGS)?;
+    let folder = place.path("plugins").join(PLUGIN);
+    std::fs::create_dir(&folder)?;
+    std::fs::write(folder.join("plugin.toml"), "it is not even read")?;
+    let told = place.run("check --config agent.toml")?;
+    ensure!(told.contains("installed twice"), "{told}");
+
+    let newer = place.path("plugins/queue-depth-0.2.0.wasm");
+    std::fs::copy(&bundle, &newer)?;
+    std::fs::copy(signature(&bundle), signature(&newer))?;
+    flip_a_bit(&newer)?;
+    let told = place.run("check --config agent.toml")?;
+    ensure!(told.contains("a bundle is refused") && told.contains("0.2.0"), "{told}");
+
+    for version in 3..19 {
+        std::fs::copy(&bundle, place.path(&format!("plugins/queue-depth-0.{version}.0.wasm")))?;
+    }
+    let told = place.refused()?;
+    ensure!(told.contains("more than 16 bundles"), "{told}");
+    Ok(())
+}
+
+#[test]
+fn only_bundles_and_key_lists_are_signed_and_both_can_be_verified() -> Result<()> {
+    let place = Place::new()?;
+    let bundle = place.install(5)?;
+    let bundle = bundle.to_str().context("a path in UTF-8")?;
+    std::fs::write(place.path("note.toml"), "sequence = 1\n")?;
+    std::fs::copy(
+        plugin_dir()?.join(PLUGIN).join("queue-depth.wasm"),
+        place.path("plain.wasm"),
+    )?;
+    for (file, expected) in [
+        ("note.toml", "note.toml is no list of release keys"),
+        ("plain.wasm", "hint: make one with `tillwatch plugin pack`"),
+    ] {
+        let output = place.tillwatch(&format!("plugin sign {file} --key new.key --generate --no-password"))?;
+        ensure!(
+            !output.status.success() && text(&output).contains(expected),
+            "{}",
+            text(&output)
+        );
+        ensure!(!place.path("new.key").exists() && !place.path(&format!("{file}.minisig")).exists());
+    }
+    std::fs::write(place.path("new.key.pub"), "somebody else's")?;
+    let output = place.tillwatch("plugin sign keys.toml --key new.key --generate --no-password")?;
+    ensure!(
+        text(&output).contains("new.key.pub is there already"),
+        "{}",
+        text(&output)
+    );
+    ensure!(std::fs::read_to_string(place.path("new.key.pub"))? == "somebody else's");
+
+    let told = place.run("plugin verify keys.toml --key root.key.pub")?;
+    ensure!(
+        told.contains("sequence 1,") && told.contains("key releases may sign: queue-*"),
+        "{told}"
+    );
+    let half = "site = 3\nstate_dir = \"state\"\n[trust]\nroot = \"root.key.pub\"\nkeys = \"keys.toml\"\n[[plugin]]\nuse = \"gone\"\n";
+    std::fs::write(place.path("half.toml"), half)?;
+    let told = place.run(&format!("plugin verify {bundle} --config half.toml"))?;
+    ensure!(told.contains("signed by releases"), "{told}");
+
+    let told = place.run("plugin list --config agent.toml")?;
+    ensure!(
+        told.contains("queue-depth 0.1.0") && told.contains("sequence 5;"),
+        "{told}"
+    );
+    std::fs::write(
+        place.path("agent.toml"),
+        SETTINGS.replace("use = \"queue-depth\"", "use = \"queue-dept\""),
+    )?;
+    let told = place.refused()?;
+    ensure!(told.contains("did you mean \"queue-depth\"?"), "{told}");
     Ok(())
 }
 

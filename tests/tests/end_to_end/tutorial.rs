@@ -88,7 +88,7 @@ fn the_tutorial_works_word_by_word_with_the_packed_sdk_in_an_empty_folder() -> R
         .env_remove("CARGO_TARGET_DIR");
     let told = good(&shell.output().context("starting sh")?, "the tutorial")?;
     for expected in [
-        "test result: ok. 2 passed",
+        "test result: ok. 3 passed",
         "1 of 1 cases came out as expected",
         "8 of 8 checks of the contract passed",
         "till.request.duration{till=till-1}",

@@ -1,6 +1,7 @@
 //! What a store takes: signed by whom it trusts, not older than before, and in time.
 
 use super::*;
+use crate::bundle::ledger::Taken;
 use crate::bundle::tests::bundle;
 use minisign::KeyPair;
 use std::fs;
@@ -55,16 +56,19 @@ impl Store {
 
     fn verify(&self, today: &str) -> Result<Verified, TrustError> {
         self.open()?
-            .verify(&self.path("p.wasm"), &self.ledger, today.parse().unwrap())
+            .verify(&self.path("p.wasm"), None, &self.ledger, today.parse().unwrap())
     }
 
     /// What a start does after everything was verified.
     fn run(&mut self, today: &str) -> Verified {
         let trust = self.open().unwrap();
         let verified = self.verify(today).unwrap();
-        let sequence = verified.bundle.about.sequence;
-        let name = verified.bundle.manifest.name.clone();
-        self.ledger.accept(trust.sequence(), &[(name, sequence)]).unwrap();
+        let taken = Taken {
+            plugin: verified.bundle.manifest.name.clone(),
+            sequence: verified.bundle.about.sequence,
+            sha256: verified.sha256.clone(),
+        };
+        self.ledger.accept(trust.sequence(), &[taken]).unwrap();
         verified
     }
 }
@@ -136,6 +140,23 @@ fn what_has_expired_is_not_taken_for_the_first_time() {
     ));
 }
 
+/// A stolen key signed other code under the sequence that runs already, and no expiry of bundle or list held it back.
+#[test]
+fn another_file_under_an_accepted_sequence_is_refused() {
+    let mut store = Store::new();
+    store.install(&bundle(5, "2026-12-31"));
+    store.run("2026-12-01");
+    store.install(&bundle(5, "2027-12-31"));
+    for today in ["2026-12-01", "2027-06-01"] {
+        assert!(matches!(
+            store.verify(today),
+            Err(TrustError::OtherFile { sequence: 5, .. })
+        ));
+    }
+    store.install(&bundle(5, "2026-12-31"));
+    assert!(store.verify("2027-06-01").unwrap().is_expired);
+}
+
 #[test]
 fn files_of_different_bundles_do_not_come_together() {
     let store = Store::new();
@@ -190,6 +211,20 @@ fn a_key_signs_the_plugins_that_the_list_gives_it() {
         store.verify("2026-11-23"),
         Err(TrustError::NotItsPlugin { .. })
     ));
+}
+
+/// A key for `acme-*` signed `acme-x`, the file was called `sales-9.wasm`, and it ran on what `sales` was granted.
+#[test]
+fn a_bundle_of_another_plugin_does_not_run_under_a_name_that_is_not_its_own() {
+    let store = Store::new();
+    store.install(&bundle(5, "2027-01-31"));
+    let today = "2026-11-23".parse().unwrap();
+    let verify = |wanted| {
+        let trust = store.open().unwrap();
+        trust.verify(&store.path("p.wasm"), Some(wanted), &store.ledger, today)
+    };
+    assert!(matches!(verify("sales"), Err(TrustError::OtherPlugin { .. })));
+    verify("queue-depth").unwrap();
 }
 
 #[test]

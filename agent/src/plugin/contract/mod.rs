@@ -82,8 +82,8 @@ struct Case {
 }
 
 impl Case {
-    fn host(&self) -> Result<CaseHost> {
-        CaseHost::read(&self.folder)
+    fn host(&self, plugin: &Outside) -> Result<CaseHost> {
+        CaseHost::read(&self.folder, &plugin.manifest.sources)
     }
 }
 
@@ -121,8 +121,12 @@ pub(super) fn check(plugin: &Outside, folders: &[PathBuf]) -> Result<bool> {
 fn good_cases(plugin: &Outside, folders: &[PathBuf]) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
     for folder in folders {
+        // What cannot be read has failed there already, too.
+        let Ok(host) = CaseHost::read(folder, &plugin.manifest.sources) else {
+            continue;
+        };
         let settings = read_settings(folder)?;
-        let played = play::play(plugin, &settings, &CaseHost::read(folder)?, &Manner::default());
+        let played = play::play(plugin, &settings, &host, &Manner::default());
         if let Ok(plain) = played.map(|played| played.collected)
             && plain.error.is_none()
         {

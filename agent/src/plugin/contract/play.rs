@@ -41,9 +41,9 @@ impl Default for Manner {
 /// What came out of all calls.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Played {
-    sums: BTreeMap<Series, f64>,
-    observations: BTreeMap<Reading, u64>,
-    readings: BTreeMap<Reading, u64>,
+    pub(super) sums: BTreeMap<Series, f64>,
+    pub(super) observations: BTreeMap<Reading, u64>,
+    pub(super) readings: BTreeMap<Reading, u64>,
     /// What the plugin itself said at the end.
     pub error: Option<PluginError>,
     pub has_negative: bool,
@@ -51,9 +51,9 @@ pub(super) struct Played {
 }
 
 /// Metric and labels.
-type Series = (String, Vec<String>);
+pub(super) type Series = (String, Vec<String>);
 /// A series, its time and the bits of its value.
-type Reading = (Series, u64, u64);
+pub(super) type Reading = (Series, u64, u64);
 
 /// The end of a run that did not trap.
 pub(super) struct End {

@@ -18,7 +18,7 @@ const CALLS_MAX: usize = 1000;
 /// `describe` is plugin.toml's, and the same at each call.
 pub(super) fn description(plugin: &Outside, case: &Case) -> Result<Vec<String>> {
     let mut breaches = Vec::new();
-    let mut instance = plugin.instantiate(patient_limits(), Box::new(case.host()?))?;
+    let mut instance = plugin.instantiate(patient_limits(), Box::new(case.host(plugin)?))?;
     let before = described_twice(&mut instance, &mut breaches)?;
     if let Err(error) = check_description(&before, &plugin.manifest) {
         breaches.push(format!("{error:#}"));
@@ -56,7 +56,7 @@ pub(super) fn bad_settings(plugin: &Outside, case: &Case) -> Result<Vec<String>>
         let what = format!("{name} = {value}");
         let mut settings = good.clone();
         settings.insert(name.to_owned(), value);
-        let mut instance = plugin.instantiate(patient_limits(), Box::new(case.host()?))?;
+        let mut instance = plugin.instantiate(patient_limits(), Box::new(case.host(plugin)?))?;
         let answer = instance.configure(&Value::Object(settings).to_string());
         breaches.extend(config_breach(answer).map(|breach| format!("{what} {breach}")));
     }
@@ -82,7 +82,7 @@ fn of_another_type(kind: SettingKind) -> Value {
 
 /// An agent takes every metric, and every value that is neither too old nor too new.
 pub(super) fn admission(plugin: &Outside, case: &Case) -> Result<Vec<String>> {
-    let host: CaseHost = case.host()?;
+    let host: CaseHost = case.host(plugin)?;
     let mut instance = plugin.instantiate(patient_limits(), Box::new(host.clone()))?;
     instance.configure(&case.settings)?;
     let descriptor = instance.describe()?;

@@ -17,7 +17,7 @@ const PIECE_BYTES: usize = 16 << 20;
 
 /// Nothing comes out when nothing is there: no trap, and nothing but zeros of an empty source.
 pub(super) fn no_data(plugin: &Outside, case: &Case) -> Result<Vec<String>> {
-    let now_ms = case.host()?.now();
+    let now_ms = case.host(plugin)?.now();
     let empty = || CaseHost::empty(&plugin.manifest.sources, now_ms);
     let faulty = |fault| {
         let host = empty();
@@ -47,7 +47,7 @@ pub(super) fn no_data(plugin: &Outside, case: &Case) -> Result<Vec<String>> {
 
 /// The same comes out when each line comes by itself.
 pub(super) fn slow_source(plugin: &Outside, case: &Case) -> Result<Vec<String>> {
-    let host = case.host()?;
+    let host = case.host(plugin)?;
     host.set_piece_bytes(ONE_LINE_BYTES);
     Ok(match play(plugin, &case.settings, &host, &Manner::default()) {
         Err(error) => vec![format!("when lines come one by one: {error}")],
@@ -60,7 +60,7 @@ pub(super) fn slow_source(plugin: &Outside, case: &Case) -> Result<Vec<String>> 
 
 /// A large input is read in parts, each within the limits of one call.
 pub(super) fn huge_input(plugin: &Outside, case: &Case) -> Result<Vec<String>> {
-    let host = case.host()?;
+    let host = case.host(plugin)?;
     host.set_piece_bytes(PIECE_BYTES);
     host.repeat(HUGE_BYTES);
     let played = play(plugin, &case.settings, &host, &Manner::default());
@@ -69,8 +69,16 @@ pub(super) fn huge_input(plugin: &Outside, case: &Case) -> Result<Vec<String>> {
         Err(error) => vec![format!("{what}: {error}")],
         Ok(end) => match end.collected.error {
             Some(error) => vec![format!("{what}: {error}")],
-            None if host.unread() > 0 => vec![format!("{what}: {} lines were left unread", host.unread())],
-            None => Vec::new(),
+            None => match host.unread() {
+                (0, 0) => Vec::new(),
+                (lines, 0) => vec![format!("{what}: {lines} lines were left unread")],
+                (0, documents) => vec![format!("{what}: {documents} documents were left unread")],
+                (lines, documents) => {
+                    vec![format!(
+                        "{what}: {lines} lines and {documents} documents were left unread"
+                    )]
+                }
+            },
         },
     })
 }

@@ -16,7 +16,7 @@ const STATE_BYTES_MAX: usize = 64 << 10;
 
 /// The clock goes an hour forward, an hour back, and to 1970, between two calls.
 pub(super) fn clock_jumps(plugin: &Outside, case: &Case) -> Result<Vec<String>> {
-    let now_ms = case.host()?.now();
+    let now_ms = case.host(plugin)?.now();
     let jumps = [
         ("an hour forward", now_ms + HOUR_MS),
         ("an hour back", now_ms.saturating_sub(HOUR_MS)),
@@ -24,7 +24,7 @@ pub(super) fn clock_jumps(plugin: &Outside, case: &Case) -> Result<Vec<String>> 
     ];
     let mut breaches = Vec::new();
     for (what, jump_to_ms) in jumps {
-        let host = one_by_one(case)?;
+        let host = one_by_one(plugin, case)?;
         let manner = Manner {
             jump_to_ms: Some(jump_to_ms),
             calls_after: 1,
@@ -35,21 +35,21 @@ pub(super) fn clock_jumps(plugin: &Outside, case: &Case) -> Result<Vec<String>> 
             Ok(end) if end.collected.has_negative && !case.plain.has_negative => {
                 breaches.push(format!("when the clock goes {what} it reports negative values"));
             }
-            Ok(_end) => {}
+            Ok(end) => breaches.extend(own_error(&end).map(|error| format!("when the clock goes {what}: {error}"))),
         }
     }
     Ok(breaches)
 }
 
-fn one_by_one(case: &Case) -> Result<CaseHost> {
-    let host = case.host()?;
+fn one_by_one(plugin: &Outside, case: &Case) -> Result<CaseHost> {
+    let host = case.host(plugin)?;
     host.set_piece_bytes(ONE_LINE_BYTES);
     Ok(host)
 }
 
 /// A new instance goes on with the state of the last one; bytes that no instance wrote do no harm.
 pub(super) fn restart(plugin: &Outside, case: &Case) -> Result<Vec<String>> {
-    let (whole, parts) = (one_by_one(case)?, one_by_one(case)?);
+    let (whole, parts) = (one_by_one(plugin, case)?, one_by_one(plugin, case)?);
     let Ok(undisturbed) = play(plugin, &case.settings, &whole, &Manner::default()) else {
         // The check of slow sources tells.
         return Ok(Vec::new());
@@ -60,12 +60,15 @@ pub(super) fn restart(plugin: &Outside, case: &Case) -> Result<Vec<String>> {
     };
     let mut breaches = match play(plugin, &case.settings, &parts, &manner) {
         Err(error) => vec![format!("with a restart after each call: {error}")],
-        Ok(end) => end.collected.differences(&undisturbed.collected),
+        Ok(end) => match own_error(&end) {
+            Some(error) => vec![format!("with a restart after each call: {error}")],
+            None => end.collected.differences(&undisturbed.collected),
+        },
     };
     let state = parts.state();
     breaches.extend(nothing_new(plugin, case, &state)?);
     for garbage in garbage(&state) {
-        let host = case.host()?;
+        let host = case.host(plugin)?;
         host.set_state(&garbage);
         let played = play(plugin, &case.settings, &host, &Manner::default());
         breaches.extend(garbage_breach(played));
@@ -73,12 +76,21 @@ pub(super) fn restart(plugin: &Outside, case: &Case) -> Result<Vec<String>> {
     Ok(breaches)
 }
 
+/// What ends a plugin's collecting here did not end it on the same input undisturbed.
+fn own_error(end: &End) -> Option<String> {
+    let error = end.collected.error.as_ref()?;
+    Some(format!("it ends with its own error: {}", error.message))
+}
+
 /// A restarted plugin without new input must not count again what it counted.
 fn nothing_new(plugin: &Outside, case: &Case, state: &[u8]) -> Result<Option<String>> {
-    let host = CaseHost::empty(&plugin.manifest.sources, case.host()?.now());
+    let host = CaseHost::empty(&plugin.manifest.sources, case.host(plugin)?.now());
     host.set_state(state);
     Ok(match play(plugin, &case.settings, &host, &Manner::default()) {
         Err(error) => Some(format!("after a restart without new input: {error}")),
+        Ok(end) if end.collected.error.is_some() => {
+            own_error(&end).map(|error| format!("after a restart without new input: {error}"))
+        }
         Ok(end) if end.collected.has_counted() => {
             Some("after a restart without new input it counts values again".to_owned())
         }
@@ -110,6 +122,34 @@ fn garbage_breach(played: Result<End, CallError>) -> Option<String> {
                 "with a state that it cannot read it refuses its settings: {error}"
             ))
         }
-        Ok(_end) => None,
+        Ok(end) => own_error(&end).map(|error| format!("with a state that it cannot read: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::contract::play::Played;
+    use tillwatch_border::{ErrorKind, PluginError};
+
+    /// It passed, and told a store's operator of a permanent fault at the first restart.
+    #[test]
+    fn a_plugins_own_error_is_a_breach_where_the_same_input_had_none() {
+        let error = |kind| PluginError {
+            kind,
+            message: "the state is of another version".to_owned(),
+        };
+        let end = |error| End {
+            collected: Played {
+                error,
+                ..Played::default()
+            },
+            is_refused: false,
+        };
+        assert_eq!(garbage_breach(Ok(end(None))), None);
+        for kind in [ErrorKind::Transient, ErrorKind::Permanent] {
+            let told = garbage_breach(Ok(end(Some(error(kind))))).unwrap();
+            assert!(told.contains("ends with its own error: the state is"), "{told}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! What an agent would refuse of a plugin: its metrics and labels at the start, its values later.
 //!
 //! In: a descriptor with the label policies of `plugin.toml`, and batches. Out: how many values of which metric are
-//! refused, and why. How old a value is, and how a counter goes on, is the case's matter and not judged.
+//! refused, and why. How old a value is within a century, and how a counter goes on, is the case's matter and not judged.
 
 use std::collections::BTreeMap;
 
@@ -10,6 +10,9 @@ use tillwatch_core::sample::{Batch, Descriptor};
 use tillwatch_core::tally::{REASONS, Reason};
 use tillwatch_core::{Core, LabelPolicy, Limits, Settings, SourceKey};
 
+/// From 2000 to 2100: other times are no milliseconds since 1970.
+const TIMES_MS: std::ops::Range<u64> = 946_684_800_000..4_102_444_800_000;
+const NO_TIME: &str = "a time before 2000 or after 2100; times are milliseconds since 1970";
 /// As in a store that sets nothing else.
 const WINDOW_MS: u32 = 10_000;
 const SUMMARY_MS: u32 = 60_000;
@@ -56,6 +59,14 @@ impl Admission {
         for series in &batch.series {
             let name = descriptor.metrics.get(usize::from(series.metric));
             let name = name.map(|metric| metric.name.clone()).unwrap_or_default();
+            let strange = series
+                .times_ms
+                .iter()
+                .filter(|time_ms| !TIMES_MS.contains(*time_ms))
+                .count();
+            if strange > 0 {
+                *self.refused.entry((name.clone(), NO_TIME)).or_default() += strange as u64;
+            }
             let one = Batch {
                 series: vec![series.clone()],
                 ..Batch::default()
@@ -124,7 +135,7 @@ mod tests {
             metric: 0,
             labels: vec![queue.to_owned()],
             values: Values::Integers(vec![1, 2]),
-            times_ms: vec![1_000, 2_000],
+            times_ms: vec![1_772_451_000_000, 1_772_451_001_000],
         };
         Batch {
             series: vec![series],
@@ -140,7 +151,7 @@ mod tests {
         for queue in ["mainframe", "Main Frame", "4111111111111111"] {
             // Long after the case: its age is no fault.
             admission.offer(u64::MAX / 2, &descriptor(), &depth_of(queue));
-            admission.offer(3_000, &descriptor(), &depth_of(queue));
+            admission.offer(1_772_451_002_000, &descriptor(), &depth_of(queue));
         }
         let refused = admission.refused();
         assert!(
@@ -152,6 +163,28 @@ mod tests {
             "{refused:?}"
         );
         assert!(!refused.iter().any(|line| line.contains("too_old")), "{refused:?}");
+    }
+
+    /// Seconds passed every check, and each store refused all of them as too old.
+    #[test]
+    fn times_that_are_no_milliseconds_are_told() {
+        for (time, is_told) in [
+            (1_772_451_000, true),
+            (1_772_451_000_000_000, true),
+            (1_772_451_000_000, false),
+        ] {
+            let mut admission = Admission::new(&policy("[a-z]+"));
+            admission.declare(&descriptor()).unwrap();
+            let mut batch = depth_of("mainframe");
+            batch.series[0].times_ms = vec![time, time + 1];
+            admission.offer(1_772_451_002_000, &descriptor(), &batch);
+            let refused = admission.refused().join("\n");
+            assert_eq!(
+                refused.contains("refuses 2 values of queue.depth: a time before 2000"),
+                is_told,
+                "{refused}"
+            );
+        }
     }
 
     #[test]

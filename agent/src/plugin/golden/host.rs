@@ -1,14 +1,15 @@
 //! The host of a test case: its files in memory, at the case's time, as the SDK's `FileHost` gives them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use tillwatch_border::{Document, Entry, Fault, Host, Level, Lines, Listing};
 
 use super::{file_name, sorted};
+use crate::config::written::unknown_hint;
 use crate::plugin::manifest::{AskedSource, SourceKind};
 
 /// So small that cases take several calls, as in the SDK.
@@ -18,6 +19,8 @@ const LINE_BYTES_MAX: usize = 64 * 1024;
 const ENTRIES_MAX: usize = 1000;
 /// Copies of a folder's files.
 const FILES_MAX: usize = 2000;
+/// Different reads of undeclared sources that are told.
+const MISREADS_MAX: usize = 10;
 /// Files that are not input.
 const OTHER_FILES: [&str; 4] = ["settings.toml", "clock.toml", "expected.jsonl", "README.md"];
 const NOW_DEFAULT: &str = "2026-03-02T12:00:00Z";
@@ -33,6 +36,10 @@ struct Case {
     /// Bytes that are left of a tailed file.
     lines: BTreeMap<String, Vec<u8>>,
     folders: BTreeMap<String, Folder>,
+    /// What plugin.toml asks for: nothing else is given.
+    asked: BTreeMap<String, SourceKind>,
+    /// Reads of what plugin.toml does not ask for, or not in that way.
+    misreads: BTreeSet<String>,
     logs: Vec<(Level, String)>,
     /// How much a read of lines gives at most; none is as in the SDK.
     piece_bytes: Option<usize>,
@@ -58,7 +65,9 @@ struct Clock {
 }
 
 impl CaseHost {
-    pub(in crate::plugin) fn read(folder: &Path) -> Result<Self> {
+    /// # Errors
+    /// When it cannot be read, or has input of a source that plugin.toml does not declare, or of another kind.
+    pub(in crate::plugin) fn read(folder: &Path, sources: &[AskedSource]) -> Result<Self> {
         let clock = read_clock(folder)?;
         let now: jiff::Timestamp = clock
             .now
@@ -67,15 +76,22 @@ impl CaseHost {
             .context("clock.toml: now must be in UTC, ending in Z")?;
         let mut case = Case {
             now_ms: u64::try_from(now.as_millisecond())?,
+            asked: kinds(sources),
             ..Case::default()
         };
         for path in sorted(folder)? {
             let name = file_name(&path);
+            // Such as an editor's.
+            if name.starts_with('.') {
+                continue;
+            }
             if path.is_dir() {
+                check_declared(&case.asked, &name, &name, true)?;
                 let folder = read_folder(&path, &name, case.now_ms, &clock.age_s)?;
                 case.folders.insert(name, folder);
             } else if !OTHER_FILES.contains(&name.as_str()) {
                 let source = name.split('.').next().unwrap_or_default().to_owned();
+                check_declared(&case.asked, &name, &source, false)?;
                 case.lines.entry(source).or_default().extend(read_file(&path)?);
             }
         }
@@ -86,6 +102,7 @@ impl CaseHost {
     pub(in crate::plugin) fn empty(sources: &[AskedSource], now_ms: u64) -> Self {
         let mut case = Case {
             now_ms,
+            asked: kinds(sources),
             ..Case::default()
         };
         for source in sources {
@@ -142,13 +159,22 @@ impl CaseHost {
         }
     }
 
-    /// Whole lines that nobody has read.
-    pub(in crate::plugin) fn unread(&self) -> usize {
+    /// Whole lines and documents that nobody has read.
+    pub(in crate::plugin) fn unread(&self) -> (usize, usize) {
         let case = self.lock();
-        case.lines
+        let lines = case
+            .lines
             .values()
-            .map(|lines| memchr::memchr_iter(b'\n', lines).count())
-            .sum()
+            .map(|lines| memchr::memchr_iter(b'\n', lines).count());
+        let is_read = |name: &String| case.asked.get(name) == Some(&SourceKind::Documents);
+        let folders = case.folders.iter().filter(|(name, _folder)| is_read(name));
+        let documents = folders.map(|(_name, folder)| folder.files.len() - folder.given);
+        (lines.sum(), documents.sum())
+    }
+
+    /// What the plugin read that its plugin.toml does not ask for: a store gives it nothing.
+    pub(in crate::plugin) fn misreads(&self) -> Vec<String> {
+        self.lock().misreads.iter().cloned().collect()
     }
 
     pub(in crate::plugin) fn given_bytes(&self) -> u64 {
@@ -159,8 +185,16 @@ impl CaseHost {
         std::mem::take(&mut self.lock().logs)
     }
 
-    fn open_sources(&self) -> Result<MutexGuard<'_, Case>, Fault> {
-        let case = self.lock();
+    /// As in a store: what plugin.toml does not ask for in this way is unknown.
+    fn open_source(&self, source: &str, kind: SourceKind) -> Result<MutexGuard<'_, Case>, Fault> {
+        let mut case = self.lock();
+        if case.asked.get(source) != Some(&kind) {
+            if case.misreads.len() < MISREADS_MAX {
+                let told = misread(&case.asked, source, kind);
+                case.misreads.insert(told);
+            }
+            return Err(Fault::Unknown);
+        }
         match case.fault {
             Some(fault) => Err(fault),
             None => Ok(case),
@@ -169,6 +203,48 @@ impl CaseHost {
 
     fn lock(&self) -> MutexGuard<'_, Case> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn kinds(sources: &[AskedSource]) -> BTreeMap<String, SourceKind> {
+    let kind = |source: &AskedSource| (source.name.clone(), source.kind);
+    sources.iter().map(kind).collect()
+}
+
+/// Input that no store would give is a mistake of the case.
+fn check_declared(asked: &BTreeMap<String, SourceKind>, path: &str, source: &str, is_folder: bool) -> Result<()> {
+    match asked.get(source) {
+        None => {
+            let hint = unknown_hint(source, asked.keys().map(String::as_str));
+            bail!("{path}: plugin.toml declares no source `{source}`; {hint}")
+        }
+        Some(kind) if is_folder == (*kind == SourceKind::Lines) => {
+            bail!(
+                "{path}: source `{source}` is of kind {:?} in plugin.toml: {}",
+                kind.name(),
+                if is_folder {
+                    "put a file there"
+                } else {
+                    "put a folder there"
+                }
+            )
+        }
+        Some(_kind) => Ok(()),
+    }
+}
+
+fn misread(asked: &BTreeMap<String, SourceKind>, source: &str, kind: SourceKind) -> String {
+    let kind = kind.name();
+    let source = source.replace(char::is_control, "\u{fffd}");
+    match asked.get(&source) {
+        Some(declared) => format!(
+            "it reads source `{source}` as {kind}, and plugin.toml declares it as {}",
+            declared.name()
+        ),
+        None => {
+            let hint = unknown_hint(&source, asked.keys().map(String::as_str));
+            format!("it reads source `{source}`, which plugin.toml does not declare; {hint}")
+        }
     }
 }
 
@@ -239,7 +315,7 @@ impl Host for CaseHost {
     }
 
     fn read_lines(&mut self, source: &str, bytes_max: u32) -> Result<Lines, Fault> {
-        let mut case = self.open_sources()?;
+        let mut case = self.open_source(source, SourceKind::Lines)?;
         let piece = case.piece_bytes.unwrap_or(CHUNK_BYTES);
         let bytes = case.lines.get_mut(source).ok_or(Fault::Unknown)?;
         let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX).min(piece);
@@ -249,7 +325,7 @@ impl Host for CaseHost {
     }
 
     fn next_document(&mut self, source: &str) -> Result<Option<Document>, Fault> {
-        let mut case = self.open_sources()?;
+        let mut case = self.open_source(source, SourceKind::Documents)?;
         let folder = case.folders.get_mut(source).ok_or(Fault::Unknown)?;
         let document = folder.files.get(folder.given).cloned();
         folder.given += usize::from(document.is_some());
@@ -258,7 +334,7 @@ impl Host for CaseHost {
     }
 
     fn list_folder(&mut self, source: &str) -> Result<Listing, Fault> {
-        let case = self.open_sources()?;
+        let case = self.open_source(source, SourceKind::Folder)?;
         let files = &case.folders.get(source).ok_or(Fault::Unknown)?.files;
         let entry = |file: &Document| Entry {
             name: file.name.clone(),
@@ -306,7 +382,14 @@ mod tests {
         write("log.jsonl", "1\n2\n3");
         write("drop/a", "aa");
         write("drop/b", "b");
-        let mut host = CaseHost::read(folder.path()).unwrap();
+        let sources = [
+            asked("log", SourceKind::Lines),
+            asked("drop", SourceKind::Documents),
+            asked("spool", SourceKind::Folder),
+        ];
+        std::fs::create_dir(folder.path().join("spool")).unwrap();
+        write("spool/c", "c");
+        let mut host = CaseHost::read(folder.path(), &sources).unwrap();
         assert_eq!(host.now_ms(), 1_772_451_000_000);
         assert_eq!(
             host.read_lines("log", 2).unwrap(),
@@ -325,12 +408,57 @@ mod tests {
             }
         );
         assert_eq!(
-            host.list_folder("drop").unwrap().oldest_modified_ms,
-            Some(1_772_450_940_000)
+            host.list_folder("spool").unwrap().oldest_modified_ms,
+            Some(1_772_451_000_000)
         );
+        assert_eq!(host.unread(), (0, 2));
         assert_eq!(host.next_document("drop").unwrap().unwrap().name, "b");
         assert_eq!(host.next_document("drop").unwrap().unwrap().name, "a");
         assert_eq!(host.next_document("drop").unwrap(), None);
+        assert_eq!(host.unread(), (0, 0));
+        assert_eq!(host.misreads(), Vec::<String>::new());
         assert_eq!(host.read_lines("drop", 9).unwrap_err(), Fault::Unknown);
+        assert_eq!(host.list_folder("drop").unwrap_err(), Fault::Unknown);
+        assert_eq!(host.next_document("spool").unwrap_err(), Fault::Unknown);
+        assert_eq!(host.read_lines("logs", 9).unwrap_err(), Fault::Unknown);
+        assert_eq!(host.misreads().len(), 4);
+        let told = host.misreads().join("\n");
+        assert!(
+            told.contains("`logs`, which plugin.toml does not declare; did you mean `log`?"),
+            "{told}"
+        );
+        assert!(
+            told.contains("`spool` as files of a folder, and plugin.toml declares it as listing"),
+            "{told}"
+        );
+    }
+
+    fn asked(name: &str, kind: SourceKind) -> AskedSource {
+        let (name, help) = (name.to_owned(), String::new());
+        let required = false;
+        AskedSource {
+            name,
+            kind,
+            required,
+            help,
+        }
+    }
+
+    /// A case passed with a file that no store would give.
+    #[test]
+    fn input_that_plugin_toml_does_not_declare_is_a_mistake_of_the_case() {
+        for (path, expected) in [
+            ("logs.txt", "declares no source `logs`; did you mean `log`?"),
+            ("drop.txt", "put a folder there"),
+            ("log/a", "put a file there"),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+            let sources = [asked("log", SourceKind::Lines), asked("drop", SourceKind::Documents)];
+            let error = CaseHost::read(folder.path(), &sources).err().unwrap().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
     }
 }

@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Serialize;
 use tillwatch_border::{CallError, ErrorKind, Level};
 use tillwatch_core::sample::{Batch, Descriptor, Values};
@@ -32,24 +32,28 @@ use host::CaseHost;
 
 /// A collector that still says `more` after so many calls is taken for an endless one, as in the SDK.
 const CALLS_MAX: usize = 1000;
+/// The last log lines of a plugin that trapped.
+const LOGS_MAX: usize = 20;
 /// Lines of a difference that are shown.
 const DIFFERENCE_LINES_MAX: usize = 40;
 
 /// Runs all cases and prints which came out otherwise.
 ///
 /// # Errors
-/// When the plugin does not load or a case cannot be read.
+/// When the plugin does not load or there is no case.
 pub fn run(folder: &Path, wasm: Option<&Path>) -> Result<ExitCode> {
     let plugin = Outside::open(folder, wasm)?;
     let cases = cases(&folder.join("testcases"))?;
     let mut failed = 0;
     for case in &cases {
         let name = file_name(case);
-        match check(&plugin, case).with_context(|| format!("case {name}"))? {
+        // What cannot be run is told as well, and the next case comes.
+        let told = check(&plugin, case).unwrap_or_else(|error| Some(format!("  {}", output::told(&error))));
+        match told {
             None => output::line(&format!("ok      {name}"))?,
-            Some(difference) => {
+            Some(told) => {
                 failed += 1;
-                output::line(&format!("FAILED  {name}\n{difference}"))?;
+                output::line(&format!("FAILED  {name}\n{told}"))?;
             }
         }
     }
@@ -74,12 +78,18 @@ pub(super) fn cases(folder: &Path) -> Result<Vec<PathBuf>> {
 
 /// The difference to what is expected, and what an agent refuses, when there is any.
 fn check(plugin: &Outside, folder: &Path) -> Result<Option<String>> {
-    let host = CaseHost::read(folder)?;
+    let host = CaseHost::read(folder, &plugin.manifest.sources)?;
     let mut admission = Admission::new(&plugin.manifest.labels);
     let actual = collect(plugin, &host, &read_settings(folder)?, &mut admission)?;
     let path = folder.join("expected.jsonl");
-    let expected = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    let expected = std::fs::read_to_string(&path).with_context(|| {
+        format!(
+            "reading {}\nhint: `UPDATE=1 cargo test` writes it in a plugin with the SDK",
+            path.display()
+        )
+    })?;
     let mut faults = admission.refused();
+    faults.extend(host.misreads().into_iter().map(|misread| format!("  {misread}")));
     if expected != actual {
         faults.push(difference(&expected, &actual));
     }
@@ -96,8 +106,22 @@ pub(super) fn read_settings(folder: &Path) -> Result<String> {
     Ok(serde_json::to_string(&table)?)
 }
 
-/// The lines that come out of a case.
+/// The lines that come out of a case; what ends the plugin comes with what it logged before, such as its panic's text.
 pub(super) fn collect(plugin: &Outside, host: &CaseHost, settings: &str, admission: &mut Admission) -> Result<String> {
+    let collected = collect_lines(plugin, host, settings, admission);
+    collected.map_err(|error| {
+        let logs = host.take_logs().into_iter().rev().take(LOGS_MAX);
+        let logs: Vec<String> = logs.map(|(_level, message)| message).collect();
+        let said: String = logs
+            .iter()
+            .rev()
+            .map(|message| format!("\n  it logged: {message}"))
+            .collect();
+        anyhow!("{error:#}{said}")
+    })
+}
+
+fn collect_lines(plugin: &Outside, host: &CaseHost, settings: &str, admission: &mut Admission) -> Result<String> {
     let mut out = String::new();
     let mut instance = plugin.instantiate(patient_limits(), Box::new(host.clone()))?;
     if let Some(error) = plugin_error(instance.configure(settings))? {
@@ -107,7 +131,9 @@ pub(super) fn collect(plugin: &Outside, host: &CaseHost, settings: &str, admissi
     admission.declare(&descriptor)?;
     for _ in 0..CALLS_MAX {
         let result = instance.collect();
-        write_logs(&mut out, host)?;
+        if matches!(result, Ok(_) | Err(CallError::Plugin(_))) {
+            write_logs(&mut out, host)?;
+        }
         match result {
             Ok(batch) => {
                 write_batch(&mut out, &descriptor, &batch)?;

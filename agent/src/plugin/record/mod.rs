@@ -25,6 +25,8 @@ use crate::output;
 use redact::Redactor;
 use sources::Recorded;
 
+const WARNING: &str = "Before it leaves the store a person must read each of its files: words and numbers were replaced by rule, and no rule knows every name.";
+
 /// Arguments of `plugin record`.
 #[derive(Debug, Args)]
 pub struct Record {
@@ -70,19 +72,22 @@ pub fn run(arguments: &Record) -> Result<()> {
         "nothing to record: {}",
         told.join("; ")
     );
-    write_case(out, plugin, now, &recorded)?;
     let code = Code::load(
         &plugin.wasm,
         plugin.bundle.as_ref().map(|bundle| bundle.sha256.as_str()),
     )?;
     let manifest = plugin.manifest.clone();
-    write_expected(out, &Outside { manifest, code })?;
-    output::line(&format!(
-        "recorded {}: {}\nBefore it leaves the store a person must read each of its files: words and numbers were replaced by rule, and no rule knows every name.",
-        out.display(),
-        told.join("; ")
-    ))?;
-    Ok(())
+    let written = write_case(out, plugin, now, &recorded);
+    let written = written.and_then(|()| write_expected(out, &Outside { manifest, code }));
+    if out.exists() {
+        let how = if written.is_ok() {
+            "recorded"
+        } else {
+            "recorded in part"
+        };
+        output::line(&format!("{how} {}: {}\n{WARNING}", out.display(), told.join("; ")))?;
+    }
+    written
 }
 
 fn record(plugin: &PluginConfig, now: Timestamp, lines_max: usize) -> Result<Vec<Recorded>> {
@@ -161,7 +166,8 @@ fn write_case(out: &Path, plugin: &PluginConfig, now: Timestamp, recorded: &[Rec
 fn write_expected(out: &Path, plugin: &Outside) -> Result<()> {
     let settings = golden::read_settings(out)?;
     let mut admission = Admission::new(&plugin.manifest.labels);
-    let expected = golden::collect(plugin, &CaseHost::read(out)?, &settings, &mut admission)?;
+    let host = CaseHost::read(out, &plugin.manifest.sources)?;
+    let expected = golden::collect(plugin, &host, &settings, &mut admission)?;
     write(&out.join("expected.jsonl"), expected.as_bytes())
 }
 

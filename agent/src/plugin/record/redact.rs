@@ -250,6 +250,47 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_key_that_is_an_address_or_a_number_goes() {
+        for key in [
+            "anna.schmidt@example.com",
+            "0171-5550123",
+            "c4711888",
+            "4711",
+            "K-90123",
+            "a@b",
+            "+49171",
+        ] {
+            let out = redactor().redact(&format!(r#"{{"{key}": 3, "@type": 4, "$ref": 5, "v12": 6}}"#));
+            assert!(!out.contains(key), "{out}");
+            for kept in ["\"@type\"", "\"$ref\"", "\"v12\""] {
+                assert!(out.contains(kept), "{out}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_stands_between_angle_brackets_is_no_xml_unless_its_tags_balance() {
+        for text in [
+            "<134>Mar  2 11:30:05 till-3 mail from <anna.schmidt@example.com>",
+            "<anna.schmidt@example.com>",
+            "<schmidt> sent by <anna>",
+            "<a>anna</b><schmidt></schmidt>",
+            "<schmidt anna>",
+        ] {
+            let out = redactor().redact(text);
+            assert!(!out.contains("anna") && !out.contains("schmidt"), "{out}");
+        }
+        let text = "<Note to='a>b'><!-- <anna>, <schmidt> --><![CDATA[<anna> & <schmidt>]]><Empty/></Note>";
+        let out = redactor().redact(text);
+        assert!(!out.contains("anna") && !out.contains("schmidt"), "{out}");
+        assert!(
+            out.starts_with("<Note to='") && out.ends_with("]]><Empty/></Note>"),
+            "{out}"
+        );
+        assert!(out.contains("--><![CDATA[<"), "{out}");
+    }
+
     proptest::proptest! {
         /// Whatever stands around it, no word of six letters and no number of five digits comes through.
         #[test]

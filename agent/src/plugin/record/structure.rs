@@ -6,6 +6,8 @@ use std::ops::{Range, RangeInclusive};
 
 /// A longer key is no key.
 const KEY_BYTES_MAX: usize = 64;
+/// More digits in a row are somebody's number.
+const KEY_DIGITS_MAX: usize = 3;
 const MONTHS: [&str; 12] = [
     "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
 ];
@@ -95,32 +97,84 @@ fn json_keys(text: &str) -> Vec<Range<usize>> {
     ranges
 }
 
+/// Not an address, a phone or a customer's number: those are keys of maps.
 fn is_name(key: &str) -> bool {
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:@$-".contains(&byte);
-    (1..=KEY_BYTES_MAX).contains(&key.len()) && key.bytes().all(fits)
+    let begins = key.starts_with(|first: char| first.is_ascii_alphabetic() || "_$@".contains(first));
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:$-".contains(&byte);
+    let is_plain = begins && key.len() <= KEY_BYTES_MAX && key.bytes().skip(1).all(fits);
+    let mut runs = key.split(|character: char| !character.is_ascii_digit());
+    is_plain && runs.all(|digits| digits.len() <= KEY_DIGITS_MAX)
 }
 
-/// Names of elements and attributes, namespaces, and the declaration.
+/// Names of elements and attributes, namespaces, and the declaration; none when it is no XML after all.
 fn xml_names(text: &str) -> Vec<Range<usize>> {
-    let bytes = text.as_bytes();
-    let (mut ranges, mut at) = (Vec::new(), 0);
-    while let Some(start) = find(bytes, at, b'<') {
-        let Some(end) = find(bytes, start, b'>') else { break };
-        let tag = &text[start..end];
-        at = end;
-        if tag.starts_with("<?xml ") {
-            ranges.push(start..end);
-        } else if tag.starts_with("<![CDATA[") {
-            ranges.push(start..start + 9);
-            at = start + 9;
-        } else if tag.starts_with("<!") {
-            // A comment or a document type is content.
-            at = start + 2;
-        } else {
-            names_of_tag(tag, start, &mut ranges);
+    balanced_names(text).unwrap_or_default()
+}
+
+/// None unless each element that begins also ends: angle brackets stand around addresses and priorities, too.
+fn balanced_names(text: &str) -> Option<Vec<Range<usize>>> {
+    let (mut ranges, mut at, mut open) = (Vec::new(), 0, Vec::new());
+    while let Some(start) = find(text.as_bytes(), at, b'<') {
+        let rest = &text[start..];
+        let mark = ["<![CDATA[", "<!--", "<!", "<?"]
+            .into_iter()
+            .find(|mark| rest.starts_with(mark));
+        let length = match mark {
+            Some("<![CDATA[") => rest.find("]]>")?,
+            Some("<!--") => rest.find("-->")?,
+            Some("<?") => rest.find("?>")?,
+            // A document type is content.
+            Some(_) => rest.find('>')?,
+            None => tag_length(rest)?,
+        };
+        at = start + length;
+        let tag = &text[start..at];
+        match mark {
+            Some("<![CDATA[") => ranges.push(start..start + 9),
+            Some("<?") if tag.starts_with("<?xml ") => ranges.push(start..at),
+            Some("<?") => names_of_tag(tag, start, &mut ranges),
+            Some(_) => {}
+            None => {
+                follow(tag, &mut open)?;
+                names_of_tag(tag, start, &mut ranges);
+            }
         }
     }
-    ranges
+    open.is_empty().then_some(ranges)
+}
+
+/// Up to the `>` that is in no attribute's value.
+fn tag_length(tag: &str) -> Option<usize> {
+    let mut quote = None;
+    for (at, byte) in tag.bytes().enumerate() {
+        match (quote, byte) {
+            (None, b'>') => return Some(at),
+            (None, b'"' | b'\'') => quote = Some(byte),
+            (Some(begun), _) if begun == byte => quote = None,
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Keeps the names of open elements; None when a tag is none, or ends another element.
+fn follow<'a>(tag: &'a str, open: &mut Vec<&'a str>) -> Option<()> {
+    let is_end = tag.starts_with("</");
+    let begin = 1 + usize::from(is_end);
+    let end = name_end(tag, begin);
+    let name = &tag[begin..end];
+    let begins = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
+    let ends = tag[end..].starts_with(|next: char| next.is_ascii_whitespace() || next == '/') || end == tag.len();
+    if !begins || !ends {
+        return None;
+    }
+    if is_end {
+        return (open.pop()? == name).then_some(());
+    }
+    if !tag.ends_with('/') {
+        open.push(name);
+    }
+    Some(())
 }
 
 /// `<name a="b"`, `</name`, `<?name`; `offset` is where the tag begins.

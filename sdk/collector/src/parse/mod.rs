@@ -6,7 +6,7 @@
 mod decimal;
 mod fields;
 mod problems;
-mod time;
+pub(crate) mod time;
 
 use std::fmt;
 

@@ -135,10 +135,11 @@ fn epoch(text: &str) -> Option<i64> {
     }
 }
 
-struct Date {
-    year: i64,
-    month: i64,
-    day: i64,
+/// A day of the Gregorian calendar.
+pub(crate) struct Date {
+    pub(crate) year: i64,
+    pub(crate) month: i64,
+    pub(crate) day: i64,
 }
 
 fn utc_ms(date: Date, day_ms: i64, offset: Offset) -> Option<i64> {
@@ -153,7 +154,7 @@ fn utc_ms(date: Date, day_ms: i64, offset: Offset) -> Option<i64> {
     clippy::arithmetic_side_effects,
     reason = "year, month and day have at most four digits"
 )]
-fn days_since_epoch(date: &Date) -> Option<i64> {
+pub(crate) fn days_since_epoch(date: &Date) -> Option<i64> {
     let leap = date.year % 4 == 0 && (date.year % 100 != 0 || date.year % 400 == 0);
     let days_in_month = match date.month {
         1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,

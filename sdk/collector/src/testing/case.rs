@@ -17,6 +17,7 @@ use serde::Deserialize;
 use toml::value::{Datetime, Offset};
 
 use super::FileHost;
+use crate::parse::time::{Date, days_since_epoch};
 
 /// A case, ready to run.
 pub(super) struct Case {
@@ -41,15 +42,25 @@ struct Clock {
 pub(super) fn read(folder: &Path) -> Result<Case, String> {
     let clock = read_clock(folder)?;
     let now_ms = unix_ms(&clock.now).ok_or("clock.toml: now must be a date and time in UTC, ending in Z")?;
+    let declared = declared(folder)?;
     let mut host = FileHost::new(now_ms);
     for path in sorted(folder)? {
         let name = file_name(&path);
+        // Such as an editor's.
+        if name.starts_with('.') {
+            continue;
+        }
         if path.is_dir() {
+            check_declared(declared.as_ref(), &path, &name, true)?;
             read_folder(&mut host, &path, &name, now_ms, &clock.age_s)?;
         } else if !OTHER_FILES.contains(&name.as_str()) {
             let source = name.split('.').next().unwrap_or_default();
+            check_declared(declared.as_ref(), &path, source, false)?;
             host.append_lines(source, &read_bytes(&path)?);
         }
+    }
+    if let Some(declared) = declared {
+        host.declare(declared);
     }
     Ok(Case {
         settings: read_settings(folder)?,
@@ -126,22 +137,60 @@ fn unix_ms(datetime: &Datetime) -> Option<u64> {
     if !matches!(datetime.offset, Some(Offset::Z)) {
         return None;
     }
-    let days = days_from_civil(i64::from(date.year), i64::from(date.month), i64::from(date.day));
+    let days = days_since_epoch(&Date {
+        year: i64::from(date.year),
+        month: i64::from(date.month),
+        day: i64::from(date.day),
+    })?;
     let seconds = i64::from(time.hour) * 3600 + i64::from(time.minute) * 60 + i64::from(time.second.unwrap_or(0));
     let ms = i64::from(time.nanosecond.unwrap_or(0) / 1_000_000);
     u64::try_from((days * 86_400 + seconds) * 1000 + ms).ok()
 }
 
-/// Days since 1970-01-01 in the Gregorian calendar.
-/// Source: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", days_from_civil.
-fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let year_of_era = year - era * 400;
-    let month_from_march = (month + 9) % 12;
-    let day_of_year = (153 * month_from_march + 2) / 5 + day - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    era * 146_097 + day_of_era - 719_468
+/// What the plugin.toml beside the cases' folder declares: sources and their kinds. None without that file.
+fn declared(case: &Path) -> Result<Option<BTreeMap<String, String>>, String> {
+    #[derive(Deserialize)]
+    struct Manifest {
+        #[serde(default)]
+        source: Vec<Source>,
+    }
+    #[derive(Deserialize)]
+    struct Source {
+        name: String,
+        kind: String,
+    }
+    let case = std::path::absolute(case).map_err(|error| format!("{}: {error}", case.display()))?;
+    let path = case.ancestors().nth(2).unwrap_or(&case).join("plugin.toml");
+    if !path.exists() {
+        return Ok(None);
+    }
+    let manifest: Manifest = read_toml(&path)?;
+    let sources = manifest.source.into_iter();
+    Ok(Some(sources.map(|source| (source.name, source.kind)).collect()))
+}
+
+/// Input that no store would give is a mistake of the case.
+fn check_declared(
+    declared: Option<&BTreeMap<String, String>>,
+    path: &Path,
+    source: &str,
+    is_folder: bool,
+) -> Result<(), String> {
+    let Some(declared) = declared else { return Ok(()) };
+    let path = path.display();
+    match declared.get(source) {
+        None => {
+            let names: Vec<&str> = declared.keys().map(String::as_str).collect();
+            Err(format!(
+                "{path}: plugin.toml declares no source `{source}`, but {}",
+                names.join(", ")
+            ))
+        }
+        Some(kind) if is_folder == (kind == "lines") => {
+            Err(format!("{path}: plugin.toml declares `{source}` as of kind {kind}"))
+        }
+        Some(_kind) => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -155,5 +204,21 @@ mod tests {
         assert_eq!(ms("2026-03-02T11:30:00.250Z"), Some(1_772_451_000_250));
         assert_eq!(ms("2024-02-29T23:59:59Z"), Some(1_709_251_199_000));
         assert_eq!(ms("2026-03-02T11:30:00+01:00"), None);
+    }
+
+    #[test]
+    fn input_that_plugin_toml_does_not_declare_is_a_mistake_of_the_case() {
+        let declared = BTreeMap::from([
+            ("log".to_owned(), "lines".to_owned()),
+            ("drop".to_owned(), "folder".to_owned()),
+        ]);
+        let check = |source: &str, is_folder| check_declared(Some(&declared), Path::new("case/x"), source, is_folder);
+        assert_eq!((check("log", false), check("drop", true)), (Ok(()), Ok(())));
+        assert_eq!(
+            check("logs", false),
+            Err("case/x: plugin.toml declares no source `logs`, but drop, log".to_owned())
+        );
+        assert!(check("log", true).unwrap_err().contains("as of kind lines"));
+        assert!(check("drop", false).unwrap_err().contains("as of kind folder"));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! It behaves as the agent does: whole lines in chunks, documents oldest first, and what a failed call read comes again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{Document, Entry, Error, Fault, Host, Level, Lines, Listing};
 
@@ -41,6 +41,10 @@ pub struct FileHost {
     state: Vec<u8>,
     committed: Committed,
     logs: Vec<(Level, String)>,
+    /// What plugin.toml declares, source and kind, in golden cases: nothing else is given.
+    declared: Option<BTreeMap<String, String>>,
+    /// Reads of anything else.
+    misreads: BTreeSet<String>,
 }
 
 /// What a failed call goes back to.
@@ -126,6 +130,28 @@ impl FileHost {
         }
     }
 
+    /// From now on gives only these sources, each as of its kind.
+    pub(super) fn declare(&mut self, declared: BTreeMap<String, String>) {
+        self.declared = Some(declared);
+    }
+
+    /// Reads of sources that are not declared, or declared as of another kind.
+    pub(super) fn misreads(&self) -> impl Iterator<Item = &str> {
+        self.misreads.iter().map(String::as_str)
+    }
+
+    /// As in a store: what is not declared as of this kind is unknown.
+    fn check_kind(&mut self, source: &str, kind: &str) -> Result<(), Fault> {
+        let Some(declared) = &self.declared else { return Ok(()) };
+        let told = match declared.get(source) {
+            Some(declared) if declared == kind => return Ok(()),
+            Some(declared) => format!("source `{source}` is read as {kind}, and plugin.toml declares it as {declared}"),
+            None => format!("source `{source}` is read, and plugin.toml does not declare it"),
+        };
+        self.misreads.insert(told);
+        Err(Fault::Unknown)
+    }
+
     /// The log lines since the last call of this.
     pub fn take_logs(&mut self) -> Vec<(Level, String)> {
         std::mem::take(&mut self.logs)
@@ -171,6 +197,7 @@ impl Host for FileHost {
     }
 
     fn read_lines(&mut self, source: &str, bytes_max: u32) -> Result<Lines, Fault> {
+        self.check_kind(source, "lines")?;
         match self.sources.get_mut(source) {
             Some(Source::Lines { bytes, position }) => {
                 let most = usize::try_from(bytes_max).unwrap_or(usize::MAX).min(CHUNK_BYTES);
@@ -181,6 +208,7 @@ impl Host for FileHost {
     }
 
     fn next_document(&mut self, source: &str) -> Result<Option<Document>, Fault> {
+        self.check_kind(source, "documents")?;
         match self.sources.get_mut(source) {
             Some(Source::Folder { files, position }) => {
                 let document = files.get(*position).cloned();
@@ -192,6 +220,7 @@ impl Host for FileHost {
     }
 
     fn list_folder(&mut self, source: &str) -> Result<Listing, Fault> {
+        self.check_kind(source, "folder")?;
         match self.sources.get(source) {
             Some(Source::Folder { files, .. }) => Ok(listing(files)),
             _ => Err(Fault::Unknown),
@@ -297,6 +326,28 @@ mod tests {
         assert_eq!(
             (listing.count, listing.bytes, listing.oldest_modified_ms),
             (2, 7, Some(3))
+        );
+    }
+
+    #[test]
+    fn what_plugin_toml_does_not_declare_is_unknown_and_told() {
+        let mut host = FileHost::new(0);
+        host.append_lines("log", b"one\n");
+        host.add_folder("drop");
+        let declared = [("log", "lines"), ("drop", "folder")];
+        host.declare(declared.map(|(name, kind)| (name.to_owned(), kind.to_owned())).into());
+        assert_eq!(host.read_lines("log", 9).unwrap().bytes, b"one\n");
+        assert_eq!(host.list_folder("drop").unwrap().count, 0);
+        assert_eq!(host.misreads().count(), 0);
+        assert_eq!(host.next_document("drop"), Err(Fault::Unknown));
+        assert_eq!(host.read_lines("logs", 9), Err(Fault::Unknown));
+        let told: Vec<&str> = host.misreads().collect();
+        assert_eq!(
+            told,
+            [
+                "source `drop` is read as documents, and plugin.toml declares it as folder",
+                "source `logs` is read, and plugin.toml does not declare it",
+            ]
         );
     }
 

@@ -84,7 +84,8 @@ fn check_all<C: Collector>(descriptor: &Descriptor, folder: &Path, update: bool)
 }
 
 fn check<C: Collector>(descriptor: &Descriptor, folder: &Path, update: bool) -> Result<(), String> {
-    let actual = run::<C>(descriptor, case::read(folder)?)?;
+    let actual = run::<C>(descriptor, case::read(folder)?)
+        .map_err(|message| format!("case {}: {message}", case::file_name(folder)))?;
     let path = folder.join("expected.jsonl");
     if update {
         return fs::write(&path, actual).map_err(|error| format!("{}: {error}", path.display()));
@@ -105,27 +106,40 @@ fn check<C: Collector>(descriptor: &Descriptor, folder: &Path, update: bool) -> 
 fn run<C: Collector>(descriptor: &Descriptor, case: Case) -> Result<String, String> {
     let mut out = String::new();
     let Case { settings, mut host } = case;
-    let settings = match serde_json::from_str(&settings) {
+    collect::<C>(descriptor, &settings, &mut host, &mut out)?;
+    match host.misreads().next() {
+        Some(misread) => Err(format!("{misread}: a store gives it nothing")),
+        None => Ok(out),
+    }
+}
+
+fn collect<C: Collector>(
+    descriptor: &Descriptor,
+    settings: &str,
+    host: &mut FileHost,
+    out: &mut String,
+) -> Result<(), String> {
+    let settings = match serde_json::from_str(settings) {
         Ok(settings) => settings,
-        Err(error) => return Ok(error_line(&Error::config(error.to_string()))),
+        Err(error) => return end_with(out, &Error::config(error.to_string())),
     };
-    let mut collector = match C::new(settings, &mut host) {
+    let mut collector = match C::new(settings, host) {
         Ok(collector) => collector,
-        Err(error) => return Ok(error_line(&error)),
+        Err(error) => return end_with(out, &error),
     };
     let mut descriptor = descriptor.clone();
     collector.describe(&mut descriptor);
     host.commit();
     for _ in 0..CALLS_MAX {
-        let result = collector.collect(&mut host);
-        write_logs(&mut out, &mut host);
+        let result = collector.collect(host);
+        write_logs(out, host);
         match result {
-            Err(error) => return Ok(out + &error_line(&error)),
+            Err(error) => return end_with(out, &error),
             Ok(batch) => {
                 host.commit();
-                write_batch(&mut out, &descriptor, &batch)?;
+                write_batch(out, &descriptor, &batch)?;
                 if !batch.more {
-                    return Ok(out);
+                    return Ok(());
                 }
             }
         }
@@ -192,16 +206,16 @@ fn write_logs(out: &mut String, host: &mut FileHost) {
     }
 }
 
-fn error_line(error: &Error) -> String {
-    let mut out = String::new();
+/// The plugin's own error is the last line.
+fn end_with(out: &mut String, error: &Error) -> Result<(), String> {
     push_line(
-        &mut out,
+        out,
         &Line::Error {
             error: error.kind.name(),
             message: &error.message,
         },
     );
-    out
+    Ok(())
 }
 
 fn push_line(out: &mut String, line: &Line<'_>) {
