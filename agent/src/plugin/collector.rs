@@ -16,6 +16,7 @@ use tracing::warn;
 
 use super::host::GrantedHost;
 use super::manifest::Manifest;
+use super::refusal;
 use crate::config::PluginConfig;
 use crate::health::{Failure, Limit, PluginHealth};
 
@@ -68,7 +69,14 @@ impl PluginCollector {
             host.rollback();
             introduced = introduce(&mut plugin, config, &settings, &mut host.clone());
         }
-        let descriptor = introduced?;
+        let descriptor = introduced.map_err(|error| {
+            let ask = |settings: &str| {
+                host.rollback();
+                plugin.renew();
+                plugin.configure(settings, &mut host.clone())
+            };
+            refusal::find_all(error, config, ask)
+        })?;
         host.commit();
         Ok(Self {
             plugin,
@@ -199,7 +207,7 @@ fn report_limits(health: &PluginHealth, counters: Counters) {
 }
 
 /// A plugin's own words may quote what it read.
-fn guarded(error: CallError) -> CallError {
+pub(super) fn guarded(error: CallError) -> CallError {
     match error {
         CallError::Plugin(mut error) => {
             error.message = Guard.text(&error.message).into_owned();

@@ -85,6 +85,66 @@ fn wrong_settings_are_told_all_at_once_with_their_place_and_nothing_starts() -> 
     Ok(())
 }
 
+/// A key that is written wrong hid what the plugin had to say, which told one of its settings, and no line.
+#[test]
+fn faults_of_the_file_of_a_certificate_and_of_a_plugin_are_told_together_before_anything_starts() -> Result<()> {
+    let place = tempfile::tempdir()?;
+    let identity = Authority::new(&place.path().join("pki"))?.client("store-0412")?;
+    std::fs::write(&identity.ca, "no PEM")?;
+    let settings = place.path().join("agent.toml");
+    let text = format!(
+        "site = \"store-0412\"\ntime_zone = \"UTC\"\nstate_dir = {:?}\nplugin_dir = {:?}\nsumary = \"60s\"\n\
+         [broker]\nurl = \"mqtts://localhost\"\nca = {:?}\ncertificate = {:?}\nkey = {:?}\n\
+         [[plugin]]\nuse = \"sales\"\n[plugin.sources.lines]\nfile = \"sales.jsonl\"\n\
+         [plugin.settings]\ncurrency = \"EURO\"\namount_unit = \"cents\"\ntime_zone = \"Mars\"\nfield_time = 3\n",
+        place.path().join("state"),
+        plugin_dir()?,
+        identity.ca,
+        identity.certificate,
+        identity.key,
+    );
+    std::fs::write(&settings, &text)?;
+    for (command, fault) in [
+        ("check", "sumary = \"60s\"\n"),
+        ("run", "sumary = \"60s\"\n"),
+        ("run", ""),
+    ] {
+        std::fs::write(&settings, text.replace("sumary = \"60s\"\n", fault))?;
+        let refused = tillwatch(&[command, "--config", path_text(&settings)?])?;
+        let told = self::text(&refused);
+        ensure!(!refused.status.success(), "{command} went on: {told}");
+        let first = if fault.is_empty() { 7 } else { 8 };
+        for (line, column, about) in [
+            (first, 6, "`ca`"),
+            (first + 8, 12, "`currency`"),
+            (first + 9, 15, "`amount_unit`"),
+            (first + 10, 13, "`time_zone`"),
+            (first + 11, 14, "`field_time`"),
+        ] {
+            let found = told
+                .lines()
+                .find(|told| told.contains(&format!("agent.toml:{line}:{column}: ")));
+            ensure!(
+                found.is_some_and(|found| found.contains(about)),
+                "{command} does not tell {about}: {told}"
+            );
+        }
+        ensure!(
+            fault.is_empty() || told.contains("agent.toml:5:1: unknown key"),
+            "{command}: {told}"
+        );
+        ensure!(
+            !told.contains("at line"),
+            "{command} tells a place that nobody wrote: {told}"
+        );
+        let problems = if fault.is_empty() { 5 } else { 6 };
+        ensure!(told.matches("hint: ").count() == problems, "{command}: {told}");
+        ensure!(told.contains(&format!("{problems} problems")), "{command}: {told}");
+    }
+    ensure!(!place.path().join("state/spool").exists(), "half an agent has started");
+    Ok(())
+}
+
 #[test]
 fn the_sample_settings_of_central_are_good_once_the_certificates_are_there() -> Result<()> {
     let place = tempfile::tempdir()?;
