@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
+use tillwatch_log::Sparing;
 
 use crate::bundle::commands as bundle;
 use crate::clock::Clock;
@@ -136,6 +137,7 @@ pub fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .with_max_level(cli.log)
+        .event_format(Sparing::new(tracing_subscriber::fmt::format()))
         .init();
     match dispatch(cli.command) {
         Ok(code) => code,
