@@ -169,6 +169,65 @@ fn the_sample_settings_of_central_are_good_once_the_certificates_are_there() -> 
     Ok(())
 }
 
+/// What a program says it knows in each section, when it is given a key that nobody knows.
+fn known_keys(name: &str, text: &str) -> Result<Vec<String>> {
+    let place = tempfile::tempdir()?;
+    let settings = place.path().join("settings.toml");
+    std::fs::write(&settings, text)?;
+    let told = Command::new(program(name)?)
+        .arg("check")
+        .arg("--config")
+        .arg(&settings)
+        .output()?;
+    let told = self::text(&told);
+    let known: Vec<&str> = told
+        .lines()
+        .filter_map(|line| line.split_once("known here: "))
+        .map(|(_, keys)| keys)
+        .collect();
+    let sections = text.matches("qqqqqqqqqqqq").count();
+    ensure!(
+        known.len() == sections,
+        "{} of {sections} sections: {told}",
+        known.len()
+    );
+    Ok(known
+        .iter()
+        .flat_map(|keys| keys.split(", "))
+        .map(str::to_owned)
+        .collect())
+}
+
+#[test]
+fn the_samples_show_every_key_that_the_programs_know() -> Result<()> {
+    let sections = |names: &[&str]| -> String {
+        let unknown = |name: &&str| format!("{name}\nqqqqqqqqqqqq = 1\n");
+        names.iter().map(unknown).collect()
+    };
+    let agent = sections(&["", "[broker]", "[spool]", "[system]", "[trust]", "[[plugin]]"]);
+    let central = sections(&["", "[broker]", "[embedded_broker]", "[storage]", "[model]", "[http]"]);
+    for (name, sample, text) in [
+        ("tillwatch", "agent.toml", agent),
+        ("tillwatch-central", "central.toml", central),
+    ] {
+        let shown = std::fs::read_to_string(repository().join("packaging/samples").join(sample))?;
+        for key in known_keys(name, &text)? {
+            let forms = [
+                format!("{key} = "),
+                format!("[{key}]"),
+                format!("[[{key}]]"),
+                format!("[plugin.{key}"),
+            ];
+            let is_shown = shown.lines().any(|line| {
+                let line = line.trim_start_matches('#');
+                forms.iter().any(|form| line.starts_with(form))
+            });
+            ensure!(is_shown, "{sample} does not show {key}");
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn each_shipped_plugin_passes_its_cases_as_a_component_in_the_sandbox() -> Result<()> {
     let mut tested = 0;
