@@ -45,7 +45,7 @@ pub fn run(config: &Config, until_ms: u64, is_delivering: bool) -> Result<()> {
 }
 
 async fn backfill(config: &Config, until_ms: u64, is_delivering: bool) -> Result<()> {
-    let mut settings = keeper_settings(config)?;
+    let mut settings = keeper_settings(config);
     settings.core.limits.ahead_max_ms = AHEAD_MAX_MS;
     settings.core.limits.windows_open_max = WINDOWS_OPEN_MAX;
     settings.core.limits.open_intervals_max = WINDOWS_OPEN_MAX;
@@ -58,7 +58,7 @@ async fn backfill(config: &Config, until_ms: u64, is_delivering: bool) -> Result
 
     let progress = |source: &str| keeper.progress(source).map(<[u8]>::to_vec);
     let clock = Clock::told(until_ms);
-    let sources = collectors::start(
+    let started = collectors::start(
         config,
         &collectors::Start {
             clock: &clock,
@@ -67,8 +67,8 @@ async fn backfill(config: &Config, until_ms: u64, is_delivering: bool) -> Result
             clears_cache: false,
             status: None,
         },
-    )?;
-    let declared = declare(config, &mut keeper, sources)?;
+    );
+    let declared = declare(config, &mut keeper, started)?;
     accept_bundles(config)?;
     let with_past = declared.into_iter().filter(|(source, _key)| source.has_past());
     let lanes: Vec<Lane> = with_past.map(Lane::new).collect();

@@ -1,7 +1,8 @@
 //! `tillwatch check`: everything that would keep the agent from starting, without starting it.
 //!
-//! After the settings it does what a start does: reads the certificates, compiles, describes and configures each plugin,
-//! and asks the registry. A source that is not there is told, but it is a state and no mistake.
+//! After the settings it does what a start does: compiles, describes and configures each plugin, and asks the registry.
+//! All faults are told at once, those of the file, of its certificates and of what a plugin or the registry refuses; only
+//! what needs a value that is wrong is left out. A source that is not there is told, but it is a state and no mistake.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -10,29 +11,27 @@ use anyhow::Result;
 use tillwatch_core::Core;
 
 use crate::clock::Clock;
-use crate::collectors::{self, Source};
-use crate::config::Config;
+use crate::collectors;
 use crate::config::written::Problems;
+use crate::config::{Config, Draft};
 use crate::output;
 use crate::plugin::grant::Grant;
 use crate::plugin::host::Reading;
-use crate::run::{core_settings, keeper_settings};
+use crate::run::core_settings;
 
 /// Prints what is wrong; the exit code says whether anything is.
 ///
 /// # Errors
 /// When the output cannot be written.
 pub fn run(path: &Path) -> Result<ExitCode> {
-    let config = match Config::load(path) {
+    let checked = load(path).and_then(|config| try_plugins(&config).map(|()| config));
+    let config = match checked {
         Ok(config) => config,
-        Err(problems) => return refuse(&problems.to_string()),
+        Err(problems) => {
+            output::line(&problems.to_string())?;
+            return Ok(ExitCode::FAILURE);
+        }
     };
-    if let Err(problems) = check_collectors(&config) {
-        return refuse(&problems.to_string());
-    }
-    if let Err(error) = keeper_settings(&config) {
-        return refuse(&format!("{}: {error:#}", path.display()));
-    }
     for missing in missing_sources(&config) {
         output::line(&missing)?;
     }
@@ -41,12 +40,26 @@ pub fn run(path: &Path) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn refuse(problems: &str) -> Result<ExitCode> {
-    output::line(problems)?;
-    Ok(ExitCode::FAILURE)
+/// For commands that start the plugins, which then say what is wrong with a file that is good as far as it can be read.
+///
+/// # Errors
+/// Everything that is wrong, also what its plugins refuse.
+pub fn load(path: &Path) -> Result<Config, Problems> {
+    let Draft { config, mut problems } = Draft::load(path)?;
+    if problems.0.is_empty() {
+        return Ok(config);
+    }
+    if let Err(Problems(mut refused)) = try_plugins(&config) {
+        problems.0.append(&mut refused);
+    }
+    // Those of agent.toml by their place; the files of its plugins follow.
+    problems
+        .0
+        .sort_by_key(|problem| (problem.path != path, problem.path.clone(), problem.line, problem.column));
+    Err(problems)
 }
 
-fn check_collectors(config: &Config) -> Result<(), Problems> {
+fn try_plugins(config: &Config) -> Result<(), Problems> {
     let how = collectors::Start {
         clock: &Clock::wall(),
         reading: Reading::TAP,
@@ -54,25 +67,11 @@ fn check_collectors(config: &Config) -> Result<(), Problems> {
         clears_cache: false,
         status: None,
     };
-    let sources = collectors::start(config, &how)?;
     let mut core = Core::new(core_settings(config));
-    let refused = sources
-        .into_iter()
-        .filter_map(|source| refused(config, &mut core, source))
-        .collect::<Vec<_>>();
-    if refused.is_empty() {
-        Ok(())
-    } else {
-        Err(Problems(refused))
-    }
-}
-
-fn refused(config: &Config, core: &mut Core, source: Source) -> Option<crate::config::written::Problem> {
-    let what = source.declaration;
-    let declared = core.declare(&source.name, &what.version, what.metrics, what.labels);
-    declared
-        .err()
-        .map(|error| collectors::refused(config, &source.name, &error))
+    let declared = collectors::start(config, &how).declare(config, |source, what| {
+        core.declare(source, &what.version, what.metrics, what.labels)
+    });
+    declared.map(drop)
 }
 
 fn missing_sources(config: &Config) -> Vec<String> {

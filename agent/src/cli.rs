@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
+use tillwatch_log::Sparing;
 
 use crate::bundle::commands as bundle;
 use crate::clock::Clock;
@@ -136,6 +137,7 @@ pub fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .with_ansi(false)
         .with_max_level(cli.log)
+        .event_format(Sparing::new(tracing_subscriber::fmt::format()))
         .init();
     match dispatch(cli.command) {
         Ok(code) => code,
@@ -162,7 +164,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
                 },
             )?;
         }
-        Command::Run(run) => run::run(&load(&run.settings)?, &run.settings.clock(), run.once)?,
+        Command::Run(run) => run::run(&check::load(&run.settings.config)?, &run.settings.clock(), run.once)?,
         Command::Tap(settings) => preview(
             &settings,
             Preview {
@@ -174,7 +176,11 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Backfill(backfill) => {
             let until_ms = backfill.until.map(unix_ms).transpose()?;
             let until_ms = until_ms.unwrap_or_else(|| backfill.settings.clock().now_ms());
-            backfill::run(&load(&backfill.settings)?, until_ms, !backfill.no_delivery)?;
+            backfill::run(
+                &check::load(&backfill.settings.config)?,
+                until_ms,
+                !backfill.no_delivery,
+            )?;
         }
         Command::Plugin(PluginCommand::List(settings)) => list::run(&settings.config)?,
         Command::Plugin(PluginCommand::New(arguments)) => new::run(&arguments)?,
@@ -200,7 +206,7 @@ fn load(settings: &Settings) -> Result<Config> {
 fn preview(settings: &Settings, preview: Preview) -> Result<()> {
     let stop = Stop::default();
     run::stop_at_signal(&stop)?;
-    preview::run(&load(settings)?, &settings.clock(), &stop, preview)
+    preview::run(&check::load(&settings.config)?, &settings.clock(), &stop, preview)
 }
 
 impl Settings {

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use crate::clock::Clock;
-use crate::config::written::{Problem, Problems};
+use crate::config::written::{Problem, Problems, split_hint};
 use crate::config::{Config, PluginConfig};
 use crate::health::{self, Health};
 use crate::keeper::Status;
@@ -23,6 +23,7 @@ use crate::plugin::collector::{Collected, PluginCollector};
 use crate::plugin::compile::Loader;
 use crate::plugin::host::{GrantedHost, Reading};
 use crate::plugin::load::{Wanted, limits, load};
+use crate::plugin::refusal::Refusals;
 use crate::schedule::Schedule;
 use crate::source::system::{self, SystemCollector};
 
@@ -113,17 +114,55 @@ pub struct Start<'a> {
     pub status: Option<watch::Receiver<Status>>,
 }
 
+/// What started, and what did not.
+pub struct Started {
+    sources: Vec<Source>,
+    /// Every plugin that cannot be loaded, is not what its plugin.toml says, or refuses its settings.
+    problems: Vec<Problem>,
+}
+
+impl Started {
+    /// Has the registry accept what each source may report.
+    ///
+    /// # Errors
+    /// What did not start, and every source whose metrics or labels are not acceptable.
+    pub fn declare<K>(
+        self,
+        config: &Config,
+        mut declare: impl FnMut(&str, Declaration) -> Result<K, DeclareError>,
+    ) -> Result<Vec<(Source, K)>, Problems> {
+        let Self { sources, mut problems } = self;
+        let mut declared = Vec::new();
+        for source in sources {
+            match declare(&source.name, source.declaration.clone()) {
+                Ok(key) => declared.push((source, key)),
+                Err(error) => problems.push(refused(config, &source.name, &error)),
+            }
+        }
+        if problems.is_empty() {
+            Ok(declared)
+        } else {
+            Err(Problems(problems))
+        }
+    }
+}
+
 /// Starts everything that agent.toml names.
-///
-/// # Errors
-/// Every plugin that cannot be loaded, is not what its plugin.toml says, or refuses its settings.
-pub fn start(config: &Config, how: &Start<'_>) -> Result<Vec<Source>, Problems> {
+#[must_use]
+pub fn start(config: &Config, how: &Start<'_>) -> Started {
     let mut health = Health::default();
     let mut problems = Vec::new();
     let mut sources = Vec::new();
     if !config.plugins.is_empty() {
         match start_plugins(config, how, &mut health) {
-            Ok(started) => sources_or_problems(started, &mut sources, &mut problems),
+            Ok(started) => {
+                for result in started {
+                    match result {
+                        Ok(source) => sources.push(source),
+                        Err(mut found) => problems.append(&mut found),
+                    }
+                }
+            }
             Err(error) => problems.push(problem(&config.plugins[0], &error)),
         }
     }
@@ -160,31 +199,18 @@ pub fn start(config: &Config, how: &Start<'_>) -> Result<Vec<Source>, Problems> 
         declaration,
         Collector::Agent(health),
     ));
-    if problems.is_empty() {
-        Ok(sources)
-    } else {
-        Err(Problems(problems))
-    }
-}
-
-fn sources_or_problems(started: Vec<Result<Source, Problem>>, sources: &mut Vec<Source>, problems: &mut Vec<Problem>) {
-    for result in started {
-        match result {
-            Ok(source) => sources.push(source),
-            Err(problem) => problems.push(problem),
-        }
-    }
+    Started { sources, problems }
 }
 
 /// One result for each plugin, so that all problems are told.
-fn start_plugins(config: &Config, how: &Start<'_>, health: &mut Health) -> Result<Vec<Result<Source, Problem>>> {
+fn start_plugins(config: &Config, how: &Start<'_>, health: &mut Health) -> Result<Vec<Result<Source, Vec<Problem>>>> {
     let mut loader = Loader::new(&config.state_dir)?;
     let wanted: Vec<Wanted<'_>> = config.plugins.iter().map(wanted).collect();
     let loaded = load(&mut loader, &wanted)?;
     let mut started = Vec::new();
     for (plugin, loaded) in config.plugins.iter().zip(loaded) {
         let source = loaded.and_then(|loaded| start_plugin(config, plugin, how, loaded, health));
-        started.push(source.map_err(|error| problem(plugin, &error)));
+        started.push(source.map_err(|error| problems(plugin, &error)));
     }
     if how.clears_cache
         && started.iter().all(Result::is_ok)
@@ -264,13 +290,18 @@ fn source(config: &Config, name: &str, interval_ms: u64, declaration: Declaratio
     }
 }
 
+/// What the plugin refuses is at the place of each setting.
+fn problems(plugin: &PluginConfig, error: &anyhow::Error) -> Vec<Problem> {
+    match error.downcast_ref() {
+        Some(Refusals(refusals)) => refusals.iter().map(|refusal| refusal.problem(plugin)).collect(),
+        None => vec![problem(plugin, error)],
+    }
+}
+
 /// At the plugin's place in agent.toml.
 fn problem(plugin: &PluginConfig, error: &anyhow::Error) -> Problem {
     let text = format!("{error:#}");
-    let (what, hint) = match text.split_once("hint: ") {
-        Some((what, hint)) => (what.trim_end(), Some(hint.to_owned())),
-        None => (text.as_str(), None),
-    };
+    let (what, hint) = split_hint(&text);
     Problem {
         what: format!("{} cannot run: {what}", plugin.place.what),
         hint,
@@ -279,8 +310,7 @@ fn problem(plugin: &PluginConfig, error: &anyhow::Error) -> Problem {
 }
 
 /// What the registry refuses is a problem of the plugin's place, too.
-#[must_use]
-pub fn refused(config: &Config, source: &str, error: &DeclareError) -> Problem {
+fn refused(config: &Config, source: &str, error: &DeclareError) -> Problem {
     let plugin = config.plugins.iter().find(|plugin| plugin.name == source);
     let place = plugin.map_or_else(
         || Problem {

@@ -138,6 +138,7 @@ fn plugin_block(plugin_dir: &Path, name: &str) -> String {
 mod tests {
     use super::*;
     use crate::config::Config;
+    use crate::config::tests::write_identity;
 
     #[test]
     fn what_is_written_is_complete_but_for_the_certificates() {
@@ -153,15 +154,18 @@ mod tests {
             folder.path(),
         );
         assert!(text.ends_with("\n# [[plugin]]\n#\n# name = \"sales\"\n"), "{text}");
-        let problems = Config::parse(&folder.path().join("agent.toml"), &text).unwrap_err();
+        let load = |text: &str| {
+            let path = folder.path().join("agent.toml");
+            std::fs::write(&path, text).unwrap();
+            Config::load(&path)
+        };
+        let problems = load(&text).unwrap_err();
         let files: Vec<&str> = problems.0.iter().map(|problem| problem.what.as_str()).collect();
         assert_eq!(files.len(), 3, "{problems}");
         assert!(files.iter().all(|what| what.contains("cannot be read")), "{problems}");
-        for name in ["ca", "certificate", "key"] {
-            std::fs::write(folder.path().join(name), "").unwrap();
-        }
-        let text = text.replace("/etc/tillwatch/", "").replace(".pem", "");
-        Config::parse(&folder.path().join("agent.toml"), &text).unwrap();
+        write_identity(folder.path());
+        let text = text.replace("/etc/tillwatch/", "");
+        load(&text).unwrap();
     }
 
     #[test]

@@ -22,7 +22,7 @@ use tracing::{info, warn};
 
 use crate::bundle::ledger::{Ledger, Taken};
 use crate::clock::Clock;
-use crate::collectors::{self, Source};
+use crate::collectors::{self, Source, Started};
 use crate::config::found::InstalledBundle;
 use crate::config::written::Problems;
 use crate::config::{Config, PluginConfig, SpoolConfig};
@@ -32,7 +32,6 @@ use crate::plugin::host::Reading;
 use crate::runner::Runner;
 use crate::spool::SpoolSettings;
 use crate::stop::Stop;
-use crate::tls;
 use crate::uplink::UplinkSettings;
 
 /// Batches on their way to the keeper; a full channel makes collectors wait.
@@ -59,15 +58,10 @@ pub fn core_settings(config: &Config) -> Settings {
 }
 
 /// What the keeper is told of agent.toml.
-///
-/// # Errors
-/// When certificate, key and authority do not fit each other.
-pub fn keeper_settings(config: &Config) -> Result<KeeperSettings> {
+#[must_use]
+pub fn keeper_settings(config: &Config) -> KeeperSettings {
     let broker = &config.broker;
-    let files = broker.tls.as_ref();
-    let tls = files
-        .map(|files| tls::client_config(&files.ca, &files.certificate, &files.key))
-        .transpose()?;
+    let tls = broker.tls.clone();
     let SpoolConfig { bytes_max, age_max_ms } = config.spool;
     let spool = SpoolSettings {
         bytes_max,
@@ -76,7 +70,7 @@ pub fn keeper_settings(config: &Config) -> Result<KeeperSettings> {
     };
     let mut uplink = UplinkSettings::new(broker.address.clone(), tls, config.site.clone(), broker.shard.clone());
     uplink.first_retry_ms_max = broker.reconnect_within_ms;
-    Ok(KeeperSettings {
+    KeeperSettings {
         core: core_settings(config),
         spool,
         delivery: DeliverySettings::new(broker.archives.clone(), fastrand::u64(..)),
@@ -84,7 +78,7 @@ pub fn keeper_settings(config: &Config) -> Result<KeeperSettings> {
         detectors_file: Some(config.state_dir.join(DETECTORS_FILE)),
         wait_at_records: None,
         wait_at_bytes: None,
-    })
+    }
 }
 
 /// The folder of the spool, made when it is missing.
@@ -138,9 +132,9 @@ pub fn run(config: &Config, clock: &Clock, is_once: bool) -> Result<()> {
 
 async fn run_agent(config: &Config, clock: &Clock, is_once: bool) -> Result<()> {
     let folder = spool_folder(config)?;
-    let mut keeper = Keeper::open(keeper_settings(config)?, &folder, clock.clone())?;
-    let sources = start_sources(config, clock, Reading::LIVE, &keeper)?;
-    let declared = declare(config, &mut keeper, sources)?;
+    let mut keeper = Keeper::open(keeper_settings(config), &folder, clock.clone())?;
+    let started = start_sources(config, clock, Reading::LIVE, &keeper);
+    let declared = declare(config, &mut keeper, started)?;
     accept_bundles(config)?;
     let status = keeper.status();
 
@@ -225,7 +219,7 @@ pub fn accept_bundles(config: &Config) -> Result<()> {
     Ok(())
 }
 
-fn start_sources(config: &Config, clock: &Clock, reading: Reading, keeper: &Keeper) -> Result<Vec<Source>, Problems> {
+fn start_sources(config: &Config, clock: &Clock, reading: Reading, keeper: &Keeper) -> Started {
     let progress = |source: &str| keeper.progress(source).map(<[u8]>::to_vec);
     collectors::start(
         config,
@@ -242,25 +236,15 @@ fn start_sources(config: &Config, clock: &Clock, reading: Reading, keeper: &Keep
 /// Tells the keeper what each source may report.
 ///
 /// # Errors
-/// Every source whose metrics or labels are not acceptable.
+/// What did not start, and every source whose metrics or labels are not acceptable.
 pub fn declare(
     config: &Config,
     keeper: &mut Keeper,
-    sources: Vec<Source>,
+    started: Started,
 ) -> Result<Vec<(Source, tillwatch_core::SourceKey)>, Problems> {
-    let (mut declared, mut problems) = (Vec::new(), Vec::new());
-    for source in sources {
-        let what = source.declaration.clone();
-        match keeper.declare(&source.name, &what.version, what.metrics, what.labels) {
-            Ok(key) => declared.push((source, key)),
-            Err(error) => problems.push(collectors::refused(config, &source.name, &error)),
-        }
-    }
-    if problems.is_empty() {
-        Ok(declared)
-    } else {
-        Err(Problems(problems))
-    }
+    started.declare(config, |source, what| {
+        keeper.declare(source, &what.version, what.metrics, what.labels)
+    })
 }
 
 /// Waits until everything is acknowledged, or nobody is there who could: what is left goes with the next run.

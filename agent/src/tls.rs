@@ -1,6 +1,7 @@
 //! TLS towards the broker: the operator's authority, our certificate and key, nothing else trusted.
 //!
-//! In: three PEM files. Out: a client configuration for TLS 1.2 and 1.3, or an error that names the file.
+//! In: three PEM files. Out: a client configuration for TLS 1.2 and 1.3, or an error that names the file. Each file can be
+//! read by itself, so that all that is wrong is told at once.
 //! The content of a key file never leaves this module and is in no message.
 
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 /// What is wrong with the files.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    #[error("cannot read {}\nhint: the file must exist and be readable by the user that runs the agent", file.display())]
+    #[error("{} cannot be read\nhint: the file must exist and be readable by the user that runs the agent", file.display())]
     Unreadable {
         file: PathBuf,
         #[source]
@@ -26,7 +27,7 @@ pub enum TlsError {
     /// The source is left out: it may quote the content.
     #[error("{} is not valid PEM\nhint: copy the file again, it may be cut short", file.display())]
     NotPem { file: PathBuf },
-    #[error("{} holds a certificate that cannot be an authority", file.display())]
+    #[error("{} holds a certificate that cannot be an authority\nhint: it must be the certificate that signed the broker's", file.display())]
     BadAuthority {
         file: PathBuf,
         #[source]
@@ -39,8 +40,6 @@ pub enum TlsError {
         #[source]
         source: rustls::Error,
     },
-    #[error("the cryptography library refuses TLS 1.2 and 1.3")]
-    Library(#[source] rustls::Error),
 }
 
 /// The client's side of TLS with a certificate of its own.
@@ -48,29 +47,43 @@ pub enum TlsError {
 /// # Errors
 /// See `TlsError`: each names the file and what to do.
 pub fn client_config(ca: &Path, certificate: &Path, key: &Path) -> Result<Arc<ClientConfig>, TlsError> {
-    let mut roots = RootCertStore::empty();
-    for authority in certificates(ca)? {
-        roots.add(authority).map_err(|source| TlsError::BadAuthority {
-            file: ca.to_owned(),
-            source,
-        })?;
-    }
-    let chain = certificates(certificate)?;
-    let private = private_key(key)?;
+    let (roots, chain, private) = (authorities(ca)?, certificates(certificate)?, private_key(key)?);
+    of_read(roots, chain, private).map_err(|source| TlsError::Mismatch {
+        certificate: certificate.to_owned(),
+        key: key.to_owned(),
+        source,
+    })
+}
+
+/// The client's side of TLS of what the three files hold.
+///
+/// # Errors
+/// When certificate and key do not belong together.
+pub(crate) fn of_read(
+    roots: RootCertStore,
+    chain: Vec<CertificateDer<'static>>,
+    private: PrivateKeyDer<'static>,
+) -> Result<Arc<ClientConfig>, rustls::Error> {
     let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(TlsError::Library)?
+        .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
-        .with_client_auth_cert(chain, private)
-        .map_err(|source| TlsError::Mismatch {
-            certificate: certificate.to_owned(),
-            key: key.to_owned(),
-            source,
-        })?;
+        .with_client_auth_cert(chain, private)?;
     Ok(Arc::new(config))
 }
 
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+/// Whom to trust, and nobody else.
+pub(crate) fn authorities(file: &Path) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for authority in certificates(file)? {
+        roots.add(authority).map_err(|source| TlsError::BadAuthority {
+            file: file.to_owned(),
+            source,
+        })?;
+    }
+    Ok(roots)
+}
+
+pub(crate) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let found = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     match found.map_err(|error| pem_error(file, error)) {
         Ok(found) if found.is_empty() => Err(TlsError::NoCertificate { file: file.to_owned() }),
@@ -78,7 +91,7 @@ fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     }
 }
 
-fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+pub(crate) fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     PrivateKeyDer::from_pem_file(file).map_err(|error| match error {
         PemError::NoItemsFound => TlsError::NoKey { file: file.to_owned() },
         other => pem_error(file, other),

@@ -1,7 +1,7 @@
 //! The way to the broker: MQTT 5, the only file that knows the client library.
 //!
 //! In: payloads with their topics, each with a token. Out: connected or not, what became of each token,
-//! acknowledgements of the archives, settings from the centre.
+//! acknowledgements of the archives, settings from the center.
 //! It keeps nothing, repeats nothing and decides no order: what was on its way when a connection ends is reported as
 //! disconnected, and the owner starts again. It reconnects for ever, on real time, with full jitter.
 
@@ -262,7 +262,7 @@ impl Uplink {
     }
 }
 
-/// What the library's event loop has to say; it is polled in a task of its own, since cancelling a poll loses bytes.
+/// What the library's event loop has to say; it is polled in a task of its own, since canceling a poll loses bytes.
 enum Polled {
     Connected { packet_bytes_max: Option<u32> },
     Arrived { topic: String, payload: Vec<u8> },
@@ -432,7 +432,7 @@ impl Session<'_> {
         }
     }
 
-    /// The centre may spread the return of its fleet over a window of its own.
+    /// The center may spread the return of its fleet over a window of its own.
     fn spread(&mut self, config: &Config) {
         if config.spread_window_s > 0 {
             let window_ms = u64::from(config.spread_window_s) * 1000;

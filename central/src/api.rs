@@ -293,6 +293,22 @@ mod tests {
         serde_json::from_str(include_str!("../assets/openapi.json")).unwrap()
     }
 
+    /// The page's own ways are nobody else's.
+    #[test]
+    fn every_way_to_the_api_is_described_with_the_refusal_of_other_hosts() {
+        let source = include_str!("api.rs");
+        let routes = source.lines().filter_map(|line| line.trim().strip_prefix(".route(\""));
+        let routes = routes.filter_map(|route| Some(route.split_once('"')?.0));
+        let ours: Vec<&str> = routes
+            .filter(|route| route.starts_with("/api/") || *route == "/healthz")
+            .collect();
+        assert_eq!(ours.len(), described()["paths"].as_object().unwrap().len());
+        for route in ours {
+            let responses = &described()["paths"][route]["get"]["responses"];
+            assert!(responses["421"].is_object(), "{route}");
+        }
+    }
+
     /// Faults of `value` against `schema`, by the few words of JSON Schema that the description uses.
     fn faults(value: &Value, schema: &Value, all: &Value, path: &str) -> Vec<String> {
         if let Some(reference) = schema["$ref"].as_str() {

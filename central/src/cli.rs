@@ -6,9 +6,8 @@
 use crate::archive::{self, Archive};
 use crate::config::Config;
 use crate::incident::book::CLOSED_KEPT_MS;
-use crate::model::Model;
-use crate::{json, run, tls};
-use anyhow::{Context, bail};
+use crate::{json, run};
+use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -90,7 +89,7 @@ struct Reconcile {
 pub fn run(cli: &Cli) -> anyhow::Result<()> {
     match &cli.command {
         Command::Serve(serve) => {
-            let (config, model) = read_settings(&serve.settings.config)?;
+            let (config, model) = Config::load(&serve.settings.config)?;
             run::serve(&config, model, serve.embedded_broker)
         }
         Command::Check(settings) => check(settings),
@@ -100,32 +99,8 @@ pub fn run(cli: &Cli) -> anyhow::Result<()> {
     }
 }
 
-/// Both files are read before either is complained about.
-fn read_settings(path: &Path) -> anyhow::Result<(Config, Model)> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-    let config = Config::parse(&path.display().to_string(), &text)?;
-    let model_text = std::fs::read_to_string(&config.model_path);
-    let model_text = model_text.with_context(|| format!("reading {}", config.model_path.display()))?;
-    let model = Model::parse(&config.model_path.display().to_string(), &model_text)?;
-    Ok((config, model))
-}
-
 fn check(settings: &Settings) -> anyhow::Result<()> {
-    let (config, model) = read_settings(&settings.config)?;
-    let mut faults = Vec::new();
-    if let Some(files) = config.broker.iter().find_map(|broker| broker.tls.as_ref())
-        && let Err(error) = tls::client(files)
-    {
-        faults.push(format!("[broker] {:#}", anyhow::Error::from(error)));
-    }
-    if let Some((_, files)) = config.embedded_broker.iter().find_map(|broker| broker.listen.as_ref())
-        && let Err(error) = tls::server(files)
-    {
-        faults.push(format!("[embedded_broker] {:#}", anyhow::Error::from(error)));
-    }
-    if !faults.is_empty() {
-        bail!("{}", faults.join("\n"));
-    }
+    let (_config, model) = Config::load(&settings.config)?;
     let (regions, sites, services) = (model.regions.len(), model.sites.len(), model.services.len());
     print(&format!(
         "settings and model are good: {regions} regions, {sites} sites, {services} services"
@@ -145,7 +120,7 @@ fn read_input(path: &Path) -> anyhow::Result<Vec<u8>> {
 }
 
 fn list_incidents(incidents: &Incidents) -> anyhow::Result<()> {
-    let (config, _) = read_settings(&incidents.settings.config)?;
+    let config = Config::load_alone(&incidents.settings.config)?;
     let archive = archive::open_to_read(&config.storage.path)?;
     let (rows, now_ms) = (archive.incidents()?, archive.watermark_ms()?.unwrap_or(0));
     let parsed: Result<Vec<serde_json::Value>, _> = rows.iter().map(|row| serde_json::from_str(&row.json)).collect();
@@ -167,7 +142,7 @@ fn is_recent(incident: &serde_json::Value, now_ms: u64) -> bool {
 }
 
 fn list_tallies(reconcile: &Reconcile) -> anyhow::Result<()> {
-    let (config, _) = read_settings(&reconcile.settings.config)?;
+    let config = Config::load_alone(&reconcile.settings.config)?;
     let archive = archive::open_to_read(&config.storage.path)?;
     print("site\tday\treceived\taccounted for as lost")?;
     for tally in archive.tallies(reconcile.from_day)? {

@@ -1,7 +1,7 @@
 //! `central.toml`: everything an operator decides, checked as a whole.
 //!
 //! In: the text of the file. Out: [`Config`], or every fault at once with file, line, column and what to do.
-//! It never opens the files that it names; `check` and `serve` do.
+//! Certificates and the model are opened for `serve` and `check` alone, and what is wrong in them is told with the rest.
 //!
 //! ```toml
 //! archive = "main"
@@ -33,9 +33,11 @@
 //! ```
 
 use crate::archive::Retention;
-use crate::document::{Document, Faults, Table, hint};
+use crate::document::{Document, Fault, Faults, Table, hint};
+use crate::model::Model;
+use crate::tls::{self, TlsError};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tillwatch_feed::topic::ArchiveId;
 
 /// Payloads younger than this must stay, since a start reads them again.
@@ -108,17 +110,41 @@ impl StorageConfig {
 }
 
 impl Config {
+    /// Reads and checks the file, and what it names: certificates and the service model.
+    ///
+    /// # Errors
+    /// All faults of all files at once.
+    pub fn load(path: &Path) -> Result<(Self, Model), Faults> {
+        let text = read_text(path)?;
+        let file = path.display().to_string();
+        let document = Document::new(&file, &text);
+        let root = Self::root(&document);
+        let config = Self::read(&root, check_tls);
+        let model = read_model(&root);
+        let mut faults = document.faults();
+        match (config, model) {
+            (Some(config), Some(Ok(model))) if faults.0.is_empty() => return Ok((config, model)),
+            (_, Some(Err(Faults(mut in_model)))) => faults.0.append(&mut in_model),
+            _ => {}
+        }
+        Err(faults)
+    }
+
+    /// Reads and checks the file, without opening what it names.
+    ///
+    /// # Errors
+    /// All its faults at once.
+    pub fn load_alone(path: &Path) -> Result<Self, Faults> {
+        Self::parse(&path.display().to_string(), &read_text(path)?)
+    }
+
     /// Reads and checks the whole text; `file` is only named in messages.
     ///
     /// # Errors
     /// All faults at once.
     pub fn parse(file: &str, text: &str) -> Result<Self, Faults> {
         let document = Document::new(file, text);
-        let root = document.root(
-            "the settings",
-            &["archive", "broker", "embedded_broker", "storage", "model", "http"],
-        );
-        let config = Self::read(&root);
+        let config = Self::read(&Self::root(&document), |_section, _ca, _files| {});
         let faults = document.faults();
         match config {
             Some(config) if faults.0.is_empty() => Ok(config),
@@ -126,11 +152,16 @@ impl Config {
         }
     }
 
-    fn read(root: &Table<'_>) -> Option<Self> {
+    fn root<'a>(document: &'a Document<'a>) -> Table<'a> {
+        let keys = ["archive", "broker", "embedded_broker", "storage", "model", "http"];
+        document.root("the settings", &keys)
+    }
+
+    fn read(root: &Table<'_>, look: Look) -> Option<Self> {
         // All parts are read before any is missed, so that every fault is found.
         let archive = root.parsed("archive", "\"main\"", |text| text.parse().map_err(|e| format!("{e}")));
         let broker = root.table("broker", &["url", "ca", "certificate", "key", "client_id"]);
-        let broker = broker.map(|section| read_broker(&section, archive.as_ref()));
+        let broker = broker.map(|section| read_broker(&section, archive.as_ref(), look));
         let keys = [
             "listen",
             "client_ca",
@@ -142,7 +173,7 @@ impl Config {
         ];
         let embedded_broker = root
             .table("embedded_broker", &keys)
-            .map(|section| read_embedded(&section));
+            .map(|section| read_embedded(&section, look));
         if broker.is_none() && embedded_broker.is_none() {
             root.fault(
                 "broker",
@@ -182,11 +213,11 @@ fn transpose<T>(part: Option<Option<T>>) -> Option<Option<T>> {
     }
 }
 
-fn read_broker(section: &Table<'_>, archive: Option<&ArchiveId>) -> Option<BrokerConfig> {
+fn read_broker(section: &Table<'_>, archive: Option<&ArchiveId>, look: Look) -> Option<BrokerConfig> {
     let url = section.parsed("url", "\"mqtts://broker.example.com:8883\"", Url::parse);
     let client_id = section.optional("client_id", |text| Ok(text.to_owned()));
     let is_plain = url.as_ref().is_some_and(|url| !url.is_tls);
-    let tls = (!is_plain).then(|| read_tls(section, "ca"));
+    let tls = (!is_plain).then(|| read_tls(section, "ca", look));
     let url = url?;
     Some(BrokerConfig {
         host: url.host,
@@ -196,9 +227,9 @@ fn read_broker(section: &Table<'_>, archive: Option<&ArchiveId>) -> Option<Broke
     })
 }
 
-fn read_embedded(section: &Table<'_>) -> Option<EmbeddedBrokerConfig> {
+fn read_embedded(section: &Table<'_>, look: Look) -> Option<EmbeddedBrokerConfig> {
     let listen = section.optional("listen", address);
-    let tls = listen.is_some().then(|| read_tls(section, "client_ca"));
+    let tls = listen.is_some().then(|| read_tls(section, "client_ca", look));
     let listen_plain = section.optional("listen_plain", |text| match address(text)? {
         open if !open.ip().is_loopback() => Err(format!("{open} can be reached from outside and has no TLS")),
         loopback => Ok(loopback),
@@ -226,13 +257,77 @@ fn read_embedded(section: &Table<'_>) -> Option<EmbeddedBrokerConfig> {
     })
 }
 
-fn read_tls(section: &Table<'_>, ca: &str) -> Option<TlsFiles> {
-    let (ca, certificate, key) = (section.path(ca), section.path("certificate"), section.path("key"));
+fn read_tls(section: &Table<'_>, ca_key: &str, look: Look) -> Option<TlsFiles> {
+    let files = [ca_key, "certificate", "key"].map(|key| section.path(key));
+    look(section, ca_key, &files);
+    let [ca, certificate, key] = files;
     Some(TlsFiles {
         ca: ca?,
         certificate: certificate?,
         key: key?,
     })
+}
+
+/// What is done with the three files of a section, as far as they are named.
+type Look = fn(&Table<'_>, &str, &[Option<PathBuf>; 3]);
+
+/// Faults each file that does not hold what it should, or the key when only both together are wrong.
+fn check_tls(section: &Table<'_>, ca_key: &str, files: &[Option<PathBuf>; 3]) {
+    let readable = "put the PEM file there, readable by the user that runs central, or correct the path";
+    let check = |key: &str, checked: Result<(), TlsError>, advice: &str| {
+        let fault = |error| section.fault(key, format!("{:#}", anyhow::Error::from(error)), hint(advice));
+        checked.map_err(fault).ok()
+    };
+    let [ca, certificate, key] = files;
+    let is_ca_good = ca
+        .as_ref()
+        .map(|ca| check(ca_key, tls::authorities(ca).map(drop), readable));
+    let chain = certificate.as_ref();
+    let is_chain_good = chain.map(|chain| check("certificate", tls::certificates(chain).map(drop), readable));
+    let is_key_good = key
+        .as_ref()
+        .map(|key| check("key", tls::private_key(key).map(drop), readable));
+    let are_good = [is_ca_good, is_chain_good, is_key_good] == [Some(Some(())); 3];
+    let (true, Some(ca), Some(certificate), Some(key)) = (are_good, ca.clone(), certificate.clone(), key.clone())
+    else {
+        return;
+    };
+    let files = TlsFiles { ca, certificate, key };
+    let together = match ca_key {
+        "ca" => tls::client(&files).map(drop),
+        _ => tls::server(&files).map(drop),
+    };
+    check(
+        "key",
+        together,
+        "the key must be the one that the certificate was made for",
+    );
+}
+
+fn read_text(path: &Path) -> Result<String, Faults> {
+    std::fs::read_to_string(path).map_err(|error| {
+        Faults(vec![Fault {
+            file: path.display().to_string(),
+            line: 1,
+            column: 1,
+            what: format!("cannot be read: {error}"),
+            hint: hint("write one as packaging/samples/central.toml shows, or name it with --config FILE"),
+        }])
+    })
+}
+
+/// The model that `[model]` names; none when the file cannot be read, which is a fault of its key.
+fn read_model(root: &Table<'_>) -> Option<Result<Model, Faults>> {
+    let section = root.part("model")?;
+    let path = section.named("path")?;
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Some(Model::parse(&path, &text)),
+        Err(error) => {
+            let advice = "put the service model there, readable by the user that runs central, or correct the path";
+            section.fault("path", format!("{path} cannot be read: {error}"), hint(advice));
+            None
+        }
+    }
 }
 
 fn read_storage(section: &Table<'_>) -> Option<StorageConfig> {
@@ -374,6 +469,57 @@ path = "model.toml"
         let text = errors.to_string();
         assert!(text.contains("central.toml:4:7: "), "{text}");
         assert!(text.contains("hint: "), "{text}");
+    }
+
+    /// A wrong key in the settings hid one in the model, and certificates had neither line nor hint.
+    #[test]
+    fn faults_of_the_settings_of_certificates_and_of_the_model_are_told_together() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| folder.path().join(name);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::default().self_signed(&key).unwrap().pem();
+        for (name, text) in [
+            ("ca.pem", "no PEM"),
+            ("central.pem", &certificate),
+            ("central.key", &key.serialize_pem()),
+            ("broker-ca.pem", &certificate),
+            ("broker.pem", &certificate),
+            ("broker.key", &rcgen::KeyPair::generate().unwrap().serialize_pem()),
+            ("model.toml", "[[regoin]]\nid = \"north\"\n"),
+        ] {
+            std::fs::write(file(name), text).unwrap();
+        }
+        let text = GOOD.replace("client_ca = \"ca.pem\"", "client_ca = \"broker-ca.pem\"") + "[htp]\n";
+        let mut text = text.replace("[storage]", "[storage]\nrolups = \"9d\"");
+        for name in [
+            "ca.pem",
+            "central.pem",
+            "central.key",
+            "broker-ca.pem",
+            "broker.pem",
+            "broker.key",
+            "model.toml",
+        ] {
+            text = text.replace(&format!("\"{name}\""), &format!("{:?}", file(name)));
+        }
+        std::fs::write(file("central.toml"), text).unwrap();
+        let told = Config::load(&file("central.toml")).unwrap_err().to_string();
+        for part in [
+            "central.toml:5:6: ",
+            "central.toml:12:7: ",
+            "central.toml:15:1: unknown key \"rolups\"",
+            "central.toml:20:2: unknown key \"htp\"",
+            "model.toml:1:3: unknown key \"regoin\"",
+        ] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+        assert_eq!(told.matches("hint: ").count(), 5, "{told}");
+        std::fs::remove_file(file("model.toml")).unwrap();
+        let told = Config::load(&file("central.toml")).unwrap_err().to_string();
+        assert!(
+            told.contains("central.toml:19:8: ") && told.contains("model.toml cannot be read"),
+            "{told}"
+        );
     }
 
     #[test]

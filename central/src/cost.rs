@@ -304,7 +304,7 @@ impl Answer {
             PriceState::Learning => Some("learning: too little history of sales for a price".to_owned()),
             PriceState::NoSales => Some("the affected sites report no sales".to_owned()),
             PriceState::NotDistinguishable => {
-                Some("technical only: lost sales are not distinguishable from the usual noise".to_owned())
+                Some("not distinguishable: what was lost is within the usual noise".to_owned())
             }
             _ => None,
         });

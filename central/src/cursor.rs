@@ -79,7 +79,7 @@ pub struct Numbers {
 pub struct Arrival {
     /// Records of the message that were not settled before, ascending.
     pub fresh: Vec<(u64, u64)>,
-    /// Records below `oldest_seq_held` that never came and no longer exist: lost at the centre.
+    /// Records below `oldest_seq_held` that never came and no longer exist: lost at the center.
     pub lost: Vec<(u64, u64)>,
 }
 

@@ -337,7 +337,7 @@ fn price_word(state: PriceState) -> &'static str {
         PriceState::Learning => "learning: no price yet",
         PriceState::Dark => "silent: sales unknown",
         PriceState::NoSales => "no sales here",
-        PriceState::NotDistinguishable => "technical only",
+        PriceState::NotDistinguishable => "not distinguishable",
         PriceState::Costed => "costed",
         PriceState::CostedWithoutUnaffectedSites => "costed, no unaffected stores",
         PriceState::BusinessOnly => "business only",

@@ -138,6 +138,18 @@ impl<'a> Table<'a> {
         Some(table)
     }
 
+    /// `[key]` once more, when it is a table; its faults were told before.
+    pub(crate) fn part(&self, key: &str) -> Option<Table<'a>> {
+        let value = self.value(key).filter(|value| value.get_ref().is_table())?;
+        self.as_table(key, value, format!("[{key}]"))
+    }
+
+    /// A text once more, when it is one and not empty; its faults were told before.
+    pub(crate) fn named(&self, key: &str) -> Option<String> {
+        let text = self.value(key)?.get_ref().as_str()?;
+        (!text.is_empty()).then(|| text.to_owned())
+    }
+
     /// The tables `[[key]]`; more than `max` are a fault.
     pub(crate) fn tables(&self, key: &str, max: usize) -> Vec<Table<'a>> {
         let values = self.list(key).iter();

@@ -30,5 +30,4 @@ pub mod config;
 pub mod tls;
 pub mod json;
 pub mod cli;
-pub mod log;
 pub mod run;

@@ -4,7 +4,7 @@ use clap::Parser;
 use std::io::Write;
 use std::process::ExitCode;
 use tillwatch_central::cli::{self, Cli};
-use tillwatch_central::log::Sparing;
+use tillwatch_log::Sparing;
 use tracing::level_filters::LevelFilter;
 
 /// `error`, `warn`, `info` (default), `debug` or `trace`.

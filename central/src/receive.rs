@@ -416,7 +416,7 @@ impl Receiver {
             accounted: total(&arrival.lost),
         };
         let generation = message.generation;
-        self.lose(site, generation, &arrival.lost, ages_ms, "lost at the centre");
+        self.lose(site, generation, &arrival.lost, ages_ms, "lost at the center");
         if let Body::Gap(reason) = message.body {
             tally.accounted = tally.accounted.saturating_add(total(&arrival.fresh));
             self.lose(site, generation, &arrival.fresh, ages_ms, gap_text(reason));

@@ -18,7 +18,7 @@ use crate::intake::{self, IntakeSettings, Way};
 use crate::model::Model;
 use crate::receive::{Arrived, OutgoingAck, Receiver};
 use crate::view::{SiteState, SiteView, View};
-use crate::{api, http, log, tls, view};
+use crate::{api, http, tls, view};
 use anyhow::{Context, anyhow};
 use jiff::tz::TimeZone;
 use std::sync::Arc;
@@ -73,7 +73,7 @@ async fn serve_until_told(config: &Config, model: Model, is_broker: bool) -> any
     receiver.board = Arc::clone(&board);
     let counters = Arc::clone(&receiver.counters);
     board.count("receive", move || counters.all());
-    board.count("log", || vec![("lines_left_out", log::lines_left_out())]);
+    board.count("log", || vec![("lines_left_out", tillwatch_log::lines_left_out())]);
 
     let (arrivals_in, arrivals_out) = mpsc::channel(ARRIVALS_MAX);
     let (acks_in, acks_out) = mpsc::channel(ACKS_MAX);

@@ -49,7 +49,7 @@ pub fn client(files: &TlsFiles) -> Result<Arc<ClientConfig>, TlsError> {
         .map_err(|source| identity(files, source))?;
     let (chain, key) = chain_and_key(files)?;
     let config = builder
-        .with_root_certificates(roots(&files.ca)?)
+        .with_root_certificates(authorities(&files.ca)?)
         .with_client_auth_cert(chain, key);
     config.map(Arc::new).map_err(|source| identity(files, source))
 }
@@ -59,7 +59,7 @@ pub fn client(files: &TlsFiles) -> Result<Arc<ClientConfig>, TlsError> {
 /// # Errors
 /// When a file cannot be read or does not fit the others.
 pub fn server(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(&files.ca)?), provider()).build();
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(authorities(&files.ca)?), provider()).build();
     let verifier = verifier.map_err(|source| TlsError::Verifier {
         path: files.ca.clone(),
         source,
@@ -86,16 +86,18 @@ fn identity(files: &TlsFiles, source: rustls::Error) -> TlsError {
 }
 
 fn chain_and_key(files: &TlsFiles) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
-    let key = PrivateKeyDer::from_pem_file(&files.key);
-    let key = key.map_err(|source| TlsError::Pem {
-        what: "the key",
-        path: files.key.clone(),
-        source,
-    })?;
-    Ok((certificates(&files.certificate)?, key))
+    Ok((certificates(&files.certificate)?, private_key(&files.key)?))
 }
 
-fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
+pub(crate) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_file(path).map_err(|source| TlsError::Pem {
+        what: "the key",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+pub(crate) fn authorities(path: &Path) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(path)? {
         roots.add(certificate).map_err(|source| TlsError::Authority {
@@ -106,7 +108,7 @@ fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
     Ok(roots)
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let failed = |source| TlsError::Pem {
         what: "certificates",
         path: path.to_owned(),

@@ -1,6 +1,6 @@
 //! Sites, regions and services as a graph of small numbers: what could cause an anomaly, and whom a cause would hit.
 //!
-//! In: a checked model, and the metrics that it does not place. Out: candidate causes and their dependants.
+//! In: a checked model, and the metrics that it does not place. Out: candidate causes and their dependents.
 //! It never weighs a cause; that is `correlate`'s work.
 
 use crate::incident::{Cause, Reach};
@@ -54,7 +54,7 @@ struct Node {
     /// Itself at distance 0, then what it depends on, nearest first.
     ancestors: Vec<(Service, usize)>,
     /// Itself at distance 0, then what depends on it.
-    dependants: Vec<(Service, usize)>,
+    dependents: Vec<(Service, usize)>,
 }
 
 impl Topology {
@@ -139,8 +139,8 @@ impl Topology {
     }
 
     /// Itself at distance 0, and every service that fails with it.
-    pub fn dependants(&self, service: Service) -> &[(Service, usize)] {
-        &self.services[service].dependants
+    pub fn dependents(&self, service: Service) -> &[(Service, usize)] {
+        &self.services[service].dependents
     }
 
     /// The service whose selector has the metric and the most labels; else one made of the metric's name and labels.
@@ -196,7 +196,7 @@ impl Topology {
             name,
             scope: Reach::Site,
             ancestors: alone.clone(),
-            dependants: alone,
+            dependents: alone,
         });
         self.services.len() - 1
     }
@@ -250,7 +250,7 @@ impl Topology {
     }
 }
 
-/// The model's services with their ancestors and dependants; the model has no cycles.
+/// The model's services with their ancestors and dependents; the model has no cycles.
 fn placed(model: &Model) -> Vec<Node> {
     let mut nodes: Vec<Node> = model
         .services
@@ -261,16 +261,16 @@ fn placed(model: &Model) -> Vec<Node> {
             name: service.name.clone(),
             scope: service.scope,
             ancestors: ancestors(model, index),
-            dependants: Vec::new(),
+            dependents: Vec::new(),
         })
         .collect();
     for index in 0..nodes.len() {
         for (ancestor, distance) in nodes[index].ancestors.clone() {
-            nodes[ancestor].dependants.push((index, distance));
+            nodes[ancestor].dependents.push((index, distance));
         }
     }
     for node in &mut nodes {
-        node.dependants.sort_by_key(|&(service, distance)| (distance, service));
+        node.dependents.sort_by_key(|&(service, distance)| (distance, service));
     }
     nodes
 }
@@ -318,9 +318,9 @@ scope = "chain"
     }
 
     #[test]
-    fn dependants_are_found_through_several_services() {
+    fn dependents_are_found_through_several_services() {
         let topology = topology();
-        assert_eq!(topology.dependants(3), [(3, 0), (2, 1), (1, 2), (0, 3)]);
+        assert_eq!(topology.dependents(3), [(3, 0), (2, 1), (1, 2), (0, 3)]);
         assert_eq!(topology.sites(Extent::Region(0)), [0, 1]);
         assert_eq!(topology.sites(Extent::Site(2)), [2]);
     }

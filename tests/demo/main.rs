@@ -17,7 +17,7 @@ use tillwatch_tests::story::Chain;
 use tokio::signal::unix::{SignalKind, signal};
 
 use stage::Stage;
-use verdict::{Calm, Stores, Story, Told, Truth, Verdict};
+use verdict::{Calm, Coverage, Stores, Story, Told, Truth, Verdict};
 use watch::Watch;
 
 #[derive(Parser)]
@@ -29,7 +29,7 @@ struct Arguments {
     /// To the story's end and out, then the same day without the fault; exit 0 when the story was told
     #[arg(long)]
     headless: bool,
-    /// One JSON object on standard output (needs --headless)
+    /// One JSON object on standard output for each seed; with --seeds another one with `coverage` (needs --headless)
     #[arg(long, requires = "headless")]
     json: bool,
     /// Which chain of stores
@@ -83,6 +83,15 @@ async fn play(arguments: &Arguments) -> Result<()> {
     }
     if arguments.seeds > 1 {
         eprintln!("the 90 % interval held the truth {held} of {} times", arguments.seeds);
+        if arguments.json {
+            let (seeds, held) = (arguments.seeds, held);
+            let coverage = Coverage {
+                seeds,
+                interval_held_the_truth: held,
+                story_told: told,
+            };
+            println!("{}", serde_json::json!({ "coverage": coverage }));
+        }
     }
     ensure!(
         told == arguments.seeds,

@@ -8,7 +8,17 @@ use tillwatch_tests::story::Chain;
 /// The largest relative error of the cost with which the story still counts as told.
 pub(crate) const COST_ERROR_MAX: f64 = 0.25;
 
-/// The one object that `--json` prints.
+/// The last object that `--json` prints with `--seeds`, as `coverage`.
+#[derive(Serialize)]
+pub(crate) struct Coverage {
+    pub(crate) seeds: u64,
+    /// How often the 90 % interval held what the fault cost.
+    pub(crate) interval_held_the_truth: u64,
+    /// How often the demo passed.
+    pub(crate) story_told: u64,
+}
+
+/// The one object that `--json` prints for a seed.
 #[derive(Debug, Serialize)]
 pub(crate) struct Verdict {
     pub(crate) passed: bool,

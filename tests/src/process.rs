@@ -59,12 +59,10 @@ impl Process {
     /// # Errors
     /// When it had to be killed.
     pub fn stop(&mut self, patience: Duration) -> Result<()> {
-        let asked = Command::new("kill")
-            .arg(self.child.id().to_string())
-            .status()
-            .context("sending SIGTERM")?;
+        let process = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(process, rustix::process::Signal::TERM).context("sending SIGTERM")?;
         let until = Instant::now() + patience;
-        while asked.success() && Instant::now() < until {
+        while Instant::now() < until {
             if self.child.try_wait()?.is_some() {
                 return Ok(());
             }

@@ -1,17 +1,17 @@
 //! The memory across a kill: everything that decides what the same input would add next.
 //!
 //! In: the state machine's parts. Out: bytes, and the parts again, to the bit.
-//! What the detectors have learnt is a snapshot of its own, written rarely: losing an hour of it costs little.
+//! What the detectors have learned is a snapshot of its own, written rarely: losing an hour of it costs little.
 
 mod convert;
-mod learnt;
+mod learned;
 
 use crate::settings::RestoreError;
 
 pub(crate) use convert::{checkpoint_of, parts_from};
 #[cfg(test)]
-pub(crate) use learnt::{detector_from, detector_proto};
-pub(crate) use learnt::{detectors_from, detectors_of};
+pub(crate) use learned::{detector_from, detector_proto};
+pub(crate) use learned::{detectors_from, detectors_of};
 
 /// The version of both formats. Another version is refused: these bytes never leave the machine.
 pub(crate) const VERSION: u32 = 1;

@@ -98,11 +98,11 @@ impl Core {
         core.windows = parts.windows;
         core.next_flush_ms = parts.next_flush_ms;
         core.judged_through_ms = parts.judged_through_ms;
-        let mut learnt = core.read_detectors(detectors);
+        let mut learned = core.read_detectors(detectors);
         let series: Vec<u32> = core.registry.series.keys().copied().collect();
         for id in series {
             let alarm = parts.alarms.get(&id).copied().unwrap_or_default();
-            core.judge_series(id, learnt.remove(&id), alarm);
+            core.judge_series(id, learned.remove(&id), alarm);
         }
         if parts.window_ms != core.settings.window_ms {
             core.add_up_before(u64::MAX);
@@ -205,7 +205,7 @@ impl Core {
         checkpoint::checkpoint_of(&self.registry, &self.windows, &self.intervals, alarms, times)
     }
 
-    /// What the detectors have learnt; worth a file of its own, once an hour.
+    /// What the detectors have learned; worth a file of its own, once an hour.
     pub fn detectors(&self) -> Vec<u8> {
         let detectors = self.judged.iter().map(|(id, judged)| (*id, &*judged.detector));
         checkpoint::detectors_of(self.settings.window_ms, detectors)
@@ -335,13 +335,13 @@ impl Core {
         self.counters.sums_cut += u64::from(summary.record(value.whole, value.real));
     }
 
-    fn judge_series(&mut self, id: u32, learnt: Option<Detector>, alarm: Alarm) {
+    fn judge_series(&mut self, id: u32, learned: Option<Detector>, alarm: Alarm) {
         let Some(entry) = self.registry.metric_of(id) else {
             return;
         };
         let shape = Shape::of(entry.metric.kind, &entry.metric.role);
-        let detector = learnt
-            .filter(|learnt| learnt.shape == shape)
+        let detector = learned
+            .filter(|learned| learned.shape == shape)
             .unwrap_or_else(|| Detector::new(shape));
         let (kind, scale, source) = (entry.metric.kind, scale_of(entry.metric.decimals), entry.source);
         self.judged.insert(

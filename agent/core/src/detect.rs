@@ -282,7 +282,7 @@ impl Detector {
 
 #[expect(
     clippy::cast_possible_truncation,
-    reason = "single precision is enough for what was learnt"
+    reason = "single precision is enough for what was learned"
 )]
 pub(crate) fn single(value: f64) -> f32 {
     value as f32

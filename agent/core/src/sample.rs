@@ -1,6 +1,6 @@
 //! What a collector reports: a descriptor once, then batches of columnar series.
 //!
-//! These types are owned and serialisable, so that a plugin host can live behind a pipe.
+//! These types are owned and serializable, so that a plugin host can live behind a pipe.
 //! They are as reported, not yet checked: the registry decides what is accepted.
 
 use serde::{Deserialize, Serialize};
@@ -28,7 +28,7 @@ pub struct Metric {
     pub kind: Kind,
     pub help: String,
     pub label_keys: Vec<String>,
-    /// What the centre builds its model on; may be empty.
+    /// What the center builds its model on; may be empty.
     pub role: String,
     /// Values are kept as whole multiples of 10^-decimals of the unit, 0 to 9.
     pub decimals: u8,

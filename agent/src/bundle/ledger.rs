@@ -155,9 +155,7 @@ mod tests {
         let mut ledger = Ledger::open(state.path()).unwrap();
         assert_eq!((ledger.keys(), ledger.plugin("a")), (0, None));
         ledger.accept(3, &[taken("a", 7, "aa")]).unwrap();
-        ledger
-            .accept(2, &[taken("a", 5, "bb"), taken("b", 1, "cc")])
-            .unwrap();
+        ledger.accept(2, &[taken("a", 5, "bb"), taken("b", 1, "cc")]).unwrap();
         let ledger = Ledger::open(state.path()).unwrap();
         assert_eq!(ledger.keys(), 3);
         assert_eq!((ledger.plugin("a"), ledger.plugin("b")), (Some(7), Some(1)));

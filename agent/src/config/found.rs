@@ -237,7 +237,7 @@ pub fn trusted(config: &Path) -> Result<(Option<TrustFiles>, PathBuf), Problems>
     let section = Section::root(&root, &reporter);
     let found = (
         super::trust(&section, base),
-        super::folder(&section, "state_dir", STATE_DIR, base),
+        super::folder(&section, "state_dir", base).unwrap_or_else(|| STATE_DIR.into()),
     );
     drop(section);
     let problems = reporter.into_problems();

@@ -9,9 +9,14 @@ pub mod units;
 pub mod written;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
+use std::fmt::Debug;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
 
 use jiff::tz::TimeZone;
+use rustls::ClientConfig;
 use tillwatch_border::wire::PLUGINS_MAX;
 use tillwatch_feed::topic::{ArchiveId, Shard, SiteId};
 use toml::Spanned;
@@ -21,6 +26,7 @@ use crate::health;
 use crate::plugin::grant::{self, Grant};
 use crate::plugin::manifest::Manifest;
 use crate::source::system::NAME as SYSTEM_NAME;
+use crate::tls::{self, TlsError};
 use crate::uplink::BrokerAddress;
 use found::{Finder, Found, InstalledBundle};
 use units::{broker_address, duration_ms, size_bytes};
@@ -73,21 +79,13 @@ pub struct Config {
 #[derive(Clone, Debug)]
 pub struct Broker {
     pub address: BrokerAddress,
-    /// Present exactly when the address is `mqtts://`.
-    pub tls: Option<TlsFiles>,
+    /// Of the three PEM files; present exactly when the address is `mqtts://`.
+    pub tls: Option<Arc<ClientConfig>>,
     pub shard: Shard,
     /// Whose acknowledgement is required before anything is deleted.
     pub archives: Vec<ArchiveId>,
     /// The first attempt after a lost connection comes at a random time within this.
     pub reconnect_within_ms: u64,
-}
-
-/// PEM files.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsFiles {
-    pub ca: PathBuf,
-    pub certificate: PathBuf,
-    pub key: PathBuf,
 }
 
 /// `[spool]`
@@ -121,16 +119,40 @@ pub struct PluginConfig {
     pub settings: serde_json::Value,
     /// Where it stands in agent.toml, for problems that only show when it runs.
     pub place: Problem,
+    /// Where the settings stand that agent.toml gives it.
+    pub setting_places: BTreeMap<String, Problem>,
+}
+
+/// agent.toml as far as it can be read. Where something is wrong stands something else, so that the rest can be tried;
+/// the agent never runs with it.
+pub struct Draft {
+    pub config: Config,
+    pub problems: Problems,
 }
 
 impl Config {
-    /// Reads agent.toml and the manifests of its plugins.
+    /// Reads agent.toml, the manifests of its plugins, and its certificates.
     ///
     /// # Errors
     /// Everything that is wrong.
     pub fn load(path: &Path) -> Result<Self, Problems> {
+        let draft = Draft::load(path)?;
+        if draft.problems.0.is_empty() {
+            Ok(draft.config)
+        } else {
+            Err(draft.problems)
+        }
+    }
+}
+
+impl Draft {
+    /// Reads what [`Config::load`] reads.
+    ///
+    /// # Errors
+    /// When there is no text.
+    pub fn load(path: &Path) -> Result<Self, Problems> {
         match std::fs::read_to_string(path) {
-            Ok(text) => Self::parse(path, &text),
+            Ok(text) => Ok(Self::parse(path, &text)),
             Err(error) => Err(Problems(vec![Problem {
                 path: path.to_owned(),
                 line: 0,
@@ -141,9 +163,7 @@ impl Config {
         }
     }
 
-    /// # Errors
-    /// Everything that is wrong.
-    pub fn parse(path: &Path, text: &str) -> Result<Self, Problems> {
+    fn parse(path: &Path, text: &str) -> Self {
         let absolute = std::path::absolute(path).unwrap_or_else(|_no_current_folder| path.to_owned());
         let base = absolute.parent().unwrap_or(Path::new("/"));
         let reporter = Reporter::new(path, text);
@@ -152,10 +172,7 @@ impl Config {
         let config = read(&Section::root(&root, &reporter), base, &mut elsewhere);
         let mut problems = reporter.into_problems();
         problems.0.append(&mut elsewhere);
-        match config {
-            Some(config) if problems.0.is_empty() => Ok(config),
-            _ => Err(problems),
-        }
+        Self { config, problems }
     }
 }
 
@@ -197,32 +214,51 @@ pub fn one_plugin(path: &Path) -> Result<PluginConfig, Problems> {
 }
 
 /// Reads everything before it gives up, so that all problems are found; `elsewhere` are those of other files.
-fn read(root: &Section<'_>, base: &Path, elsewhere: &mut Vec<Problem>) -> Option<Config> {
+fn read(root: &Section<'_>, base: &Path, elsewhere: &mut Vec<Problem>) -> Config {
     let site = required(root, "site", "\"store-0412\"", name_of::<SiteId>);
     let time_zone = required(root, "time_zone", "\"Europe/Berlin\"", time_zone);
-    let state_dir = folder(root, "state_dir", STATE_DIR, base);
-    let plugin_dir = folder(root, "plugin_dir", PLUGIN_DIR, base);
+    let state_dir = folder(root, "state_dir", base);
+    // No plugin is tried in a folder that nobody meant.
+    let may_try_plugins = state_dir.is_some() || root.value("state_dir").is_none();
+    let state_dir = state_dir.unwrap_or_else(|| STATE_DIR.into());
+    let plugin_dir = folder(root, "plugin_dir", base).unwrap_or_else(|| PLUGIN_DIR.into());
     let (window_ms, summary_ms) = times(root);
     let broker = broker(root, base);
     let spool = spool(root);
     let system = system(root);
     let trust = trust(root, base);
     let mut finder = Finder::new(base, &plugin_dir, &state_dir, trust.as_ref());
-    let plugins = plugins(root, &mut finder, elsewhere);
+    let mut plugins = plugins(root, &mut finder, elsewhere);
+    plugins.retain(|plugin| may_try_plugins && plugin.has_what_it_needs());
     root.report_unknown();
-    Some(Config {
-        site: site?,
-        time_zone: time_zone?,
+    Config {
+        site: site.unwrap_or_else(stand_in),
+        time_zone: time_zone.unwrap_or(TimeZone::UTC),
         state_dir,
         plugin_dir,
         window_ms,
         summary_ms,
-        broker: broker?,
+        broker: broker.unwrap_or_else(|| Broker {
+            address: BrokerAddress {
+                host: String::new(),
+                port: 0,
+                is_secure: false,
+            },
+            tls: None,
+            shard: stand_in(),
+            archives: Vec::new(),
+            reconnect_within_ms: RECONNECT_WITHIN_MS,
+        }),
         spool,
         system,
         plugins,
         trust,
-    })
+    }
+}
+
+/// In a draft.
+fn stand_in<T: FromStr<Err: Debug>>() -> T {
+    "stand-in".parse().expect("a name of the letters that names have")
 }
 
 fn required<T>(
@@ -255,12 +291,9 @@ fn time_zone(name: &str) -> Result<TimeZone, Mistake> {
     })
 }
 
-fn folder(section: &Section<'_>, key: &str, default: &str, base: &Path) -> PathBuf {
-    base.join(
-        section
-            .string(key)
-            .map_or_else(|| default.to_owned(), Spanned::into_inner),
-    )
+/// None when it is not set, or is no path.
+fn folder(section: &Section<'_>, key: &str, base: &Path) -> Option<PathBuf> {
+    section.string(key).map(|folder| base.join(folder.into_inner()))
 }
 
 /// Window and summary; the first must divide the second.
@@ -325,9 +358,7 @@ fn broker(root: &Section<'_>, base: &Path) -> Option<Broker> {
     };
     let address = required(&section, "url", "\"mqtts://central.example.com:8883\"", broker_address);
     let needs_tls = address.as_ref().is_none_or(|address| address.is_secure);
-    let ca = pem_file(&section, "ca", base, needs_tls);
-    let certificate = pem_file(&section, "certificate", base, needs_tls);
-    let key = pem_file(&section, "key", base, needs_tls);
+    let tls = tls(&section, base, needs_tls);
     let shard = section
         .read("shard", name_of::<Shard>)
         .map_or_else(|| "a".parse().ok(), |shard| Some(shard.into_inner()));
@@ -339,14 +370,8 @@ fn broker(root: &Section<'_>, base: &Path) -> Option<Broker> {
         RECONNECT_WITHIN_RANGE_MS,
     );
     section.finish();
-    let address = address?;
-    let files = ca
-        .zip(certificate)
-        .zip(key)
-        .map(|((ca, certificate), key)| TlsFiles { ca, certificate, key });
-    let tls = if address.is_secure { Some(files?) } else { None };
     Some(Broker {
-        address,
+        address: address?,
         tls,
         shard: shard?,
         archives: archives?,
@@ -354,27 +379,52 @@ fn broker(root: &Section<'_>, base: &Path) -> Option<Broker> {
     })
 }
 
-/// A file that must be there when it is needed.
-fn pem_file(section: &Section<'_>, key: &str, base: &Path, is_needed: bool) -> Option<PathBuf> {
+/// Reads all three files before it gives up.
+fn tls(section: &Section<'_>, base: &Path, is_needed: bool) -> Option<Arc<ClientConfig>> {
+    let roots = pem_file(section, "ca", base, is_needed, tls::authorities);
+    let chain = pem_file(section, "certificate", base, is_needed, tls::certificates);
+    let key = pem_file(section, "key", base, is_needed, tls::private_key);
+    match tls::of_read(roots?, chain?, key?) {
+        Ok(config) => Some(config),
+        Err(error) => {
+            section.report_at(
+                "key",
+                format!("`certificate` and `key` do not belong together: {error}"),
+                "the key must be the one that the certificate was made for",
+            );
+            None
+        }
+    }
+}
+
+/// A file that must be there and hold what it should when it is needed.
+fn pem_file<T>(
+    section: &Section<'_>,
+    key: &str,
+    base: &Path,
+    is_needed: bool,
+    read: impl FnOnce(&Path) -> Result<T, TlsError>,
+) -> Option<T> {
     let Some(name) = section.string(key) else {
         if is_needed && section.value(key).is_none() {
             section.report_missing(key, &format!("\"/etc/tillwatch/{key}.pem\""));
         }
         return None;
     };
-    let path = base.join(name.get_ref());
-    if is_needed && let Err(error) = std::fs::File::open(&path) {
-        let hint = match error.kind() {
-            std::io::ErrorKind::PermissionDenied => "give the user of the agent the right to read it",
-            _ => "put the PEM file there, or correct the path",
-        };
+    if !is_needed {
+        return None;
+    }
+    let report = |error: TlsError| {
+        let text = error.to_string();
+        let (what, hint) = written::split_hint(&text);
+        let source = error.source().map(|source| format!(": {source}")).unwrap_or_default();
         section.report(
             name.span(),
-            format!("`{key}`: {} cannot be read: {error}", path.display()),
-            hint,
+            format!("`{key}`: {what}{source}"),
+            hint.unwrap_or_default(),
         );
-    }
-    Some(path)
+    };
+    read(&base.join(name.get_ref())).map_err(report).ok()
 }
 
 fn archives(section: &Section<'_>) -> Option<Vec<ArchiveId>> {
@@ -488,7 +538,7 @@ fn plugin(section: Section<'_>, finder: &mut Finder<'_>, elsewhere: &mut Vec<Pro
     };
     check_interval(&section, interval_ms, &manifest);
     let grants = grant::sources(&section, &manifest, finder.base);
-    let settings = grant::settings(&section, &manifest);
+    let (settings, setting_places) = grant::settings(&section, &manifest);
     let place = section.place(format!("plugin `{}`", manifest.name));
     section.finish();
     Some(PluginConfig {
@@ -502,7 +552,22 @@ fn plugin(section: Section<'_>, finder: &mut Finder<'_>, elsewhere: &mut Vec<Pro
         grants,
         settings,
         place,
+        setting_places,
     })
+}
+
+impl PluginConfig {
+    /// Whether it has every source and setting without which it cannot run; what it lacks was reported.
+    fn has_what_it_needs(&self) -> bool {
+        let sources = self.manifest.sources.iter().filter(|source| source.required);
+        let settings = self.manifest.settings.iter().filter(|setting| setting.required);
+        sources
+            .map(|source| &source.name)
+            .all(|name| self.grants.contains_key(name))
+            && settings
+                .map(|setting| &setting.name)
+                .all(|name| self.settings.get(name).is_some())
+    }
 }
 
 /// It becomes a label, so it has a label's letters.
@@ -536,4 +601,4 @@ fn check_interval(section: &Section<'_>, interval_ms: u64, manifest: &Manifest) 
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

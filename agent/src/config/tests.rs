@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::plugin::manifest::tests::GOOD as MANIFEST;
+use rcgen::{CertificateParams, KeyPair};
 
 /// A folder with one plugin and the files that a good agent.toml names.
 struct Host {
@@ -32,6 +33,19 @@ file = "/var/log/queue.log"
 limit = 3
 "#;
 
+/// Three files that belong together.
+pub(crate) fn write_identity(folder: &Path) {
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::default().self_signed(&key).unwrap().pem();
+    for (name, text) in [
+        ("ca.pem", &certificate),
+        ("certificate.pem", &certificate),
+        ("key.pem", &key.serialize_pem()),
+    ] {
+        std::fs::write(folder.join(name), text).unwrap();
+    }
+}
+
 impl Host {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -39,9 +53,7 @@ impl Host {
         std::fs::create_dir_all(&plugin).unwrap();
         std::fs::write(plugin.join("plugin.toml"), MANIFEST).unwrap();
         std::fs::write(plugin.join("queue-depth.wasm"), "").unwrap();
-        for name in ["ca.pem", "certificate.pem", "key.pem"] {
-            std::fs::write(folder.path().join(name), "").unwrap();
-        }
+        write_identity(folder.path());
         Self { folder }
     }
 
@@ -239,4 +251,32 @@ fn two_plugins_cannot_share_a_name() {
     let plugin = &GOOD[GOOD.find("[[plugin]]").unwrap()..];
     let problems = host.load(&format!("{GOOD}{plugin}")).unwrap_err().to_string();
     assert!(problems.contains("another plugin is named \"queue\""), "{problems}");
+}
+
+/// A broken authority hid a broken key, and neither had a line.
+#[test]
+fn what_is_wrong_in_a_certificate_file_is_told_at_its_key_also_beside_other_mistakes() {
+    let host = Host::new();
+    std::fs::write(host.folder.path().join("ca.pem"), "no PEM").unwrap();
+    let key = KeyPair::generate().unwrap().serialize_pem();
+    std::fs::write(host.folder.path().join("key.pem"), key.split_at(60).0).unwrap();
+    let problems = host.problems("interval =", "intervall =");
+    for place in [
+        "agent.toml:8:6: `ca`: ca.pem holds no certificate\n  hint: PEM",
+        "agent.toml:10:7: `key`: key.pem is not valid PEM\n  hint: copy",
+        "agent.toml:18:1: unknown key `intervall`",
+    ] {
+        assert!(problems.contains(place), "{problems}");
+    }
+    std::fs::write(
+        host.folder.path().join("ca.pem"),
+        std::fs::read(host.folder.path().join("certificate.pem")).unwrap(),
+    )
+    .unwrap();
+    std::fs::write(host.folder.path().join("key.pem"), key).unwrap();
+    let problems = host.load(GOOD).unwrap_err().to_string();
+    assert!(
+        problems.contains("agent.toml:10:7: `certificate` and `key` do not belong together"),
+        "{problems}"
+    );
 }

@@ -55,6 +55,15 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
+/// The problem, and what to do about it when an error's text says so.
+#[must_use]
+pub fn split_hint(text: &str) -> (&str, Option<String>) {
+    match text.split_once("hint: ") {
+        Some((what, hint)) => (what.trim_end(), Some(hint.to_owned())),
+        None => (text, None),
+    }
+}
+
 /// Collects the problems of one file.
 #[derive(Debug)]
 pub struct Reporter<'a> {
@@ -146,12 +155,24 @@ impl<'a> Section<'a> {
     /// A problem of this table that only shows later.
     #[must_use]
     pub fn place(&self, what: String) -> Problem {
-        self.reporter.problem(self.span.start, what, None)
+        self.place_of(&self.span, what)
+    }
+
+    /// A problem of a value that only shows later.
+    #[must_use]
+    pub fn place_of(&self, span: &Range<usize>, what: String) -> Problem {
+        self.reporter.problem(span.start, what, None)
     }
 
     pub fn report(&self, span: Range<usize>, what: impl Into<String>, hint: impl Into<String>) {
         let hint = hint.into();
         self.reporter.report(span, what, (!hint.is_empty()).then_some(hint));
+    }
+
+    /// At the value of a key that is there.
+    pub fn report_at(&self, key: &str, what: impl Into<String>, hint: impl Into<String>) {
+        let place = self.value(key).map_or(self.span(), Spanned::span);
+        self.report(place, what, hint);
     }
 
     /// The key is missing and must not be.

@@ -116,7 +116,7 @@ impl Keeper {
             FromUplink::Ignored { messages } => {
                 self.status.send_modify(|status| status.counters.ignored += messages);
             }
-            FromUplink::Configured(config) => info!(?config, "settings from the centre"),
+            FromUplink::Configured(config) => info!(?config, "settings from the center"),
         }
     }
 
@@ -153,7 +153,7 @@ impl Keeper {
             *counter += 1;
         });
         if let Some(times) = self.said.count(kind, now) {
-            warn!(?problem, times, "an acknowledgement is not as expected");
+            warn!(kind, ?problem, times, "an acknowledgement is not as expected");
         }
     }
 }

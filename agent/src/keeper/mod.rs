@@ -47,7 +47,7 @@ pub struct KeeperSettings {
     pub uplink: Option<UplinkSettings>,
     /// Where the detectors' memory is kept across restarts.
     pub detectors_file: Option<PathBuf>,
-    /// With so many records held, nothing more is taken from the sources until the centre has acknowledged some: for
+    /// With so many records held, nothing more is taken from the sources until the center has acknowledged some: for
     /// history that can wait. Without it the spool's own bounds drop the oldest.
     pub wait_at_records: Option<u64>,
     /// The same by the bytes of the spool.
@@ -107,7 +107,7 @@ pub struct Status {
     pub records_kept: u64,
     pub records_held: u64,
     pub spool_bytes: u64,
-    /// Nothing is taken from the sources: so much is held that they wait for the centre.
+    /// Nothing is taken from the sources: so much is held that they wait for the center.
     pub is_waiting: bool,
     pub in_flight: u64,
     pub parked: u64,

@@ -37,8 +37,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("detectors");
         assert_eq!(read(&file), None);
-        write(&file, b"learnt").unwrap();
-        assert_eq!(read(&file).as_deref(), Some(b"learnt".as_slice()));
+        write(&file, b"learned").unwrap();
+        assert_eq!(read(&file).as_deref(), Some(b"learned".as_slice()));
         let mut bytes = fs::read(&file).unwrap();
         bytes[6] ^= 1;
         fs::write(&file, bytes).unwrap();

@@ -236,7 +236,7 @@ async fn a_disk_that_fails_makes_the_sources_wait_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn weeks_of_history_that_wait_for_the_centre_do_not_age_while_they_are_read() {
+async fn weeks_of_history_that_wait_for_the_center_do_not_age_while_they_are_read() {
     // Backfill tells the time of the events, weeks ago; the spool's age is that of the writing.
     let mut store = Store::new(1);
     store.start();

@@ -14,6 +14,7 @@ use tracing::warn;
 
 use super::host::GrantedHost;
 use super::manifest::Manifest;
+use super::refusal::{self, Refusals};
 use crate::config::PluginConfig;
 use crate::health::{Failure, Limit, PluginHealth};
 
@@ -66,7 +67,15 @@ impl PluginCollector {
             host.rollback();
             introduced = introduce(&mut plugin, config, &settings, &mut host.clone());
         }
-        let descriptor = introduced.map_err(|error| told(&error))?;
+        let descriptor = introduced.map_err(|error| {
+            let ask = |settings: &str| {
+                host.rollback();
+                plugin.renew();
+                plugin.configure(settings, &mut host.clone())
+            };
+            let error = refusal::find_all(error, config, ask);
+            if error.is::<Refusals>() { error } else { told(&error) }
+        })?;
         host.commit();
         Ok(Self {
             plugin,
@@ -178,7 +187,10 @@ fn introduce(plugin: &mut Plugin, config: &PluginConfig, settings: &str, host: &
     plugin.renew();
     let described = plugin.describe(host).context("calling describe")?;
     check_description(&described, &config.manifest)?;
-    plugin.configure(settings, host).context("its settings are refused")?;
+    plugin
+        .configure(settings, host)
+        .map_err(guarded)
+        .context("its settings are refused")?;
     let descriptor = plugin.describe(host).context("calling describe")?;
     check_configured(&described, &descriptor)?;
     Ok(descriptor)
@@ -201,7 +213,7 @@ fn report_limits(health: &PluginHealth, counters: Counters) {
 }
 
 /// A plugin's own words may quote what it read.
-fn guarded(error: CallError) -> CallError {
+pub(super) fn guarded(error: CallError) -> CallError {
     match error {
         CallError::Plugin(mut error) => {
             error.message = Guard.text(&error.message).into_owned();

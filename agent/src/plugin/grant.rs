@@ -12,7 +12,7 @@ use toml::Spanned;
 
 use super::manifest::{AskedSource, Manifest, Setting, SourceKind, to_json};
 use crate::config::units::{duration_ms, size_bytes};
-use crate::config::written::{Section, type_name, unknown_hint};
+use crate::config::written::{Problem, Section, type_name, unknown_hint};
 use crate::source::documents::{DOCUMENT_BYTES_MAX, SETTLE_MS};
 use crate::source::tail::LINE_BYTES_MAX;
 
@@ -173,20 +173,29 @@ fn example(kind: SourceKind) -> &'static str {
     }
 }
 
-/// Reads `[plugin.settings]` and fills in the defaults of `plugin.toml`; the JSON object that `configure` gets.
+/// Reads `[plugin.settings]` and fills in the defaults of `plugin.toml`; the JSON object that `configure` gets, and where
+/// the settings stand that were given.
 #[must_use]
-pub fn settings(plugin: &Section<'_>, manifest: &Manifest) -> Value {
+pub fn settings(plugin: &Section<'_>, manifest: &Manifest) -> (Value, BTreeMap<String, Problem>) {
     let given = plugin.table("settings");
+    let mut places = BTreeMap::new();
     let mut settings = serde_json::Map::new();
     for setting in &manifest.settings {
         if let Some(value) = setting_value(plugin, given.as_ref(), setting, &manifest.name) {
             settings.insert(setting.name.clone(), value);
         }
+        if let Some((given, value)) = given
+            .as_ref()
+            .and_then(|given| Some((given, given.value(&setting.name)?)))
+        {
+            let place = given.place_of(&value.span(), format!("`{}`", setting.name));
+            places.insert(setting.name.clone(), place);
+        }
     }
     if let Some(given) = given {
         given.finish();
     }
-    Value::Object(settings)
+    (Value::Object(settings), places)
 }
 
 fn setting_value(
@@ -216,7 +225,7 @@ fn setting_value(
         type_name(value.get_ref())
     );
     section.report(value.span(), what, setting.help.clone());
-    None
+    setting.default.clone()
 }
 
 #[cfg(test)]
@@ -231,7 +240,7 @@ mod tests {
         let root = parse(text, &reporter);
         let section = Section::root(&root, &reporter);
         let grants = sources(&section, &manifest, Path::new("/base"));
-        let settings = settings(&section, &manifest);
+        let (settings, _places) = settings(&section, &manifest);
         drop(section);
         (
             grants,

@@ -300,12 +300,12 @@ impl Granted {
             return;
         }
         let plugin = self.plugin.as_str();
-        let message = Guard.text(message);
+        let said = Guard.text(message);
         match level {
-            Level::Debug => debug!(plugin, %message, "plugin"),
-            Level::Info => info!(plugin, %message, "plugin"),
-            Level::Warn => warn!(plugin, %message, "plugin"),
-            Level::Error => error!(plugin, %message, "plugin"),
+            Level::Debug => debug!(plugin, %said, "plugin"),
+            Level::Info => info!(plugin, %said, "plugin"),
+            Level::Warn => warn!(plugin, %said, "plugin"),
+            Level::Error => error!(plugin, %said, "plugin"),
         }
     }
 

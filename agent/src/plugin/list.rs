@@ -7,11 +7,11 @@ use tillwatch_border::artifact::WASM_BYTES_MAX;
 
 use super::manifest::Manifest;
 use crate::bundle::parse as parse_bundle;
-use crate::whole::read_bounded;
 use crate::config::PLUGIN_DIR;
 use crate::config::found::{installed, installed_bundles};
 use crate::config::written::{Reporter, Section, parse};
 use crate::output;
+use crate::whole::read_bounded;
 
 /// Lists the plugins of `plugin_dir`, also when the rest of agent.toml is wrong or missing.
 ///

@@ -8,6 +8,7 @@ pub mod load;
 pub mod host;
 pub mod caution;
 pub mod collector;
+pub mod refusal;
 pub mod new;
 pub mod build;
 mod toolchain;

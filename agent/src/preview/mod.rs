@@ -10,9 +10,8 @@ use tillwatch_core::{Core, SourceKey};
 use tillwatch_feed::codec::decode_body;
 
 use crate::clock::Clock;
-use crate::collectors::{self, Source, wait_for};
+use crate::collectors::{self, Source, Started, wait_for};
 use crate::config::Config;
-use crate::config::written::Problems;
 use crate::output;
 use crate::plugin::host::Reading;
 use crate::run::core_settings;
@@ -40,7 +39,7 @@ pub fn run(config: &Config, clock: &Clock, stop: &Stop, preview: Preview) -> Res
         clears_cache: false,
         status: None,
     };
-    let mut printer = Printer::new(config, collectors::start(config, &how)?, preview)?;
+    let mut printer = Printer::new(config, collectors::start(config, &how), preview)?;
     let mut due = vec![clock.now_ms(); printer.sources.len()];
     loop {
         let now_ms = clock.now_ms();
@@ -74,25 +73,15 @@ struct Printer {
 }
 
 impl Printer {
-    fn new(config: &Config, sources: Vec<Source>, preview: Preview) -> Result<Self> {
+    fn new(config: &Config, started: Started, preview: Preview) -> Result<Self> {
         let mut core = Core::new(core_settings(config));
         core.begin_generation(None);
-        let mut declared = Vec::new();
-        for source in sources {
-            let declaration = source.declaration.clone();
-            let key = core
-                .declare(
-                    &source.name,
-                    &declaration.version,
-                    declaration.metrics,
-                    declaration.labels,
-                )
-                .map_err(|error| Problems(vec![collectors::refused(config, &source.name, &error)]))?;
-            declared.push((source, key));
-        }
+        let sources = started.declare(config, |source, what| {
+            core.declare(source, &what.version, what.metrics, what.labels)
+        })?;
         Ok(Self {
             core,
-            sources: declared,
+            sources,
             json: json::Writer::default(),
             has_samples: preview.has_samples,
         })

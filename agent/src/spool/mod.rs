@@ -1,6 +1,6 @@
-//! The spool: what is on its way to the centre, on disk until the centre has it.
+//! The spool: what is on its way to the center, on disk until the center has it.
 //!
-//! In: records with a checkpoint, how far the centre has acknowledged. Out: records again, and after a restart what is
+//! In: records with a checkpoint, how far the center has acknowledged. Out: records again, and after a restart what is
 //! still held and the newest checkpoint. Payloads and checkpoints are opaque here.
 //! The spool never sends, never decides what comes next, and never asks for the time.
 //!

@@ -1,8 +1,8 @@
 //! How much better one cause explains what is anomalous and what is fine than chance does.
 //!
-//! In: a candidate and the nodes of its dependants. Out: a log-likelihood ratio with the counts behind it.
-//! Dependants that report and are fine speak against a cause; those that do not report say nothing.
-//! A fault hits a part of the sites, and at such a site all dependants: each site is a mixture of hit and spared, so
+//! In: a candidate and the nodes of its dependents. Out: a log-likelihood ratio with the counts behind it.
+//! Dependents that report and are fine speak against a cause; those that do not report say nothing.
+//! A fault hits a part of the sites, and at such a site all dependents: each site is a mixture of hit and spared, so
 //! that unrelated anomalies at different sites do not add up to a common cause.
 
 use super::anomaly::Anomalies;
@@ -42,7 +42,7 @@ pub struct Context<'a> {
     pub sales_term: &'a dyn Fn(Extent) -> f64,
 }
 
-/// How a dependant service stands over the extent.
+/// How a dependent service stands over the extent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Count {
     pub service: Service,
@@ -59,7 +59,7 @@ pub struct Scored {
     /// The part of the sites that the fault seems to hit.
     pub fraction: f64,
     pub counts: Vec<Count>,
-    /// By how much the cause's own anomalies began before (positive) or after those of its dependants.
+    /// By how much the cause's own anomalies began before (positive) or after those of its dependents.
     pub lead_ms: Option<i64>,
     /// What sales add to the likelihood.
     pub sales_term: f64,
@@ -168,8 +168,8 @@ struct Tally {
 
 impl Tally {
     fn of(context: &Context<'_>, candidate: Candidate) -> Tally {
-        let dependants = context.topology.dependants(candidate.service);
-        let counts = dependants.iter().map(|&(service, distance)| Count {
+        let dependents = context.topology.dependents(candidate.service);
+        let counts = dependents.iter().map(|&(service, distance)| Count {
             service,
             distance,
             reporting: 0,
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn dependants_that_are_fine_speak_against_a_wider_cause() {
+    fn dependents_that_are_fine_speak_against_a_wider_cause() {
         let topology = topology();
         let anomalies = anomalies(&topology, 0..10, 0..0);
         let explained = BTreeSet::new();

@@ -113,14 +113,14 @@ fn regions_apart(topology: &Topology, scored: &BTreeMap<Candidate, Scored>, cand
 }
 
 fn explained_by(topology: &Topology, open: &BTreeSet<(Site, Service)>, cause: Candidate) -> Vec<(Site, Service)> {
-    let dependants = topology.dependants(cause.service);
+    let dependents = topology.dependents(cause.service);
     let within = |site: &Site| match cause.extent {
         Extent::Site(only) => *site == only,
         Extent::Region(region) => topology.region_of(*site) == region,
         Extent::Chain => true,
     };
     let explains = |(site, service): &&(Site, Service)| {
-        within(site) && dependants.iter().any(|(dependant, _)| dependant == service)
+        within(site) && dependents.iter().any(|(dependent, _)| dependent == service)
     };
     open.iter().filter(explains).copied().collect()
 }

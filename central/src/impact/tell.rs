@@ -55,7 +55,7 @@ pub(super) fn services(topology: &Topology, tracked: &Tracked) -> Vec<Service> {
     let Some(cause) = tracked.service else {
         return anomalous.into_iter().collect();
     };
-    let others = topology.dependants(cause).iter().map(|&(service, _)| service);
+    let others = topology.dependents(cause).iter().map(|&(service, _)| service);
     let others = others.filter(|service| *service != cause && anomalous.contains(service));
     std::iter::once(cause).chain(others).collect()
 }

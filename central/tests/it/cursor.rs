@@ -134,7 +134,7 @@ fn a_new_start_reaches_every_site_known() {
 }
 
 #[test]
-fn what_the_agent_no_longer_holds_is_lost_at_the_centre_once() {
+fn what_the_agent_no_longer_holds_is_lost_at_the_center_once() {
     let mut cursor = cursor(CursorLimits::default());
     take(&mut cursor, numbers(1, 3, 4));
     let numbers = Numbers {

@@ -86,7 +86,8 @@ fn the_founding_story_comes_first_with_its_cause_and_its_price_on_twenty_seeds()
     );
     assert!(errors[19] <= 0.25, "worst error {}", errors[19]);
     assert!(errors[10] <= 0.12, "median error {}", errors[10]);
-    assert!(held >= 15, "the interval held the truth only {held} times of 20");
+    // Of 20 draws at 90 % fewer than 16 are held in 4 of 100 cases.
+    assert!(held >= 16, "the interval held the truth only {held} times of 20");
 }
 
 #[test]

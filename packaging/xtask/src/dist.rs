@@ -45,7 +45,7 @@ pub(crate) fn pack(root: &Path, profile: Profile) -> Result<PathBuf> {
 }
 
 fn commit_seconds(root: &Path) -> Result<String> {
-    let mut git = Command::new("git");
+    let mut git = Command::new(tools::program("git", "git")?);
     git.current_dir(root).args(["log", "-1", "--format=%ct"]);
     Ok(output(&mut git)?.trim().to_owned())
 }

@@ -31,6 +31,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Watch a slow minor service become a priced incident (add --headless --json for one JSON object)
+    #[command(disable_help_flag = true)]
     Demo {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
@@ -40,6 +41,7 @@ enum Command {
     /// Build the shipped plugins, and what compiles and runs them, into target/
     Plugins,
     /// Run one benchmark: footprint
+    #[command(disable_help_flag = true)]
     Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
@@ -72,6 +74,7 @@ fn main() -> Result<()> {
             Ok(())
         }
         Command::Bench { arguments } => {
+            tools::program("mosquitto", "mosquitto")?;
             command::build_programs(&root, command::Profile::Release)?;
             plugins::build(&root)?;
             command::run_program(&root, command::Profile::Release, "tillwatch-bench", &arguments)

@@ -1,6 +1,6 @@
 //! `cargo xtask tidy`: the rules of the house that the compiler does not know, in about a second.
 //!
-//! The arrows between our crates, the doors of heavy crates, licences, unused dependencies, complete plugin folders,
+//! The arrows between our crates, the doors of heavy crates, licenses, unused dependencies, complete plugin folders,
 //! READMEs in step with plugin.toml, every warning explained, golden files that are only added, and hollow tests.
 
 mod crates;

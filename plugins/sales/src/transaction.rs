@@ -14,7 +14,7 @@ use crate::tender::Paid;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Sale(Sale),
-    /// Cancelled or voided.
+    /// Canceled or voided.
     Void {
         time_ms: u64,
     },

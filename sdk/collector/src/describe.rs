@@ -50,7 +50,7 @@ pub struct Metric {
     pub help: String,
     /// The labels that each sample carries, in this order.
     pub label_keys: Vec<String>,
-    /// What the centre builds its model on: `latency`, `queue`, `sales.count`, `sales.amount`, ...; may be empty.
+    /// What the center builds its model on: `latency`, `queue`, `sales.count`, `sales.amount`, ...; may be empty.
     pub role: String,
     /// Values are kept as whole multiples of 10^-decimals of the unit, 0 to 9.
     pub decimals: u8,

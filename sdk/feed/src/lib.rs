@@ -1,4 +1,4 @@
-//! The feed of Tillwatch: what travels over MQTT between a store's agent and the centre.
+//! The feed of Tillwatch: what travels over MQTT between a store's agent and the center.
 //!
 //! The path of a datum through this crate: [`summary`] and [`histogram`] hold what was measured, [`score`] what the edge
 //! thinks of it, [`message`] puts both into births, blocks, gaps and findings, [`codec`] turns those into payloads and

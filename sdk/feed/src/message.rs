@@ -57,7 +57,7 @@ impl Body {
     }
 }
 
-/// The agent's clocks at one moment, for the centre to measure their offset.
+/// The agent's clocks at one moment, for the center to measure their offset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClockReading {
     /// UTC milliseconds.
@@ -118,7 +118,7 @@ pub struct Metric {
     pub unit: String,
     /// How its values relate to each other.
     pub kind: Kind,
-    /// What the centre builds its model on, such as `latency`; an open list, may be empty.
+    /// What the center builds its model on, such as `latency`; an open list, may be empty.
     pub role: String,
     /// Values are whole multiples of `10^-decimals` of the unit; 0 to 9.
     pub decimals: u8,

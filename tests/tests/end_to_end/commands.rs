@@ -85,6 +85,66 @@ fn wrong_settings_are_told_all_at_once_with_their_place_and_nothing_starts() -> 
     Ok(())
 }
 
+/// A key that is written wrong hid what the plugin had to say, which told one of its settings, and no line.
+#[test]
+fn faults_of_the_file_of_a_certificate_and_of_a_plugin_are_told_together_before_anything_starts() -> Result<()> {
+    let place = tempfile::tempdir()?;
+    let identity = Authority::new(&place.path().join("pki"))?.client("store-0412")?;
+    std::fs::write(&identity.ca, "no PEM")?;
+    let settings = place.path().join("agent.toml");
+    let text = format!(
+        "site = \"store-0412\"\ntime_zone = \"UTC\"\nstate_dir = {:?}\nplugin_dir = {:?}\nsumary = \"60s\"\n\
+         [broker]\nurl = \"mqtts://localhost\"\nca = {:?}\ncertificate = {:?}\nkey = {:?}\n\
+         [[plugin]]\nuse = \"sales\"\n[plugin.sources.lines]\nfile = \"sales.jsonl\"\n\
+         [plugin.settings]\ncurrency = \"EURO\"\namount_unit = \"cents\"\ntime_zone = \"Mars\"\nfield_time = 3\n",
+        place.path().join("state"),
+        plugin_dir()?,
+        identity.ca,
+        identity.certificate,
+        identity.key,
+    );
+    std::fs::write(&settings, &text)?;
+    for (command, fault) in [
+        ("check", "sumary = \"60s\"\n"),
+        ("run", "sumary = \"60s\"\n"),
+        ("run", ""),
+    ] {
+        std::fs::write(&settings, text.replace("sumary = \"60s\"\n", fault))?;
+        let refused = tillwatch(&[command, "--config", path_text(&settings)?])?;
+        let told = self::text(&refused);
+        ensure!(!refused.status.success(), "{command} went on: {told}");
+        let first = if fault.is_empty() { 7 } else { 8 };
+        for (line, column, about) in [
+            (first, 6, "`ca`"),
+            (first + 8, 12, "`currency`"),
+            (first + 9, 15, "`amount_unit`"),
+            (first + 10, 13, "`time_zone`"),
+            (first + 11, 14, "`field_time`"),
+        ] {
+            let found = told
+                .lines()
+                .find(|told| told.contains(&format!("agent.toml:{line}:{column}: ")));
+            ensure!(
+                found.is_some_and(|found| found.contains(about)),
+                "{command} does not tell {about}: {told}"
+            );
+        }
+        ensure!(
+            fault.is_empty() || told.contains("agent.toml:5:1: unknown key"),
+            "{command}: {told}"
+        );
+        ensure!(
+            !told.contains("at line"),
+            "{command} tells a place that nobody wrote: {told}"
+        );
+        let problems = if fault.is_empty() { 5 } else { 6 };
+        ensure!(told.matches("hint: ").count() == problems, "{command}: {told}");
+        ensure!(told.contains(&format!("{problems} problems")), "{command}: {told}");
+    }
+    ensure!(!place.path().join("state/spool").exists(), "half an agent has started");
+    Ok(())
+}
+
 #[test]
 fn the_sample_settings_of_central_are_good_once_the_certificates_are_there() -> Result<()> {
     let place = tempfile::tempdir()?;
@@ -106,6 +166,65 @@ fn the_sample_settings_of_central_are_good_once_the_certificates_are_there() -> 
     let mut check = Command::new(program("tillwatch-central")?);
     let checked = check.arg("check").arg("--config").arg(&settings).output()?;
     ensure!(checked.status.success(), "{}", self::text(&checked));
+    Ok(())
+}
+
+/// What a program says it knows in each section, when it is given a key that nobody knows.
+fn known_keys(name: &str, text: &str) -> Result<Vec<String>> {
+    let place = tempfile::tempdir()?;
+    let settings = place.path().join("settings.toml");
+    std::fs::write(&settings, text)?;
+    let told = Command::new(program(name)?)
+        .arg("check")
+        .arg("--config")
+        .arg(&settings)
+        .output()?;
+    let told = self::text(&told);
+    let known: Vec<&str> = told
+        .lines()
+        .filter_map(|line| line.split_once("known here: "))
+        .map(|(_, keys)| keys)
+        .collect();
+    let sections = text.matches("qqqqqqqqqqqq").count();
+    ensure!(
+        known.len() == sections,
+        "{} of {sections} sections: {told}",
+        known.len()
+    );
+    Ok(known
+        .iter()
+        .flat_map(|keys| keys.split(", "))
+        .map(str::to_owned)
+        .collect())
+}
+
+#[test]
+fn the_samples_show_every_key_that_the_programs_know() -> Result<()> {
+    let sections = |names: &[&str]| -> String {
+        let unknown = |name: &&str| format!("{name}\nqqqqqqqqqqqq = 1\n");
+        names.iter().map(unknown).collect()
+    };
+    let agent = sections(&["", "[broker]", "[spool]", "[system]", "[trust]", "[[plugin]]"]);
+    let central = sections(&["", "[broker]", "[embedded_broker]", "[storage]", "[model]", "[http]"]);
+    for (name, sample, text) in [
+        ("tillwatch", "agent.toml", agent),
+        ("tillwatch-central", "central.toml", central),
+    ] {
+        let shown = std::fs::read_to_string(repository().join("packaging/samples").join(sample))?;
+        for key in known_keys(name, &text)? {
+            let forms = [
+                format!("{key} = "),
+                format!("[{key}]"),
+                format!("[[{key}]]"),
+                format!("[plugin.{key}"),
+            ];
+            let is_shown = shown.lines().any(|line| {
+                let line = line.trim_start_matches('#');
+                forms.iter().any(|form| line.starts_with(form))
+            });
+            ensure!(is_shown, "{sample} does not show {key}");
+        }
+    }
     Ok(())
 }
 

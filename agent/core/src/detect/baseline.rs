@@ -11,7 +11,7 @@ const LEARN_CLIP: f32 = 4.0;
 /// The first values teach unclipped: their spread is not known yet.
 const UNCLIPPED: f32 = 20.0;
 
-/// What is learnt while a finding is open.
+/// What is learned while a finding is open.
 const OPEN_RATE: f32 = 0.25;
 
 /// A slot of the day that is new starts from the one before it, which counts as so large a share of a visit.
@@ -26,7 +26,7 @@ pub(crate) struct Forecast {
     pub(crate) variance: f32,
 }
 
-/// What was learnt of a series: about 2.7 KB.
+/// What was learned of a series: about 2.7 KB.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Baseline {
     pub(crate) day: [f32; DAY_SLOTS],

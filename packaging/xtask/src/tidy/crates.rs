@@ -9,8 +9,9 @@ use serde::Deserialize;
 use crate::command::{cargo, output};
 
 /// The arrows: each crate with those of ours that it may use outside of tests.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     ("tillwatch-feed", &[]),
+    ("tillwatch-log", &[]),
     ("tillwatch-sdk-macros", &[]),
     ("tillwatch-sdk", &["tillwatch-sdk-macros"]),
     ("pos-latency", &["tillwatch-sdk"]),
@@ -22,9 +23,9 @@ const ARROWS: [(&str, &[&str]); 14] = [
     ("tillwatch-sandbox", &["tillwatch-border", "tillwatch-core"]),
     (
         "tillwatch-agent",
-        &["tillwatch-border", "tillwatch-core", "tillwatch-feed"],
+        &["tillwatch-border", "tillwatch-core", "tillwatch-feed", "tillwatch-log"],
     ),
-    ("tillwatch-central", &["tillwatch-feed"]),
+    ("tillwatch-central", &["tillwatch-feed", "tillwatch-log"]),
     (
         "tillwatch-tests",
         &[
@@ -46,7 +47,7 @@ const DOORS: [(&str, &[&str]); 5] = [
     ("sysinfo", &["tillwatch-agent"]),
 ];
 
-/// Licences that may be linked; an expression passes when one of its alternatives consists of these.
+/// Licenses that may be linked; an expression passes when one of its alternatives consists of these.
 const LICENSES: [&str; 12] = [
     "MIT",
     "MIT-0",
@@ -176,7 +177,7 @@ fn unknown_licenses(workspace: &Workspace) -> Vec<String> {
         .filter(|package| !package.license.as_deref().is_some_and(allowed_license))
         .map(|package| {
             format!(
-                "the licence of {} is not on the list: {:?}",
+                "the license of {} is not on the list: {:?}",
                 package.name, package.license
             )
         })
@@ -245,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn licences_pass_by_one_alternative_of_each_part() {
+    fn licenses_pass_by_one_alternative_of_each_part() {
         assert!(allowed_license("MIT OR GPL-3.0"));
         assert!(allowed_license("(MIT OR Apache-2.0) AND Unicode-3.0"));
         assert!(!allowed_license("GPL-3.0"));

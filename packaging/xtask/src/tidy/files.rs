@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 
 use crate::command::output;
 use crate::docs::plugin_folders;
+use crate::tools;
 
 /// Crates whose names may stand in one place of the sources only.
 const SOURCE_DOORS: [(&str, &[&str]); 3] = [
@@ -154,13 +155,13 @@ fn changed_golden_files(root: &Path, files: &[String]) -> Result<Vec<String>> {
 }
 
 fn blob_hash(root: &Path, file: &str) -> Result<String> {
-    let mut git = Command::new("git");
+    let mut git = Command::new(tools::program("git", "git")?);
     git.current_dir(root).args(["hash-object", "--no-filters", file]);
     Ok(output(&mut git)?.trim().to_owned())
 }
 
 fn tracked(root: &Path) -> Result<Vec<String>> {
-    let mut git = Command::new("git");
+    let mut git = Command::new(tools::program("git", "git")?);
     git.current_dir(root)
         .args(["ls-files", "--cached", "--others", "--exclude-standard"]);
     let listed = output(&mut git)?;

@@ -1,4 +1,4 @@
-//! The program's log: the same kind of warning about the same source at most once a minute.
+//! The log of the agent and of central: the same kind of warning about the same source at most once a minute.
 //!
 //! In: events of `tracing`. Out: lines, the next one of a kind with how many were left out since the last.
 //! It never holds back what is no warning or error, and its memory is bounded whatever names come from outside.
@@ -19,13 +19,14 @@ use tracing_subscriber::registry::LookupSpan;
 pub const SAME_EVERY: Duration = Duration::from_secs(60);
 /// Kinds and sources told apart; beyond that all further sources of a kind count as one.
 pub const SOURCES_MAX: usize = 1_024;
-/// Fields that say whom a message is about.
-const SOURCE_FIELDS: [&str; 4] = ["site", "identity", "client", "from"];
+/// Fields that say whom a message is about, or are part of its kind.
+const SOURCE_FIELDS: [&str; 8] = ["site", "identity", "client", "from", "plugin", "source", "kind", "said"];
 const SOURCE_CHARS_MAX: usize = 80;
 
 static LEFT_OUT: AtomicU64 = AtomicU64::new(0);
 
 /// Lines left out since the program started.
+#[must_use]
 pub fn lines_left_out() -> u64 {
     LEFT_OUT.load(Ordering::Relaxed)
 }
@@ -38,6 +39,7 @@ pub struct Sparing<F> {
 }
 
 impl<F> Sparing<F> {
+    #[must_use]
     pub fn new(format: F) -> Self {
         Self {
             format,
@@ -162,10 +164,14 @@ mod tests {
             }
             warn!(site = "b", number = 0, "records lost");
             warn!(site = "a", "message refused");
+            for said in ["no total", "no time", "no total"] {
+                warn!(plugin = "sales", said, "plugin");
+            }
+            warn!(plugin = "queue", said = "no total", "plugin");
         });
         let warnings: Vec<_> = lines.iter().filter(|line| line.contains("WARN")).collect();
         assert_eq!(lines.len() - warnings.len(), 5, "{lines:?}");
-        assert_eq!(warnings.len(), 2 + 1, "{warnings:?}");
+        assert_eq!(warnings.len(), 2 + 1 + 3, "{warnings:?}");
     }
 
     #[test]

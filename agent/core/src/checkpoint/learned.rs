@@ -1,4 +1,4 @@
-//! What the detectors have learnt, as a snapshot: floats as they are, so that it comes back to the bit.
+//! What the detectors have learned, as a snapshot: floats as they are, so that it comes back to the bit.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::settings::RestoreError;
 struct SnapshotProto {
     #[prost(uint32, tag = "1")]
     version: u32,
-    /// What was learnt of windows of another length is of no use.
+    /// What was learned of windows of another length is of no use.
     #[prost(uint32, tag = "2")]
     window_ms: u32,
     #[prost(message, repeated, tag = "3")]
@@ -63,7 +63,7 @@ pub(crate) fn detectors_of<'a>(window_ms: u32, detectors: impl Iterator<Item = (
 pub(crate) fn detectors_from(bytes: &[u8], window_ms: u32) -> Result<BTreeMap<u32, Detector>, RestoreError> {
     let snapshot: SnapshotProto = decode(bytes, |snapshot: &SnapshotProto| snapshot.version)?;
     if snapshot.window_ms != window_ms {
-        return Err(malformed("it was learnt from windows of another length"));
+        return Err(malformed("it was learned from windows of another length"));
     }
     snapshot
         .detectors
