@@ -81,6 +81,8 @@ fn missing_sources(config: &Config) -> Vec<String> {
             let path = match grant {
                 Grant::Lines { file, .. } => file,
                 Grant::Documents { folder, .. } | Grant::Folder { folder, .. } => folder,
+                // Checking asks nobody.
+                Grant::Peer(_) => continue,
             };
             if let Err(error) = std::fs::metadata(path) {
                 let place = &plugin.place;

@@ -87,15 +87,27 @@ pub enum Limit {
     ReadBytes,
     /// A state that was not kept.
     StateBytes,
+    /// Questions to peers, and waiting for them, in one call.
+    PeerAsks,
+    /// An answer of a peer that was too large.
+    PeerBytes,
+    /// A peer that took too long.
+    PeerTime,
+    /// A question to a peer that was not granted.
+    PeerGrant,
 }
 
 impl Limit {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 9] = [
         Self::LogLines,
         Self::LogRate,
         Self::LogBytes,
         Self::ReadBytes,
         Self::StateBytes,
+        Self::PeerAsks,
+        Self::PeerBytes,
+        Self::PeerTime,
+        Self::PeerGrant,
     ];
 
     fn name(self) -> &'static str {
@@ -105,6 +117,10 @@ impl Limit {
             Self::LogBytes => "log_bytes",
             Self::ReadBytes => "read_bytes",
             Self::StateBytes => "state_bytes",
+            Self::PeerAsks => "peer_asks",
+            Self::PeerBytes => "peer_bytes",
+            Self::PeerTime => "peer_time",
+            Self::PeerGrant => "peer_grant",
         }
     }
 }
@@ -118,7 +134,7 @@ pub struct PluginHealth {
     read_bytes: AtomicU64,
     skipped_bytes: AtomicU64,
     lost: AtomicU64,
-    beyond: [AtomicU64; 5],
+    beyond: [AtomicU64; 9],
     unreadable: AtomicU64,
     restarts: AtomicU64,
     sources_up: Mutex<BTreeMap<String, bool>>,
@@ -189,7 +205,7 @@ impl PluginHealth {
     }
 
     #[cfg(test)]
-    pub(crate) fn beyond(&self) -> [u64; 5] {
+    pub(crate) fn beyond(&self) -> [u64; 9] {
         Limit::ALL.map(|limit| self.beyond[limit as usize].load(Relaxed))
     }
 
@@ -445,7 +461,7 @@ fn descriptor() -> Descriptor {
             Kind::Counter,
             0,
             &["tillwatch.plugin", "tillwatch.limit"],
-            "What the plugin wanted beyond a limit and was not given: log lines, reads, state.",
+            "What the plugin wanted beyond a limit and was not given: log lines, reads, state, peers.",
         ),
         metric(
             "source.up",

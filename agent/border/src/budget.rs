@@ -2,7 +2,9 @@
 //!
 //! Both sides keep one: the sandbox's spares the way and counts, the agent's holds whatever the sandbox became.
 
-use crate::{Counters, Fault, Limits, cut};
+use std::time::Duration;
+
+use crate::{Counters, Fault, Limits, PeerFault, cut};
 
 /// What is left of one call's bounds.
 #[derive(Clone, Debug)]
@@ -11,6 +13,8 @@ pub struct Budget {
     asks: usize,
     log_lines: usize,
     bytes_read: usize,
+    peer_asks: usize,
+    peer_time: Duration,
     is_exhausted: bool,
 }
 
@@ -22,6 +26,8 @@ impl Budget {
             asks: 0,
             log_lines: 0,
             bytes_read: 0,
+            peer_asks: 0,
+            peer_time: Duration::ZERO,
             is_exhausted: false,
         }
     }
@@ -68,6 +74,32 @@ impl Budget {
         self.bytes_read += bytes;
     }
 
+    /// A peer is asked: how long it may be waited for.
+    ///
+    /// # Errors
+    /// When peers were asked too often, waited for too long, or gave too much in this call.
+    pub fn peer(&mut self, counters: &mut Counters) -> Result<Duration, PeerFault> {
+        self.peer_asks += 1;
+        let left = Duration::from_millis(self.limits.peer_ms_max).saturating_sub(self.peer_time);
+        let is_read = self.bytes_read >= self.limits.read_bytes_max;
+        if self.peer_asks > self.limits.peer_asks_max || left.is_zero() || is_read || self.is_exhausted {
+            counters.peers_refused += 1;
+            return Err(PeerFault::Exhausted);
+        }
+        Ok(left)
+    }
+
+    /// A peer was waited for.
+    pub fn on_waited(&mut self, time: Duration) {
+        self.peer_time += time;
+    }
+
+    /// How long peers were waited for.
+    #[must_use]
+    pub fn waited(&self) -> Duration {
+        self.peer_time
+    }
+
     /// # Errors
     /// When a state is too large; the text is for the plugin.
     pub fn state(&self, bytes: usize, counters: &mut Counters) -> Result<(), String> {
@@ -109,5 +141,28 @@ mod tests {
         much.on_read(2);
         assert_eq!(much.read(&mut counters), Err(Fault::Exhausted));
         assert_eq!(counters.reads_refused, 2);
+    }
+
+    #[test]
+    fn a_peer_is_asked_so_often_and_waited_for_so_long() {
+        let limits = Limits {
+            peer_asks_max: 2,
+            peer_ms_max: 100,
+            read_bytes_max: 10,
+            ..Limits::default()
+        };
+        let mut counters = Counters::default();
+        let mut often = Budget::new(limits);
+        let asked: Vec<_> = (0..3).map(|_| often.peer(&mut counters).is_ok()).collect();
+        assert_eq!(asked, [true, true, false]);
+        let mut long = Budget::new(limits);
+        long.on_waited(Duration::from_millis(70));
+        assert_eq!(long.peer(&mut counters), Ok(Duration::from_millis(30)));
+        long.on_waited(Duration::from_millis(40));
+        assert_eq!(long.peer(&mut counters), Err(PeerFault::Exhausted));
+        let mut much = Budget::new(limits);
+        much.on_read(10);
+        assert_eq!(much.peer(&mut counters), Err(PeerFault::Exhausted));
+        assert_eq!(counters.peers_refused, 3);
     }
 }

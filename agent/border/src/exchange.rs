@@ -9,7 +9,10 @@ use tillwatch_core::sample::{Batch, Descriptor};
 
 use crate::frames::{FrameError, Frames, is_timeout};
 use crate::wire::{Answer, Ask, Call, Done, Failure, Output, Reply, Request, TO_AGENT_BYTES_MAX};
-use crate::{Budget, CallError, Counters, Host, Limits, PluginError, check_batch, check_descriptor, cut};
+use crate::{
+    Budget, CallError, Counters, Host, Limits, PeerFailure, PeerFault, PluginError, Question, check_batch,
+    check_descriptor, cut,
+};
 
 /// What a call brought, checked.
 #[derive(Debug)]
@@ -27,6 +30,9 @@ pub(crate) enum Lost {
     Broken,
 }
 
+/// Does what it is given without the call's turn, so that others may run meanwhile.
+pub(crate) type Outside<'a> = dyn FnMut(&mut dyn FnMut()) + 'a;
+
 /// The agent's end of a plugin's socket.
 #[derive(Debug)]
 pub(crate) struct Connection(Frames<Timed>);
@@ -43,13 +49,15 @@ impl Connection {
         Self(Frames::new(timed, TO_AGENT_BYTES_MAX))
     }
 
-    /// Makes the call and answers what it asks; the counters are of this call.
+    /// Makes the call and answers what it asks, its turn given back while a peer is waited for; the counters are of
+    /// this call.
     pub(crate) fn call(
         &mut self,
         call: Call,
         is_fresh: bool,
         host: &mut dyn Host,
         limits: &Limits,
+        outside: &mut Outside<'_>,
         counters: &mut Counters,
     ) -> Result<Result<Brought, CallError>, Lost> {
         let request = Request {
@@ -59,7 +67,7 @@ impl Connection {
             state: host.state_get(),
         };
         self.0.stream.begin(Duration::from_millis(limits.call_ms_max));
-        let done = self.converse(&request, host, limits, counters);
+        let done = self.converse(&request, host, limits, outside, counters);
         let busy = self.0.stream.busy();
         let result = done.map(|done| taken(done, host, limits, counters));
         counters.busy_us = u64::try_from(busy.as_micros()).unwrap_or(u64::MAX);
@@ -72,10 +80,20 @@ impl Connection {
         request: &Request,
         host: &mut dyn Host,
         limits: &Limits,
+        outside: &mut Outside<'_>,
         counters: &mut Counters,
     ) -> Result<Done, FrameError> {
         let host_max = Duration::from_millis(limits.host_ms_max);
-        let mut budget = Budget::new(*limits);
+        // Whoever starts the agent waits for all others.
+        let peer_asks_max = if matches!(request.call, Call::Collect) {
+            limits.peer_asks_max
+        } else {
+            0
+        };
+        let mut budget = Budget::new(Limits {
+            peer_asks_max,
+            ..*limits
+        });
         self.0.send(request)?;
         loop {
             match self.0.receive()? {
@@ -86,10 +104,13 @@ impl Connection {
                     }
                 }
                 Reply::Ask(ask) => {
-                    if self.0.stream.in_host > host_max {
+                    if self.0.stream.in_host.saturating_sub(budget.waited()) > host_max {
                         budget.exhaust();
                     }
-                    let answer = self.0.stream.in_host(|| answer(ask, host, &mut budget, counters));
+                    let answer = self
+                        .0
+                        .stream
+                        .in_host(|| answer(ask, host, &mut budget, outside, counters));
                     self.0.send(&answer)?;
                 }
             }
@@ -97,7 +118,13 @@ impl Connection {
     }
 }
 
-fn answer(ask: Ask, host: &mut dyn Host, budget: &mut Budget, counted: &mut Counters) -> Answer {
+fn answer(
+    ask: Ask,
+    host: &mut dyn Host,
+    budget: &mut Budget,
+    outside: &mut Outside<'_>,
+    counted: &mut Counters,
+) -> Answer {
     match ask {
         Ask::ReadLines { source, bytes_max } => {
             let lines = budget
@@ -115,8 +142,37 @@ fn answer(ask: Ask, host: &mut dyn Host, budget: &mut Budget, counted: &mut Coun
             }
             Answer::NextDocument(document)
         }
+        Ask::Peer { name, question } => Answer::Peer(ask_peer(&name, question, host, budget, outside, counted)),
         Ask::ListFolder { source } => Answer::ListFolder(budget.ask(counted).and_then(|()| host.list_folder(&source))),
     }
+}
+
+fn ask_peer(
+    name: &str,
+    question: Question,
+    host: &mut dyn Host,
+    budget: &mut Budget,
+    outside: &mut Outside<'_>,
+    counted: &mut Counters,
+) -> Result<crate::Reply, PeerFailure> {
+    if !question.is_bounded() {
+        return Err(PeerFault::Denied.at_once());
+    }
+    let within = budget.peer(counted).map_err(PeerFault::at_once)?;
+    let asked = Instant::now();
+    let mut question = Some(question);
+    let mut reply = Err(PeerFault::Unreachable.at_once());
+    outside(&mut || {
+        if let Some(question) = question.take() {
+            reply = host.ask_peer(name, question, within);
+        }
+    });
+    // Its next turn is waited for, too: none of it is the plugin's time, or the disk's.
+    budget.on_waited(asked.elapsed());
+    if let Ok(reply) = &reply {
+        budget.on_read(reply.bytes());
+    }
+    reply
 }
 
 /// Nothing of it was checked by anybody whom the agent trusts.
@@ -330,7 +386,7 @@ mod tests {
         }
         sandbox.stream.shutdown(std::net::Shutdown::Write).unwrap();
         let mut counters = Counters::default();
-        let result = Connection::new(ours).call(Call::Collect, true, host, limits, &mut counters);
+        let result = Connection::new(ours).call(Call::Collect, true, host, limits, &mut |wait| wait(), &mut counters);
         (result.map(|brought| drop(brought.unwrap())), counters)
     }
 

@@ -2,9 +2,13 @@
 
 use std::any::Any;
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
-/// The agent's side of a plugin's calls. None may block longer than a local read.
+use crate::{PeerFailure, PeerFault, Question, Reply};
+
+/// The agent's side of a plugin's calls. None but `ask_peer` may block longer than a local read.
 pub trait Host: Any + Send {
     /// A log line, already cut and counted by the sandbox, but not yet guarded against cardholder data.
     fn log(&mut self, level: Level, message: &str);
@@ -32,6 +36,13 @@ pub trait Host: Any + Send {
     /// # Errors
     /// Why nothing is known of it.
     fn list_folder(&mut self, source: &str) -> Result<Listing, Fault>;
+    /// Asks a granted peer over the network, and waits for it no longer than `within`.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    fn ask_peer(&mut self, _name: &str, _question: Question, _within: Duration) -> Result<Reply, PeerFailure> {
+        Err(PeerFault::Unknown.at_once())
+    }
 }
 
 /// How serious a log line is.

@@ -15,6 +15,7 @@
 //! ```
 
 mod host;
+mod peer;
 mod limits;
 mod error;
 mod check;
@@ -36,4 +37,8 @@ pub use code::Code;
 pub use error::{Bound, CallError, ErrorKind, LoadError, PluginError, StartError};
 pub use host::{Document, Entry, Fault, Host, Level, Lines, Listing};
 pub use limits::{Counters, Limits};
+pub use peer::{
+    Column, ColumnValues, Cursor, HEADERS_MAX, HttpRequest, HttpResponse, Method, PeerFailure, PeerFault,
+    QUESTION_BYTES_MAX, Question, Reply, Table, TcpRequest, TcpResponse,
+};
 pub use plugin::{Load, Plugin, start};

@@ -15,6 +15,10 @@ pub struct Limits {
     pub read_bytes_max: usize,
     /// Questions to sources in one call; beyond it they are exhausted, too.
     pub asks_max: usize,
+    /// Questions to peers over the network in one call; beyond it they are exhausted.
+    pub peer_asks_max: usize,
+    /// Waiting for peers in one call, none of which counts as the call's own time; beyond it they are exhausted.
+    pub peer_ms_max: u64,
     /// Copied out of the plugin by one call across the border.
     pub output_bytes_max: usize,
     /// Series of one batch.
@@ -45,6 +49,8 @@ impl Default for Limits {
             host_ms_max: 5_000,
             read_bytes_max: 4 * 1024 * 1024,
             asks_max: 4_096,
+            peer_asks_max: 16,
+            peer_ms_max: 10_000,
             output_bytes_max: 8 * 1024 * 1024,
             series_max: 1_000,
             samples_max: 100_000,
@@ -68,6 +74,8 @@ pub struct Counters {
     pub memory_bytes: usize,
     /// Reads beyond `read_bytes_max`, `asks_max` and `host_ms_max`.
     pub reads_refused: u64,
+    /// Questions beyond `peer_asks_max` and `peer_ms_max`.
+    pub peers_refused: u64,
     /// Values beyond `state_bytes_max`.
     pub states_refused: u64,
     /// Log lines beyond `log_lines_max`.
@@ -83,6 +91,7 @@ impl Counters {
         for (sum, other) in [
             (&mut self.busy_us, other.busy_us),
             (&mut self.reads_refused, other.reads_refused),
+            (&mut self.peers_refused, other.peers_refused),
             (&mut self.states_refused, other.states_refused),
             (&mut self.log_lines_dropped, other.log_lines_dropped),
             (&mut self.log_lines_cut, other.log_lines_cut),

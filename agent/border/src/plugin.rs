@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tillwatch_core::sample::{Batch, Descriptor};
 
 use crate::exchange::{Brought, Connection, Lost};
-use crate::process::{Shared, Spec, Verdict};
+use crate::process::{CallTurn, Shared, Spec, Verdict};
 use crate::wire::{Call, PLUGINS_MAX};
 use crate::{CallError, Code, Counters, Host, Limits, LoadError, StartError};
 
@@ -167,7 +167,7 @@ impl Plugin {
     fn call_once(&mut self, call: Call, host: &mut dyn Host, counters: &mut Counters) -> Result<Brought, CallError> {
         let shared = Arc::clone(&self.shared);
         let kind = std::mem::discriminant(&call);
-        let _turn = shared.turn(self.index)?;
+        let mut turn = CallTurn::new(&shared, self.index)?;
         let (generation, connection) = shared.enter(self.index, kind)?;
         if let Some(connection) = connection {
             self.connection = Some((generation, connection));
@@ -181,7 +181,8 @@ impl Plugin {
         };
         self.instance = Instance::There(generation);
         let limits = shared.limits(self.index);
-        match connection.call(call, is_fresh, host, limits, counters) {
+        let mut outside = |wait: &mut dyn FnMut()| turn.outside(wait);
+        match connection.call(call, is_fresh, host, limits, &mut outside, counters) {
             Ok(result) => {
                 shared.leave(self.index, kind);
                 result

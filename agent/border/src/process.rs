@@ -65,6 +65,30 @@ struct State {
     suspects: BTreeMap<usize, CallKind>,
 }
 
+/// The turns of one call: a plugin whose peer is waited for runs nothing, so the others need not wait for it.
+pub(crate) struct CallTurn<'a> {
+    shared: &'a Shared,
+    plugin: usize,
+    turn: Option<Turn<'a>>,
+}
+
+impl<'a> CallTurn<'a> {
+    /// Waits for the first.
+    pub(crate) fn new(shared: &'a Shared, plugin: usize) -> Result<Self, CallError> {
+        let turn = Some(shared.turn(plugin)?);
+        Ok(Self { shared, plugin, turn })
+    }
+
+    /// Waits without a turn, and then for another, which comes: the others' calls have their deadlines.
+    pub(crate) fn outside(&mut self, wait: &mut dyn FnMut()) {
+        self.turn = None;
+        wait();
+        while self.turn.is_none() {
+            self.turn = self.shared.turn(self.plugin).ok();
+        }
+    }
+}
+
 /// What follows for a plugin whose call was open when the process ended by itself.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {

@@ -16,7 +16,10 @@ use serde::de::{DeserializeOwned, Deserializer, Error, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use tillwatch_core::sample;
 
-use crate::{Bound, Counters, Document, ErrorKind, Fault, Level, Limits, Lines, Listing, PluginError, artifact};
+use crate::{
+    Bound, Counters, Document, ErrorKind, Fault, Level, Limits, Lines, Listing, PeerFailure, PluginError, Question,
+    artifact,
+};
 
 /// A frame to the sandbox: a document of the largest size that can be granted.
 pub const TO_SANDBOX_BYTES_MAX: usize = 17 << 20;
@@ -105,6 +108,7 @@ pub enum Ask {
     ReadLines { source: String, bytes_max: u32 },
     NextDocument { source: String },
     ListFolder { source: String },
+    Peer { name: String, question: Question },
 }
 
 /// The answer of the same name.
@@ -113,6 +117,7 @@ pub enum Answer {
     ReadLines(Result<Lines, Fault>),
     NextDocument(Result<Option<Document>, Fault>),
     ListFolder(Result<Listing, Fault>),
+    Peer(Result<crate::Reply, PeerFailure>),
 }
 
 /// The end of a call.

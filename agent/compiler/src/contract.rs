@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 pub(crate) const PACKAGE: &str = "tillwatch:collector";
 /// What this agent has.
 pub(crate) const VERSION: &str = RELEASES[RELEASES.len() - 1].version;
-const INTERFACES: [&str; 5] = ["types", "log", "clock", "state", "source"];
+const INTERFACES: [&str; 9] = ["types", "log", "clock", "state", "source", "peer", "http", "tcp", "sql"];
 /// A contract is supported for so long after its release; `docs/SPECIFICATION.md` promises it.
 const SUPPORT_YEARS: u16 = 2;
 
@@ -86,13 +86,13 @@ mod tests {
             ("tillwatch:collector/source@0.2.0", "0.2.0"),
             ("tillwatch:collector/source@1.1.0", "1.1.0"),
             ("tillwatch:collector/source@0.10.0", "0.10.0"),
-            ("tillwatch:collector/http@0.1.3", "0.1.3"),
+            ("tillwatch:collector/ftp@0.1.3", "0.1.3"),
         ] {
             let refused = refusal(import);
             let expected = format!("plugin wants {wanted}, this agent has 0.1.0\nhint");
             assert!(refused.starts_with(&expected), "{refused}");
         }
-        assert!(refusal("tillwatch:collector/http@0.1.0").contains("has only types, log"));
+        assert!(refusal("tillwatch:collector/ftp@0.1.0").contains("has only types, log"));
         assert!(refusal("wasi:cli/environment@0.2.0").starts_with("it wants wasi:cli/environment@0.2.0, but"));
     }
 

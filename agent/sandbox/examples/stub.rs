@@ -14,7 +14,7 @@ use std::ptr::null_mut;
 
 use tillwatch_border::frames::Frames;
 use tillwatch_border::wire::{Answer, Ask, Call, Done, Output, Refusal, Reply, Request, TO_SANDBOX_BYTES_MAX};
-use tillwatch_border::{Counters, Fault, Level};
+use tillwatch_border::{Counters, Fault, Level, PeerFailure, PeerFault, Question, TcpRequest};
 use tillwatch_core::sample::{Batch, Series, Values};
 use tillwatch_sandbox::process::{Worker, run};
 use tillwatch_sandbox::seal;
@@ -95,6 +95,8 @@ fn collect(agent: &mut Agent, settings: &str, parent: u32) -> Batch {
             }
         },
         "asks" => ask_on(agent),
+        "peer" => ask_peer(agent),
+        "peers" => ask_peers_on(agent),
         "long-label" => one_series(&"x".repeat(10_000), 1.0),
         "many-series" => Batch {
             series: vec![series("x", 1.0); 5_000],
@@ -129,6 +131,40 @@ fn ask_on(agent: &mut Agent) -> Batch {
             Ok(Answer::ReadLines(Err(Fault::Exhausted))) | Err(_) => return one_series("answered", answered),
             Ok(_) => answered += 1.0,
         }
+    }
+}
+
+/// One question to a peer: 1 when it was answered.
+fn ask_peer(agent: &mut Agent) -> Batch {
+    let is_answered = matches!(peer_says(agent), Some(Ok(())));
+    one_series("answered", f64::from(u8::from(is_answered)))
+}
+
+/// Asks a peer until the agent has enough of it.
+fn ask_peers_on(agent: &mut Agent) -> Batch {
+    let mut answered = 0.0;
+    while let Some(answer) = peer_says(agent) {
+        match answer {
+            Ok(()) => answered += 1.0,
+            Err(failure) if failure.fault == PeerFault::Exhausted => break,
+            Err(_other) => {}
+        }
+    }
+    one_series("answered", answered)
+}
+
+/// None when the agent is gone.
+fn peer_says(agent: &mut Agent) -> Option<Result<(), PeerFailure>> {
+    let question = Question::Tcp(TcpRequest {
+        bytes: Vec::new(),
+        until: Vec::new(),
+        bytes_max: 0,
+    });
+    let name = "peer".to_owned();
+    agent.send(&Reply::Ask(Ask::Peer { name, question })).ok()?;
+    match agent.receive::<Answer>().ok()? {
+        Answer::Peer(reply) => Some(reply.map(drop)),
+        _ => None,
     }
 }
 

@@ -19,7 +19,7 @@ pub(crate) struct Guest {
     pub(crate) limits: Limits,
     pub(crate) host: Box<dyn Host>,
     pub(crate) counters: Counters,
-    budget: Budget,
+    pub(crate) budget: Budget,
 }
 
 /// Raised where a plugin asks for more memory than it may have.

@@ -6,20 +6,20 @@ use tillwatch_border::{CallError, Counters, Host, Limits, check_batch, check_des
 use tillwatch_core::sample::{Batch, Descriptor};
 use wasmtime::{Store, Trap};
 
-use crate::contract::{Collector, CollectorPre, tillwatch::collector::types};
+use crate::contract::{Prober, ProberPre, tillwatch::collector::types};
 use crate::convert;
 use crate::imports::{Guest, MemoryRefused};
 
 /// A plugin with its own memory, called by one thread at a time, never by one that must not wait.
 pub struct Instance {
     store: Store<Guest>,
-    collector: Collector,
+    collector: Prober,
     /// A call ended in the middle: the memory may be in any state.
     spent: bool,
 }
 
 impl Instance {
-    pub(crate) fn new(pre: &CollectorPre<Guest>, guest: Guest) -> Result<Self, CallError> {
+    pub(crate) fn new(pre: &ProberPre<Guest>, guest: Guest) -> Result<Self, CallError> {
         let limits = guest.limits;
         let mut store = Store::new(pre.engine(), guest);
         store.limiter(|guest| guest);
@@ -101,7 +101,7 @@ impl Instance {
     /// One call under the limits. An error of the engine spends the instance.
     fn call<T>(
         &mut self,
-        function: impl FnOnce(&Collector, &mut Store<Guest>) -> wasmtime::Result<T>,
+        function: impl FnOnce(&Prober, &mut Store<Guest>) -> wasmtime::Result<T>,
     ) -> Result<T, CallError> {
         if self.spent {
             return Err(CallError::Spent);

@@ -20,6 +20,7 @@ mod convert;
 mod engine;
 mod imports;
 mod instance;
+mod peers;
 mod plugin;
 pub mod process;
 pub mod seal;
@@ -31,7 +32,8 @@ pub use plugin::{Plugin, Sandbox};
 /// Of what the engine says, which may quote names that a plugin chose.
 const REASON_BYTES_MAX: usize = 1024;
 
-/// What wasmtime makes of the contract; it stops at `imports`, `instance` and `convert`.
+/// What wasmtime makes of the contract; it stops at `imports`, `instance`, `convert` and `peers`.
+/// A collector is a prober that imports less: the exports of both worlds are the same.
 mod contract {
-    wasmtime::component::bindgen!({ path: "../../sdk/wit", world: "collector" });
+    wasmtime::component::bindgen!({ path: "../../sdk/wit", world: "prober" });
 }

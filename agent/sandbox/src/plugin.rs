@@ -9,7 +9,7 @@ use wasmtime::Engine;
 use wasmtime::component::{Component, HasSelf, Linker};
 
 use crate::REASON_BYTES_MAX;
-use crate::contract::{Collector, CollectorPre};
+use crate::contract::{Prober, ProberPre};
 use crate::engine;
 use crate::imports::Guest;
 use crate::instance::Instance;
@@ -22,7 +22,7 @@ pub struct Sandbox {
 
 /// A loaded plugin; instances of it share its code.
 pub struct Plugin {
-    pre: CollectorPre<Guest>,
+    pre: ProberPre<Guest>,
 }
 
 /// The engine did not start: this machine cannot run plugins.
@@ -43,7 +43,7 @@ impl Sandbox {
         };
         let engine = Engine::new(&engine::config(WASM_STACK_BYTES_MAX)).map_err(reason)?;
         let mut linker = Linker::new(&engine);
-        Collector::add_to_linker::<Guest, HasSelf<Guest>>(&mut linker, |guest| guest).map_err(reason)?;
+        Prober::add_to_linker::<Guest, HasSelf<Guest>>(&mut linker, |guest| guest).map_err(reason)?;
         Ok(Self { engine, linker })
     }
 
@@ -56,7 +56,7 @@ impl Sandbox {
         let refused = |error| Refusal::Engine(reason(error));
         let component = self.component(code).map_err(refused)?;
         component.initialize_copy_on_write_image().map_err(refused)?;
-        let pre = self.linker.instantiate_pre(&component).and_then(CollectorPre::new);
+        let pre = self.linker.instantiate_pre(&component).and_then(ProberPre::new);
         match pre {
             Ok(pre) => Ok(Plugin { pre }),
             Err(error) => Err(Refusal::Contract(reason(error))),

@@ -3,10 +3,14 @@
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tillwatch_border::frames::{FrameError, Frames};
 use tillwatch_border::wire::{Answer, Ask, Call, Done, Failure, Output, Reply, Request, State, TO_SANDBOX_BYTES_MAX};
-use tillwatch_border::{CallError, Counters, Document, Fault, Host, Level, Limits, Lines, Listing, cut};
+use tillwatch_border::{
+    CallError, Counters, Document, Fault, Host, Level, Limits, Lines, Listing, PeerFailure, PeerFault, Question,
+    Reply as PeerReply, cut,
+};
 
 use crate::{Instance, Plugin, REASON_BYTES_MAX};
 
@@ -159,6 +163,15 @@ impl Host for Remote {
         match self.ask(Ask::ListFolder { source }) {
             Ok(Answer::ListFolder(listing)) => listing,
             Ok(_) | Err(_) => Err(Fault::Unavailable),
+        }
+    }
+
+    /// The agent looks at the time.
+    fn ask_peer(&mut self, name: &str, question: Question, _within: Duration) -> Result<PeerReply, PeerFailure> {
+        let name = name.to_owned();
+        match self.ask(Ask::Peer { name, question }) {
+            Ok(Answer::Peer(reply)) => reply,
+            Ok(_) | Err(_) => Err(PeerFault::Unreachable.at_once()),
         }
     }
 }

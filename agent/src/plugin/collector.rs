@@ -210,6 +210,7 @@ fn report_limits(health: &PluginHealth, counters: Counters) {
     health.on_beyond(Limit::LogBytes, counters.log_lines_cut);
     health.on_beyond(Limit::ReadBytes, counters.reads_refused);
     health.on_beyond(Limit::StateBytes, counters.states_refused);
+    health.on_beyond(Limit::PeerAsks, counters.peers_refused);
 }
 
 /// A plugin's own words may quote what it read.
@@ -355,7 +356,10 @@ mod tests {
     /// The sandbox counted what it dropped, and nobody asked it.
     #[test]
     fn what_a_plugin_wanted_beyond_its_limits_is_counted_also_when_it_fails_for_it() {
-        for (behavior, failures, beyond) in [("logs", 0, [968, 12, 32, 0, 0]), ("huge-state", 1, [0, 0, 0, 0, 1])] {
+        for (behavior, failures, beyond) in [
+            ("logs", 0, [968, 12, 32, 0, 0, 0, 0, 0, 0]),
+            ("huge-state", 1, [0, 0, 0, 0, 1, 0, 0, 0, 0]),
+        ] {
             let mut collector = collector(hostile(&[PATIENT_MS]).remove(0), behavior, &BTreeMap::new());
             collector.collect();
             let health = &collector.health;

@@ -11,9 +11,11 @@ use tillwatch_border::wire::TO_SANDBOX_BYTES_MAX;
 use toml::Spanned;
 
 use super::manifest::{AskedSource, Manifest, Setting, SourceKind, to_json};
+use super::peer_grant;
 use crate::config::units::{duration_ms, size_bytes};
 use crate::config::written::{Problem, Section, type_name, unknown_hint};
 use crate::source::documents::{DOCUMENT_BYTES_MAX, SETTLE_MS};
+use crate::source::peer::PeerGrant;
 use crate::source::tail::LINE_BYTES_MAX;
 
 /// The largest line or document that an operator may allow.
@@ -40,6 +42,7 @@ pub enum Grant {
         folder: PathBuf,
         pattern: String,
     },
+    Peer(Box<PeerGrant>),
 }
 
 /// Reads `[plugin.sources.*]`; a required source that is not granted is a problem.
@@ -68,10 +71,18 @@ pub fn sources(plugin: &Section<'_>, manifest: &Manifest, base: &Path) -> BTreeM
         .iter()
         .filter(|asked| asked.required && !is_named(asked))
     {
-        let what = format!(
-            "plugin `{}` needs source `{}`, which is not granted",
-            manifest.name, asked.name
-        );
+        let what = if asked.kind.is_peer() {
+            let kind = asked.kind.name();
+            format!(
+                "plugin `{}` asks for {kind} `{}`, agent.toml grants none",
+                manifest.name, asked.name
+            )
+        } else {
+            format!(
+                "plugin `{}` needs source `{}`, which is not granted",
+                manifest.name, asked.name
+            )
+        };
         plugin.report(
             plugin.span(),
             what,
@@ -117,6 +128,9 @@ fn grant(section: Section<'_>, asked: &AskedSource, base: &Path) -> Option<Grant
             let pattern = pattern(&section);
             path(&section, "folder", base, asked.kind).map(|folder| Grant::Folder { folder, pattern })
         }
+        SourceKind::Http => peer_grant::http(&section, base).map(|grant| Grant::Peer(Box::new(PeerGrant::Http(grant)))),
+        SourceKind::Tcp => peer_grant::tcp(&section).map(|grant| Grant::Peer(Box::new(PeerGrant::Tcp(grant)))),
+        SourceKind::Sql => peer_grant::sql(&section, base).map(|grant| Grant::Peer(Box::new(PeerGrant::Sql(grant)))),
     };
     section.finish();
     grant
@@ -170,6 +184,9 @@ fn example(kind: SourceKind) -> &'static str {
     match kind {
         SourceKind::Lines => "file = \"/var/log/nginx/access.log\"",
         SourceKind::Documents | SourceKind::Folder => "folder = \"/var/pos/out\"",
+        SourceKind::Http => "url = \"https://pos.store.example/health\"",
+        SourceKind::Tcp => "peer = \"printer.store.example:9100\"",
+        SourceKind::Sql => "database = \"sqlite:/var/pos/pos.db\", query and columns",
     }
 }
 

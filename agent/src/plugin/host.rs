@@ -8,7 +8,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tillwatch_border::{Document, Fault, Host, Level, Lines, Listing};
+use std::time::Duration;
+
+use tillwatch_border::{Document, Fault, Host, Level, Lines, Listing, PeerFailure, PeerFault, Question, Reply};
 use tillwatch_core::guard::Guard;
 use tracing::{debug, error, info, warn};
 
@@ -16,9 +18,10 @@ use super::caution::{CallRead, Caution, Verdict};
 use super::grant::Grant;
 use crate::clock::Clock;
 use crate::health::{Limit, PluginHealth};
-use crate::rate::PerMinute;
+use crate::rate::{PerMinute, Said};
 use crate::source::documents::{Documents, DocumentsSettings};
 use crate::source::folder::{ENTRIES_MAX, Folder};
+use crate::source::peer::Peer;
 use crate::source::progress::{ProgressError, Reader, Writer};
 use crate::source::tail::{Tail, TailSettings};
 use crate::source::{NamePattern, Start};
@@ -33,8 +36,8 @@ pub struct Reading {
     /// A call gets at most so many bytes of lines, and so many documents: replays keep their steps small.
     pub line_bytes_max: usize,
     pub documents_max: u32,
-    /// What lies in a folder now says nothing about the past.
-    pub has_folders: bool,
+    /// What lies in a folder now, or a peer says, says nothing about the past.
+    pub has_now: bool,
 }
 
 impl Reading {
@@ -43,14 +46,14 @@ impl Reading {
         start: Start::Live,
         line_bytes_max: usize::MAX,
         documents_max: u32::MAX,
-        has_folders: true,
+        has_now: true,
     };
     /// In small steps from the oldest rotated file on.
     pub const BACKFILL: Self = Self {
         start: Start::Oldest,
         line_bytes_max: 64 << 10,
         documents_max: 16,
-        has_folders: false,
+        has_now: false,
     };
     /// From now on, leaving what is there.
     pub const TAP: Self = Self {
@@ -72,6 +75,7 @@ struct Granted {
     documents_left: u32,
     clock: Clock,
     logs: PerMinute,
+    refusals: Said,
     /// What the open call read, and from which source last.
     call: CallRead,
     skipped_bytes: u64,
@@ -90,6 +94,7 @@ enum Source {
     Lines(Tail),
     Documents(Documents),
     Folder(Folder),
+    Peer(Peer),
 }
 
 impl GrantedHost {
@@ -128,6 +133,7 @@ impl GrantedHost {
             documents_left: reading.documents_max,
             clock,
             logs: PerMinute::new(LOG_LINES_PER_MINUTE_MAX),
+            refusals: Said::default(),
             call: CallRead::default(),
             skipped_bytes: 0,
             source: String::new(),
@@ -201,7 +207,13 @@ impl GrantedHost {
     /// Whether a source that was tried could not be read, or not whole: what is missing then is not known.
     #[must_use]
     pub fn is_partial(&self) -> bool {
-        self.lock().tried.values().any(|is_up| !is_up)
+        let granted = self.lock();
+        let is_missing = |(name, is_up): (&String, &bool)| {
+            // That an endpoint is down is what a probe reports, and nothing of it is missing.
+            let is_probed = matches!(granted.sources.get(name), Some(Source::Peer(peer)) if !peer.is_read());
+            !is_up && !is_probed
+        };
+        granted.tried.iter().any(is_missing)
     }
 
     fn lock(&self) -> MutexGuard<'_, Granted> {
@@ -279,17 +291,40 @@ impl Host for GrantedHost {
 
     fn list_folder(&mut self, source: &str) -> Result<Listing, Fault> {
         let mut granted = self.lock();
-        let has_folders = granted.reading.has_folders;
+        let has_now = granted.reading.has_now;
         let Some(Source::Folder(folder)) = granted.sources.get_mut(source) else {
             return Err(Fault::Unknown);
         };
-        if !has_folders {
+        if !has_now {
             return Err(Fault::Unavailable);
         }
         let listing = folder.list();
         let is_up = folder.is_up();
         granted.on_tried(source, is_up);
         listing
+    }
+
+    fn ask_peer(&mut self, name: &str, question: Question, within: Duration) -> Result<Reply, PeerFailure> {
+        let mut granted = self.lock();
+        let has_now = granted.reading.has_now;
+        let Some(Source::Peer(peer)) = granted.sources.get_mut(name) else {
+            // It may be one that the plugin can do without.
+            return Err(PeerFault::Unknown.at_once());
+        };
+        if !has_now {
+            return Err(PeerFault::TooSoon.at_once());
+        }
+        match peer.ask(question, within) {
+            Ok(reply) => {
+                granted.on_tried(name, true);
+                granted.health.on_read(reply.bytes() as u64, 0);
+                Ok(reply)
+            }
+            Err((failure, error)) => {
+                granted.on_failed(name, failure.fault, &error.to_string());
+                Err(failure)
+            }
+        }
     }
 }
 
@@ -344,6 +379,38 @@ impl Granted {
         }
     }
 
+    fn on_failed(&mut self, peer: &str, fault: PeerFault, why: &str) {
+        match fault {
+            PeerFault::Denied | PeerFault::Unknown => {
+                self.health.on_beyond(Limit::PeerGrant, 1);
+                self.on_refused(peer, why);
+            }
+            PeerFault::Exhausted | PeerFault::TooSoon => {}
+            PeerFault::TooLarge => {
+                self.health.on_beyond(Limit::PeerBytes, 1);
+                self.on_tried(peer, false);
+            }
+            PeerFault::Timeout => {
+                self.health.on_beyond(Limit::PeerTime, 1);
+                self.on_tried(peer, false);
+            }
+            PeerFault::Unreachable => self.on_tried(peer, false),
+            PeerFault::Untrusted | PeerFault::Malformed => {
+                self.on_tried(peer, false);
+                self.on_refused(peer, why);
+            }
+        }
+    }
+
+    /// What a person must mend.
+    fn on_refused(&mut self, peer: &str, why: &str) {
+        if let Some(times) = self.refusals.count(self.clock.now_ms()) {
+            let (plugin, why) = (self.plugin.as_str(), Guard.text(why));
+            let peer = Guard.text(peer);
+            warn!(plugin, %peer, %why, times, "a peer gives no answer");
+        }
+    }
+
     fn report(&self) {
         for (name, is_up) in &self.tried {
             self.health.set_source(name, *is_up);
@@ -384,6 +451,7 @@ impl Source {
             Grant::Folder { folder, pattern } => {
                 Self::Folder(Folder::new(folder.clone(), NamePattern::new(pattern), ENTRIES_MAX))
             }
+            Grant::Peer(grant) => Self::Peer(Peer::open(grant)),
         })
     }
 
@@ -391,7 +459,7 @@ impl Source {
         match self {
             Self::Lines(tail) => tail.commit(),
             Self::Documents(documents) => documents.commit(),
-            Self::Folder(_) => {}
+            Self::Folder(_) | Self::Peer(_) => {}
         }
     }
 
@@ -399,7 +467,7 @@ impl Source {
         match self {
             Self::Lines(tail) => tail.rollback(),
             Self::Documents(documents) => documents.rollback(),
-            Self::Folder(_) => {}
+            Self::Folder(_) | Self::Peer(_) => {}
         }
     }
 
@@ -407,7 +475,7 @@ impl Source {
         match self {
             Self::Lines(tail) => tail.progress(),
             Self::Documents(documents) => documents.progress(),
-            Self::Folder(_) => Vec::new(),
+            Self::Folder(_) | Self::Peer(_) => Vec::new(),
         }
     }
 
@@ -415,7 +483,7 @@ impl Source {
         match self {
             Self::Documents(documents) => documents.unreadable(),
             Self::Folder(folder) => folder.unreadable(),
-            Self::Lines(_) => 0,
+            Self::Lines(_) | Self::Peer(_) => 0,
         }
     }
 
@@ -423,7 +491,7 @@ impl Source {
         match self {
             Self::Lines(tail) => tail.rotations_lost(),
             Self::Documents(documents) => documents.refused(),
-            Self::Folder(_) => 0,
+            Self::Folder(_) | Self::Peer(_) => 0,
         }
     }
 }

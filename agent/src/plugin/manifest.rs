@@ -13,8 +13,8 @@ use toml::de::DeValue;
 
 use crate::config::written::{Mistake, Problem, Problems, Reporter, Section, closest, parse};
 
-/// The only world that this agent offers.
-const WORLD: &str = "collector";
+/// The worlds that this agent offers.
+const WORLDS: [(&str, World); 2] = [("collector", World::Collector), ("prober", World::Prober)];
 /// Of a plugin that says nothing.
 const MIN_INTERVAL_MS_DEFAULT: u32 = 1_000;
 /// Decimals of a metric that says nothing.
@@ -28,10 +28,20 @@ pub struct Manifest {
     pub version: String,
     pub summary: String,
     pub min_interval_ms: u32,
+    pub world: World,
     pub sources: Vec<AskedSource>,
     pub settings: Vec<Setting>,
     pub metrics: Vec<Metric>,
     pub labels: BTreeMap<String, LabelPolicy>,
+}
+
+/// What the plugin may import.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum World {
+    /// Files, and nothing else.
+    Collector,
+    /// Peers over the network, too.
+    Prober,
 }
 
 /// A source that the plugin wants to read.
@@ -52,6 +62,12 @@ pub enum SourceKind {
     Documents,
     /// A folder's listing, without opening a file.
     Folder,
+    /// An endpoint.
+    Http,
+    /// A peer for bounded exchanges.
+    Tcp,
+    /// A query that the operator writes.
+    Sql,
 }
 
 impl SourceKind {
@@ -62,7 +78,16 @@ impl SourceKind {
             Self::Lines => "lines of a file",
             Self::Documents => "files of a folder",
             Self::Folder => "listing of a folder",
+            Self::Http => "http endpoint",
+            Self::Tcp => "tcp peer",
+            Self::Sql => "sql query",
         }
+    }
+
+    /// Whether it is asked over the network, which takes the world `prober`.
+    #[must_use]
+    pub fn is_peer(self) -> bool {
+        matches!(self, Self::Http | Self::Tcp | Self::Sql)
     }
 }
 
@@ -163,7 +188,13 @@ fn read(root: &Section<'_>) -> Option<Manifest> {
     if plugin.is_none() {
         root.report(0..0, "`[plugin]` is missing", "begin with [plugin] and its name");
     }
-    let sources = root.tables("source").into_iter().filter_map(source).collect();
+    let world = plugin
+        .as_ref()
+        .and_then(|plugin| chosen(plugin, "world", "\"collector\"", |world| one_of(world, &WORLDS)));
+    // What is wrong with the world is told once.
+    let offered = world.unwrap_or(World::Prober);
+    let sources = root.tables("source").into_iter();
+    let sources = sources.filter_map(|section| source(section, offered)).collect();
     let settings = root.tables("setting").into_iter().filter_map(setting).collect();
     let labels = labels(root);
     let metrics = root
@@ -173,18 +204,12 @@ fn read(root: &Section<'_>) -> Option<Manifest> {
         .collect();
     root.report_unknown();
     let plugin = plugin?;
-    let world = chosen(&plugin, "world", "\"collector\"", |world| match world {
-        WORLD => Ok(()),
-        other => Err(Mistake::new(
-            format!("is {other:?}"),
-            format!("this agent offers \"{WORLD}\""),
-        )),
-    });
     let manifest = Manifest {
         name: required(&plugin, "name", "\"queue-depth\"")?,
         version: required(&plugin, "version", "\"0.1.0\"")?,
         summary: plugin.string("summary").map(Spanned::into_inner).unwrap_or_default(),
         min_interval_ms: whole(&plugin, "min_interval_ms").unwrap_or(MIN_INTERVAL_MS_DEFAULT),
+        world: offered,
         sources,
         settings,
         metrics,
@@ -194,15 +219,26 @@ fn read(root: &Section<'_>) -> Option<Manifest> {
     world.map(|_world| manifest)
 }
 
-fn source(section: Section<'_>) -> Option<AskedSource> {
+fn source(section: Section<'_>, world: World) -> Option<AskedSource> {
     let kinds = [
         ("lines", SourceKind::Lines),
         ("documents", SourceKind::Documents),
         ("folder", SourceKind::Folder),
+        ("http", SourceKind::Http),
+        ("tcp", SourceKind::Tcp),
+        ("sql", SourceKind::Sql),
     ];
+    let kind = chosen(&section, "kind", "\"lines\"", |kind| one_of(kind, &kinds))?;
+    if kind.is_peer() && world == World::Collector {
+        section.report(
+            section.value("kind").map_or(section.span(), Spanned::span),
+            "`kind` needs the network, which a collector has not",
+            "write world = \"prober\" under [plugin]",
+        );
+    }
     let source = AskedSource {
         name: required(&section, "name", "\"events\"")?,
-        kind: chosen(&section, "kind", "\"lines\"", |kind| one_of(kind, &kinds))?,
+        kind,
         required: section.boolean("required").is_some_and(Spanned::into_inner),
         help: help(&section),
     };
@@ -467,13 +503,18 @@ values_max = 50
             ),
             (
                 "world = \"collector\"",
-                "world = \"prober\"",
-                "hint: this agent offers \"collector\"",
+                "world = \"watcher\"",
+                "`world` cannot be \"watcher\"\n  hint: one of collector, prober",
             ),
             (
                 "labels = [\"queue\"]",
                 "labels = [\"que\"]",
                 "label `que` is not described",
+            ),
+            (
+                "kind = \"lines\"",
+                "kind = \"http\"",
+                "`kind` needs the network, which a collector has not\n  hint: write world = \"prober\"",
             ),
             ("values_max = 50", "", "`values_max` is missing"),
             ("values_max = 50", "values_max = -1", "`values_max` is out of range"),

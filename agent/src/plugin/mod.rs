@@ -2,6 +2,9 @@
 
 pub mod manifest;
 pub mod grant;
+mod peer_grant;
+#[cfg(test)]
+mod probing_tests;
 pub mod program;
 pub mod compile;
 pub mod load;

@@ -1,12 +1,13 @@
 //! What the host reads for plugins: one file for each kind of source.
 //!
-//! A source is named by the plugin and granted a path by the operator; nothing else is ever opened.
+//! A source is named by the plugin and granted a path or a peer by the operator; nothing else is ever opened.
 //! Reading is a transaction: what was read counts once `commit` is called, and comes again after `rollback`.
 //! The progress that goes into the checkpoint is what `commit` would make permanent.
 //! Only this folder asks the machine's clock about the age of files; the times of events come from the plugins.
 
 pub mod documents;
 pub mod folder;
+pub mod peer;
 pub mod progress;
 pub mod system;
 pub mod tail;

@@ -79,22 +79,34 @@ fn dpkg(place: &Path) -> Command {
     command
 }
 
-/// What a plugin of the try-out reads, and a metric that it must make of it.
-const TRIED: [(&str, &str, &str, &str); 3] = [
+/// What a plugin of the try-out is granted, LOG being a file, its settings, and a metric that it must report.
+const TRIED: [(&str, &str, &str, &str, &str); 4] = [
     (
         "pos-latency",
         "access_log",
+        LOG,
         "format = \"json\"\nother_route = \"/checkout\"",
         "http.server.request.duration",
     ),
     (
         "queue-depth",
         "events",
+        LOG,
         "queue = \"mainframe\"\nfield_queue = \"\"",
         "queue.depth",
     ),
-    ("sales", "lines", "currency = \"EUR\"", "sales.transactions"),
+    // Nobody is there, which is what it reports.
+    (
+        "probe",
+        "peer",
+        "peer = \"127.0.0.1:1\"",
+        "name = \"nobody\"",
+        "pos.probe.success",
+    ),
+    ("sales", "lines", LOG, "currency = \"EUR\"", "sales.transactions"),
 ];
+
+const LOG: &str = "file = \"LOG\"";
 
 /// The installed agent checks its settings and collects once: with every shipped plugin, compiled by the installed
 /// compiler, and from the host.
@@ -108,10 +120,10 @@ fn run_installed(root: &Path, place: &Path) -> Result<()> {
     let mut text = sample
         .replace("\"/var/lib/", &format!("\"{}/var/lib/", place.display()))
         .replace("\"/usr/lib/", &format!("\"{}/usr/lib/", place.display()));
-    for (name, source, plugin_settings, _) in TRIED {
+    for (name, source, grant, plugin_settings, _) in TRIED {
+        let grant = grant.replace("LOG", &log.display().to_string());
         text += &format!(
-            "\n[[plugin]]\nname = \"{name}\"\n[plugin.sources.{source}]\nfile = \"{}\"\n[plugin.settings]\n{plugin_settings}\n",
-            log.display()
+            "\n[[plugin]]\nname = \"{name}\"\n[plugin.sources.{source}]\n{grant}\n[plugin.settings]\n{plugin_settings}\n"
         );
     }
     std::fs::write(&settings, text)?;
@@ -119,7 +131,11 @@ fn run_installed(root: &Path, place: &Path) -> Result<()> {
     let mut once = Command::new(&agent);
     once.args(["run", "--once", "--dry-run", "--config"]).arg(&settings);
     let printed = output(&mut once)?;
-    for metric in TRIED.iter().map(|(_, _, _, metric)| *metric).chain(["system.memory"]) {
+    for metric in TRIED
+        .iter()
+        .map(|(_, _, _, _, metric)| *metric)
+        .chain(["system.memory"])
+    {
         ensure!(
             printed.contains(metric),
             "the installed agent reported no {metric}: {printed}"

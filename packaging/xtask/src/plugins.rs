@@ -17,7 +17,7 @@ use crate::command::{run, target};
 use crate::tools;
 use toolchain::{DEBIAN_PACKAGES, TARGET, Toolchain};
 
-const PLUGINS: [&str; 3] = ["pos-latency", "queue-depth", "sales"];
+const PLUGINS: [&str; 4] = ["pos-latency", "probe", "queue-depth", "sales"];
 /// Misbehaves on demand; never packed.
 const HOSTILE: &str = "hostile";
 

@@ -70,16 +70,36 @@ fn clippy(root: &Path) -> Result<()> {
             "--quiet",
             "--workspace",
             "--all-targets",
+            "--features",
+            FEATURES,
             "--",
             "-D",
             "warnings",
         ],
+    ))?;
+    // As it is shipped.
+    crate::command::run(&mut cargo(
+        root,
+        &["clippy", "--quiet", "-p", "tillwatch-agent", "--", "-D", "warnings"],
     ))
 }
 
+/// What is not built by default and is tested all the same.
+const FEATURES: &str = "tillwatch-agent/sqlite,tillwatch-agent/postgres";
+
 /// The programs together with the tests: built apart, they would use crates with other features, and build them twice.
 fn programs(root: &Path) -> Result<()> {
-    crate::command::run(&mut cargo(root, &["build", "--quiet", "--workspace", "--all-targets"]))?;
+    crate::command::run(&mut cargo(
+        root,
+        &[
+            "build",
+            "--quiet",
+            "--workspace",
+            "--all-targets",
+            "--features",
+            FEATURES,
+        ],
+    ))?;
     build_compiler(root, Profile::Dev)
 }
 
@@ -101,7 +121,8 @@ fn tests(root: &Path) -> Result<()> {
     tools::time_zones()?;
     tools::program("mosquitto", "mosquitto")?;
     tools::program("minisign", "minisign")?;
-    let mut test = cargo(root, &["test", "--workspace"]);
+    tools::postgres()?;
+    let mut test = cargo(root, &["test", "--workspace", "--features", FEATURES]);
     crate::command::run(test.env("TILLWATCH_PROGRAMS", target(root).join(Profile::Dev.folder())))?;
     let mut compiler = cargo(
         &root.join("agent/compiler"),

@@ -27,6 +27,18 @@ pub(crate) fn time_zones() -> Result<()> {
     apt_install(&["tzdata"])
 }
 
+/// Makes sure that a PostgreSQL server can be started; Debian keeps its programs beside PATH, by version.
+pub(crate) fn postgres() -> Result<()> {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    if versions
+        .into_iter()
+        .any(|version| version.path().join("bin/initdb").is_file())
+    {
+        return Ok(());
+    }
+    apt_install(&["postgresql"])
+}
+
 /// A program on PATH or where Debian keeps its servers.
 pub(crate) fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();

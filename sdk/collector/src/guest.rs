@@ -3,7 +3,11 @@
 use std::cell::RefCell;
 use std::thread::LocalKey;
 
-use crate::{Collector, Document, Entry, Error, ErrorKind, Fault, Host, Kind, Level, Lines, Listing, Values};
+use crate::host::NOT_GRANTED;
+use crate::{
+    Collector, Column, ColumnValues, Cursor, Document, Entry, Error, ErrorKind, Fault, Host, HttpRequest, HttpResponse,
+    Kind, Level, Lines, Listing, Method, PeerFailure, PeerFault, Table, TcpRequest, TcpResponse, Values,
+};
 
 #[allow(
     missing_docs,
@@ -29,12 +33,13 @@ use crate::{Collector, Document, Entry, Error, ErrorKind, Fault, Host, Kind, Lev
 pub mod bindings {
     wit_bindgen::generate!({
         path: "wit",
-        world: "collector",
+        // What a plugin does not call is not in its component: with `Imports` as its host it is a collector.
+        world: "prober",
         pub_export_macro: true,
     });
 }
 
-use bindings::tillwatch::collector::{clock, log, source, state, types};
+use bindings::tillwatch::collector::{clock, http, log, peer, source, sql, state, tcp, types};
 
 /// Where the one collector of a `.wasm` lives between calls.
 pub type Slot<C> = RefCell<Option<C>>;
@@ -45,6 +50,22 @@ pub type Slot<C> = RefCell<Option<C>>;
 #[macro_export]
 macro_rules! export {
     ($collector:ty) => {
+        $crate::export_with!($collector, $crate::guest::Imports);
+    };
+}
+
+/// As [`export!`](crate::export), for a plugin that may ask over the network.
+#[macro_export]
+macro_rules! export_prober {
+    ($collector:ty) => {
+        $crate::export_with!($collector, $crate::guest::ProberImports);
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! export_with {
+    ($collector:ty, $imports:path) => {
         const _: () = {
             ::std::thread_local! {
                 static SLOT: $crate::guest::Slot<$collector> = const { ::std::cell::RefCell::new(None) };
@@ -58,11 +79,11 @@ macro_rules! export {
                 }
 
                 fn configure(settings: String) -> Result<(), $crate::guest::bindings::Error> {
-                    $crate::guest::configure(&SLOT, &settings)
+                    $crate::guest::configure(&SLOT, &settings, &mut $imports)
                 }
 
                 fn collect() -> Result<$crate::guest::bindings::Batch, $crate::guest::bindings::Error> {
-                    $crate::guest::collect(&SLOT)
+                    $crate::guest::collect(&SLOT, &mut $imports)
                 }
             }
 
@@ -88,10 +109,14 @@ pub fn describe<C: Collector>(
 ///
 /// # Errors
 /// When the settings are not the collector's, or it refuses them.
-pub fn configure<C: Collector>(slot: &'static LocalKey<Slot<C>>, settings: &str) -> Result<(), types::Error> {
+pub fn configure<C: Collector>(
+    slot: &'static LocalKey<Slot<C>>,
+    settings: &str,
+    host: &mut dyn Host,
+) -> Result<(), types::Error> {
     std::panic::set_hook(Box::new(|info| log::write(log::Level::Error, &info.to_string())));
     let settings = serde_json::from_str(settings).map_err(|error| error_out(Error::config(error.to_string())))?;
-    let collector = C::new(settings, &mut Imports).map_err(error_out)?;
+    let collector = C::new(settings, host).map_err(error_out)?;
     slot.set(Some(collector));
     Ok(())
 }
@@ -100,15 +125,127 @@ pub fn configure<C: Collector>(slot: &'static LocalKey<Slot<C>>, settings: &str)
 ///
 /// # Errors
 /// The collector's own, or when it was not configured.
-pub fn collect<C: Collector>(slot: &'static LocalKey<Slot<C>>) -> Result<types::Batch, types::Error> {
+pub fn collect<C: Collector>(
+    slot: &'static LocalKey<Slot<C>>,
+    host: &mut dyn Host,
+) -> Result<types::Batch, types::Error> {
     slot.with_borrow_mut(|collector| match collector {
-        Some(collector) => collector.collect(&mut Imports).map(batch_out).map_err(error_out),
+        Some(collector) => collector.collect(host).map(batch_out).map_err(error_out),
         None => Err(error_out(Error::permanent("collect was called before configure"))),
     })
 }
 
-/// The host's functions.
-struct Imports;
+/// The host's functions, of the world `collector`.
+pub struct Imports;
+
+/// Those of the world `prober`.
+pub struct ProberImports;
+
+impl Host for ProberImports {
+    fn now_ms(&mut self) -> u64 {
+        Imports.now_ms()
+    }
+
+    fn log(&mut self, level: Level, message: &str) {
+        Imports.log(level, message);
+    }
+
+    fn state(&mut self) -> Vec<u8> {
+        Imports.state()
+    }
+
+    fn set_state(&mut self, value: &[u8]) -> Result<(), Error> {
+        Imports.set_state(value)
+    }
+
+    fn read_lines(&mut self, source: &str, bytes_max: u32) -> Result<Lines, Fault> {
+        Imports.read_lines(source, bytes_max)
+    }
+
+    fn next_document(&mut self, source: &str) -> Result<Option<Document>, Fault> {
+        Imports.next_document(source)
+    }
+
+    fn list_folder(&mut self, source: &str) -> Result<Listing, Fault> {
+        Imports.list_folder(source)
+    }
+
+    fn http(&mut self, endpoint: &str, request: HttpRequest) -> Result<HttpResponse, PeerFailure> {
+        let method = match request.method {
+            Method::Get => http::Method::Get,
+            Method::Post => http::Method::Post,
+        };
+        let request = http::Request {
+            method,
+            path: request.path,
+            headers: request.headers,
+            body: request.body,
+        };
+        let response = http::send(endpoint, &request).map_err(failure_in)?;
+        Ok(HttpResponse {
+            status: response.status,
+            headers: response.headers,
+            body: response.body,
+            elapsed_us: response.elapsed_us,
+        })
+    }
+
+    fn tcp(&mut self, peer: &str, request: TcpRequest) -> Result<TcpResponse, PeerFailure> {
+        let request = tcp::Request {
+            bytes: request.bytes,
+            until: request.until,
+            max_bytes: request.bytes_max,
+        };
+        let response = tcp::exchange(peer, &request).map_err(failure_in)?;
+        Ok(TcpResponse {
+            bytes: response.bytes,
+            connect_us: response.connect_us,
+            elapsed_us: response.elapsed_us,
+        })
+    }
+
+    fn sql(&mut self, query: &str, after: Option<Cursor>) -> Result<Table, PeerFailure> {
+        let after = after.map(|cursor| match cursor {
+            Cursor::Integer(integer) => sql::Cursor::Integer(integer),
+            Cursor::Text(text) => sql::Cursor::Text(text),
+        });
+        let table = sql::run(query, after.as_ref()).map_err(failure_in)?;
+        Ok(Table {
+            columns: table.columns.into_iter().map(column_in).collect(),
+            more: table.more,
+            elapsed_us: table.elapsed_us,
+        })
+    }
+}
+
+fn column_in(column: sql::Column) -> Column {
+    Column {
+        name: column.name,
+        values: match column.values {
+            sql::Values::Integers(values) => ColumnValues::Integers(values),
+            sql::Values::Reals(values) => ColumnValues::Reals(values),
+            sql::Values::Texts(values) => ColumnValues::Texts(values),
+        },
+    }
+}
+
+fn failure_in(failure: peer::Failure) -> PeerFailure {
+    let fault = match failure.fault {
+        peer::Fault::Unknown => return NOT_GRANTED,
+        peer::Fault::Denied => PeerFault::Denied,
+        peer::Fault::Unreachable => PeerFault::Unreachable,
+        peer::Fault::Untrusted => PeerFault::Untrusted,
+        peer::Fault::Timeout => PeerFault::Timeout,
+        peer::Fault::TooLarge => PeerFault::TooLarge,
+        peer::Fault::Malformed => PeerFault::Malformed,
+        peer::Fault::Exhausted => PeerFault::Exhausted,
+        peer::Fault::TooSoon => PeerFault::TooSoon,
+    };
+    PeerFailure {
+        fault,
+        elapsed_us: failure.elapsed_us,
+    }
+}
 
 impl Host for Imports {
     fn now_ms(&mut self) -> u64 {

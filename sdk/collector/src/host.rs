@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::Error;
+use crate::{Cursor, Error, HttpRequest, HttpResponse, PeerFailure, PeerFault, Table, TcpRequest, TcpResponse};
 
 /// The agent, seen from a plugin. In a `.wasm` these are the host's functions, in tests a folder of files.
 ///
@@ -58,7 +58,38 @@ pub trait Host {
     /// # Errors
     /// A [`Fault`] when the source gives nothing.
     fn list_folder(&mut self, source: &str) -> Result<Listing, Fault>;
+
+    /// Asks an endpoint of kind `http`, in `collect` only, and only in a plugin of world `prober`, which [`export_prober!`](crate::export_prober)
+    /// makes; the call's deadline does not run meanwhile.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    fn http(&mut self, _endpoint: &str, _request: HttpRequest) -> Result<HttpResponse, PeerFailure> {
+        Err(NOT_GRANTED)
+    }
+
+    /// One exchange with a peer of kind `tcp`, in a prober only.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    fn tcp(&mut self, _peer: &str, _request: TcpRequest) -> Result<TcpResponse, PeerFailure> {
+        Err(NOT_GRANTED)
+    }
+
+    /// The rows of a query of kind `sql`, after a cursor or from where the operator says, in a prober only.
+    ///
+    /// # Errors
+    /// Why there are none.
+    fn sql(&mut self, _query: &str, _after: Option<Cursor>) -> Result<Table, PeerFailure> {
+        Err(NOT_GRANTED)
+    }
 }
+
+/// What a plugin hears that is no prober.
+pub(crate) const NOT_GRANTED: PeerFailure = PeerFailure {
+    fault: PeerFault::Unknown,
+    elapsed_us: 0,
+};
 
 /// How serious a log line is.
 ///

@@ -40,6 +40,7 @@ mod batch;
 mod describe;
 mod error;
 mod host;
+mod peer;
 
 #[cfg(target_arch = "wasm32")]
 #[doc(hidden)]
@@ -54,6 +55,10 @@ pub use batch::{Batch, MetricId, Series, Values};
 pub use describe::{Descriptor, Kind, Metric};
 pub use error::{Error, ErrorKind};
 pub use host::{Document, Entry, Fault, Host, Level, Lines, Listing};
+pub use peer::{
+    Column, ColumnValues, Cursor, HttpRequest, HttpResponse, Method, PeerFailure, PeerFault, Table, TcpRequest,
+    TcpResponse,
+};
 
 /// Reads the crate's `plugin.toml` and generates from it, at the crate's root:
 /// `pub mod metric` with one [`MetricId`] a metric (`queue.depth` becomes `metric::QUEUE_DEPTH`)
@@ -185,5 +190,54 @@ macro_rules! export {
             is_collector::<$collector>();
             let _descriptor: fn() -> $crate::Descriptor = crate::descriptor;
         };
+    };
+}
+
+/// As [`export!`](crate::export), for a plugin whose `plugin.toml` says `world = "prober"`: it may also ask over the
+/// network, by [`Host::http`], [`Host::tcp`] and [`Host::sql`].
+///
+/// ```
+/// use tillwatch_sdk::{Batch, Collector, Error, Host, HttpRequest, MetricId};
+///
+/// # fn descriptor() -> tillwatch_sdk::Descriptor {
+/// #     let (name, version) = ("health".to_owned(), "0.1.0".to_owned());
+/// #     tillwatch_sdk::Descriptor { name, version, metrics: Vec::new(), min_interval_ms: 0, attrs: Vec::new() }
+/// # }
+/// // In a plugin crate, `tillwatch_sdk::plugin!();` makes these constants from plugin.toml.
+/// const SUCCESS: MetricId = MetricId::new(0);
+///
+/// #[derive(serde::Deserialize)]
+/// #[serde(deny_unknown_fields)]
+/// struct Settings {}
+///
+/// struct Health;
+///
+/// impl Collector for Health {
+///     type Settings = Settings;
+///
+///     fn new(_settings: Settings, _host: &mut dyn Host) -> Result<Self, Error> {
+///         Ok(Self)
+///     }
+///
+///     fn collect(&mut self, host: &mut dyn Host) -> Result<Batch, Error> {
+///         let mut batch = Batch::default();
+///         let is_up = match host.http("checkout", HttpRequest::get()) {
+///             Ok(response) => response.is_success(),
+///             Err(failure) if failure.fault.is_peers() => false,
+///             Err(_nothing_was_tried) => return Ok(batch),
+///         };
+///         batch.push_integer(SUCCESS, &[], i64::from(is_up), host.now_ms());
+///         Ok(batch)
+///     }
+/// }
+///
+/// tillwatch_sdk::export_prober!(Health);
+/// # fn main() {}
+/// ```
+#[cfg(not(target_arch = "wasm32"))]
+#[macro_export]
+macro_rules! export_prober {
+    ($collector:ty) => {
+        $crate::export!($collector);
     };
 }

@@ -132,7 +132,8 @@ impl Manifest {
         check_unique("source", self.sources.iter().map(|source| &source.name))?;
         for source in &self.sources {
             check_name(&source.name, "a source's name")?;
-            check_one_of(&source.kind, &["lines", "documents", "folder"])?;
+            check_one_of(&source.kind, &["lines", "documents", "folder", "http", "tcp", "sql"])?;
+            check_world(&self.plugin.world, &source.kind)?;
         }
         check_unique("setting", self.settings.iter().map(|setting| &setting.name))?;
         self.settings.iter().try_for_each(check_setting)?;
@@ -204,7 +205,7 @@ impl Metric {
 
 fn check_plugin(plugin: &Plugin) -> Result<(), Problem> {
     check_name(&plugin.name, "the plugin's name")?;
-    check_one_of(&plugin.world, &["collector"])?;
+    check_one_of(&plugin.world, &["collector", "prober"])?;
     let version = plugin.version.get_ref();
     let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     if version.split('.').count() != 3 || !version.split('.').all(is_number) {
@@ -212,6 +213,18 @@ fn check_plugin(plugin: &Plugin) -> Result<(), Problem> {
             plugin.version.span(),
             "the version must be three numbers, such as 0.1.0",
         ));
+    }
+    Ok(())
+}
+
+/// A collector has no network.
+fn check_world(world: &Spanned<String>, kind: &Spanned<String>) -> Result<(), Problem> {
+    if world.get_ref() == "collector" && ["http", "tcp", "sql"].contains(&kind.get_ref().as_str()) {
+        let message = format!(
+            "a source of kind {} needs world = \"prober\" and export_prober!",
+            kind.get_ref()
+        );
+        return Err(Problem::new(kind.span(), message));
     }
     Ok(())
 }
@@ -376,14 +389,19 @@ values_max = 50
             ("0.1.0", "0.1", "plugin.toml:3: the version"),
             (
                 "\"collector\"",
-                "\"prober\"",
-                "plugin.toml:5: \"prober\" is not one of collector",
+                "\"probe\"",
+                "plugin.toml:5: \"probe\" is not one of collector, prober",
             ),
             ("summary", "sumary", "plugin.toml:4: unknown field `sumary`"),
             (
                 "kind = \"lines\"",
                 "kind = \"line\"",
                 "plugin.toml:9: \"line\" is not one of",
+            ),
+            (
+                "kind = \"lines\"",
+                "kind = \"http\"",
+                "plugin.toml:9: a source of kind http needs world = \"prober\"",
             ),
             (
                 "default = \"json\"",

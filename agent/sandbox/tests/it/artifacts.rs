@@ -196,7 +196,7 @@ fn the_shipped_plugins_describe_themselves_the_same_twice() {
         names.push(name);
     }
     names.sort();
-    assert_eq!(names, ["pos-latency", "queue-depth", "sales"]);
+    assert_eq!(names, ["pos-latency", "probe", "queue-depth", "sales"]);
 }
 
 #[test]

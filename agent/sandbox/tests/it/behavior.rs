@@ -22,6 +22,8 @@ const fn default_limits() -> Limits {
         host_ms_max: 5_000,
         read_bytes_max: 4 << 20,
         asks_max: 4_096,
+        peer_asks_max: 16,
+        peer_ms_max: 10_000,
         output_bytes_max: 8 << 20,
         series_max: 1_000,
         samples_max: 100_000,

@@ -1,6 +1,11 @@
 //! A host that remembers what it was asked.
 
-use tillwatch_border::{Document, Fault, Host, Level, Lines, Listing};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tillwatch_border::{
+    Document, Fault, Host, Level, Lines, Listing, PeerFailure, PeerFault, Question, Reply, TcpResponse,
+};
 
 pub(crate) const NOW_MS: u64 = 1_772_451_000_000;
 
@@ -10,6 +15,8 @@ pub(crate) struct TestHost {
     pub(crate) state: Vec<u8>,
     pub(crate) logs: Vec<(Level, String)>,
     pub(crate) reads: u32,
+    /// What a peer does before it answers, if there is one.
+    pub(crate) peer: Option<Arc<dyn Fn() + Send + Sync>>,
 }
 
 impl TestHost {
@@ -59,5 +66,16 @@ impl Host for TestHost {
 
     fn list_folder(&mut self, _source: &str) -> Result<Listing, Fault> {
         Err(Fault::Unknown)
+    }
+
+    fn ask_peer(&mut self, _name: &str, _question: Question, _within: Duration) -> Result<Reply, PeerFailure> {
+        self.reads += 1;
+        let peer = self.peer.as_ref().ok_or(PeerFault::Unknown.at_once())?;
+        peer();
+        Ok(Reply::Tcp(TcpResponse {
+            bytes: Vec::new(),
+            connect_us: 1,
+            elapsed_us: 1,
+        }))
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use tillwatch_border::{Bound, CallError, Limits, Plugin};
@@ -156,6 +157,58 @@ fn the_agent_holds_answers_against_their_bounds_itself() {
     let [mut caller, _neighbor] = native(["asks", "report"], few);
     caller.collect().unwrap();
     assert_eq!(caller.host.reads, 100);
+}
+
+/// A suspect is called alone, and would wait for whoever waits for a peer.
+#[test]
+fn a_plugin_whose_peer_is_waited_for_holds_up_nobody() {
+    let [mut waiting, mut guilty] = native(["peer", "abort"], PATIENT);
+    let (ask, asked) = mpsc::channel();
+    let (release, released) = mpsc::channel::<()>();
+    let released = Mutex::new(released);
+    let in_vain = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&in_vain);
+    waiting.host.peer = Some(Arc::new(move || {
+        ask.send(()).unwrap_or_default();
+        let released = released.lock().unwrap().recv_timeout(Duration::from_secs(20));
+        in_vain.fetch_or(released == Err(mpsc::RecvTimeoutError::Timeout), Ordering::Relaxed);
+    }));
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| waiting.collect_anew().unwrap());
+        asked.recv().unwrap();
+        assert_eq!(guilty.collect_anew(), Err(CallError::Crash));
+        drop(release);
+        assert_eq!(waiter.join().unwrap(), waiting_answer());
+    });
+    assert!(!seen.load(Ordering::Relaxed), "the others waited for its peer");
+}
+
+fn waiting_answer() -> tillwatch_core::sample::Batch {
+    let [mut caller, _neighbor] = native(["peer", "report"], PATIENT);
+    caller.host.peer = Some(Arc::new(|| {}));
+    caller.collect().expect("the tests' own")
+}
+
+#[test]
+fn peers_are_asked_so_often_in_one_call_whatever_the_process_became() {
+    let [mut caller, _neighbor] = native(["peers", "report"], PATIENT);
+    caller.host.peer = Some(Arc::new(|| {}));
+    caller.collect().unwrap();
+    assert_eq!(caller.host.reads, 16);
+}
+
+/// Waiting is not the plugin's time, and has a bound of its own.
+#[test]
+fn waiting_for_peers_is_bounded_apart_from_the_call() {
+    let limits = Limits {
+        call_ms_max: 300,
+        peer_ms_max: 600,
+        ..PATIENT
+    };
+    let [mut caller, _neighbor] = native(["peers", "report"], limits);
+    caller.host.peer = Some(Arc::new(|| std::thread::sleep(Duration::from_millis(250))));
+    caller.collect().unwrap();
+    assert_eq!(caller.host.reads, 3);
 }
 
 #[test]

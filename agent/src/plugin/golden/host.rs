@@ -6,8 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
-use tillwatch_border::{Document, Entry, Fault, Host, Level, Lines, Listing};
+use std::time::Duration;
 
+use tillwatch_border::{Document, Entry, Fault, Host, Level, Lines, Listing, PeerFailure, PeerFault, Question, Reply};
+
+use super::answers::{self, Answers};
 use super::{file_name, sorted};
 use crate::config::written::unknown_hint;
 use crate::plugin::manifest::{AskedSource, SourceKind};
@@ -22,7 +25,13 @@ const FILES_MAX: usize = 2000;
 /// Different reads of undeclared sources that are told.
 const MISREADS_MAX: usize = 10;
 /// Files that are not input.
-const OTHER_FILES: [&str; 4] = ["settings.toml", "clock.toml", "expected.jsonl", "README.md"];
+const OTHER_FILES: [&str; 5] = [
+    "settings.toml",
+    "clock.toml",
+    "peers.toml",
+    "expected.jsonl",
+    "README.md",
+];
 const NOW_DEFAULT: &str = "2026-03-02T12:00:00Z";
 
 /// Clones share everything: one is in the sandbox, one reads the logs.
@@ -36,6 +45,7 @@ struct Case {
     /// Bytes that are left of a tailed file.
     lines: BTreeMap<String, Vec<u8>>,
     folders: BTreeMap<String, Folder>,
+    answers: Answers,
     /// What plugin.toml asks for: nothing else is given.
     asked: BTreeMap<String, SourceKind>,
     /// Reads of what plugin.toml does not ask for, or not in that way.
@@ -79,6 +89,15 @@ impl CaseHost {
             asked: kinds(sources),
             ..Case::default()
         };
+        let peers = folder.join("peers.toml");
+        if peers.exists() {
+            let text = String::from_utf8(read_file(&peers)?)?;
+            case.answers = answers::parse(&text).with_context(|| format!("reading {}", peers.display()))?;
+            if let Some(peer) = case.answers.keys().find(|peer| !case.asked.contains_key(*peer)) {
+                let hint = unknown_hint(peer, case.asked.keys().map(String::as_str));
+                bail!("peers.toml: plugin.toml declares no source `{peer}`; {hint}");
+            }
+        }
         for path in sorted(folder)? {
             let name = file_name(&path);
             // Such as an editor's.
@@ -110,6 +129,9 @@ impl CaseHost {
                 SourceKind::Lines => drop(case.lines.insert(source.name.clone(), Vec::new())),
                 SourceKind::Documents | SourceKind::Folder => {
                     drop(case.folders.insert(source.name.clone(), Folder::default()));
+                }
+                SourceKind::Http | SourceKind::Tcp | SourceKind::Sql => {
+                    case.answers.entry(source.name.clone()).or_default();
                 }
             }
         }
@@ -217,6 +239,12 @@ fn check_declared(asked: &BTreeMap<String, SourceKind>, path: &str, source: &str
         None => {
             let hint = unknown_hint(source, asked.keys().map(String::as_str));
             bail!("{path}: plugin.toml declares no source `{source}`; {hint}")
+        }
+        Some(kind) if kind.is_peer() => {
+            bail!(
+                "{path}: source `{source}` is a {} in plugin.toml: write its answers into peers.toml",
+                kind.name()
+            )
         }
         Some(kind) if is_folder == (*kind == SourceKind::Lines) => {
             bail!(
@@ -347,6 +375,19 @@ impl Host for CaseHost {
             oldest_modified_ms: files.first().map(|file| file.modified_ms),
             entries: files.iter().take(ENTRIES_MAX).map(entry).collect(),
         })
+    }
+
+    fn ask_peer(&mut self, name: &str, question: Question, _within: Duration) -> Result<Reply, PeerFailure> {
+        let kind = match question {
+            Question::Http(_) => SourceKind::Http,
+            Question::Tcp(_) => SourceKind::Tcp,
+            Question::Sql { .. } => SourceKind::Sql,
+        };
+        match self.open_source(name, kind) {
+            Ok(mut case) => answers::next(&mut case.answers, name, &question),
+            Err(Fault::Unknown) => Err(PeerFault::Unknown.at_once()),
+            Err(_a_source_is_down) => Err(PeerFault::TooSoon.at_once()),
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 //!   clock.toml         now = 2026-03-02T11:30:00Z, and under [age_s] how old each input file is
 //!   <source>.<any>     a source of kind lines
 //!   <source>/          a source of kind documents or folder
+//!   peers.toml         what peers over the network answer; may be missing
 //!   expected.jsonl     one line per sample, per log line above debug, and for the error that ended the run
 //! ```
 //! The SDK runs the very same cases natively; both must come out the same, byte by byte.
@@ -13,6 +14,7 @@
 //! refuse. Then the same input shows whether the plugin keeps the contract, in `contract`.
 
 pub(super) mod admission;
+mod answers;
 pub(super) mod host;
 
 use std::collections::BTreeMap;

@@ -58,6 +58,15 @@ pub(super) fn record(name: &str, grant: &Grant, redactor: &Redactor, now: Timest
                 files.and_then(|files| case_files(name, files, redactor, bytes_of)),
             )
         }
+        Grant::Peer(_) => {
+            return Recorded {
+                told: format!(
+                    "source {name} is asked over the network and not recorded: write its answers into peers.toml"
+                ),
+                folder: None,
+                files: Vec::new(),
+            };
+        }
         Grant::Folder { folder, pattern } => {
             let bytes_of = |path: &Path| {
                 let size = path.metadata()?.len().min(LISTED_BYTES_MAX);
@@ -91,7 +100,7 @@ fn count(grant: &Grant, files: &[RecordedFile]) -> String {
             let lines = files.iter().map(|file| memchr::memchr_iter(b'\n', &file.bytes).count());
             format!("{} lines", lines.sum::<usize>())
         }
-        Grant::Documents { .. } | Grant::Folder { .. } => format!("{} files", files.len()),
+        Grant::Documents { .. } | Grant::Folder { .. } | Grant::Peer(_) => format!("{} files", files.len()),
     }
 }
 

@@ -9,12 +9,13 @@ use serde::Deserialize;
 use crate::command::{cargo, output};
 
 /// The arrows: each crate with those of ours that it may use outside of tests.
-const ARROWS: [(&str, &[&str]); 15] = [
+const ARROWS: [(&str, &[&str]); 16] = [
     ("tillwatch-feed", &[]),
     ("tillwatch-log", &[]),
     ("tillwatch-sdk-macros", &[]),
     ("tillwatch-sdk", &["tillwatch-sdk-macros"]),
     ("pos-latency", &["tillwatch-sdk"]),
+    ("probe", &["tillwatch-sdk"]),
     ("queue-depth", &["tillwatch-sdk"]),
     ("sales", &["tillwatch-sdk"]),
     ("hostile", &["tillwatch-sdk"]),
@@ -39,10 +40,11 @@ const ARROWS: [(&str, &[&str]); 15] = [
 ];
 
 /// Heavy crates, each with the only crates of ours that may use it.
-const DOORS: [(&str, &[&str]); 5] = [
+const DOORS: [(&str, &[&str]); 6] = [
     ("wasmtime", &["tillwatch-sandbox"]),
     ("rumqttc-v5-next", &["tillwatch-agent", "tillwatch-central"]),
-    ("rusqlite", &["tillwatch-central"]),
+    ("rusqlite", &["tillwatch-agent", "tillwatch-central"]),
+    ("ureq", &["tillwatch-agent"]),
     ("axum", &["tillwatch-central"]),
     ("sysinfo", &["tillwatch-agent"]),
 ];

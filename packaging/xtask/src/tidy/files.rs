@@ -10,7 +10,7 @@ use crate::docs::plugin_folders;
 use crate::tools;
 
 /// Crates whose names may stand in one place of the sources only.
-const SOURCE_DOORS: [(&str, &[&str]); 3] = [
+const SOURCE_DOORS: [(&str, &[&str]); 5] = [
     (
         "rumqttc::",
         &[
@@ -21,7 +21,9 @@ const SOURCE_DOORS: [(&str, &[&str]); 3] = [
             "tests/",
         ],
     ),
-    ("rusqlite::", &["central/src/archive/"]),
+    ("rusqlite::", &["central/src/archive/", "agent/src/source/peer/sql/"]),
+    ("tokio_postgres::", &["agent/src/source/peer/sql/"]),
+    ("ureq::", &["agent/src/source/peer/http.rs"]),
     ("wasmtime::", &["agent/sandbox/", "agent/compiler/"]),
 ];
 

@@ -6,6 +6,7 @@
 //!   clock.toml         now = 2026-03-02T11:30:00Z, and under [age_s] how old each input file is
 //!   <source>.<any>     a source of kind lines
 //!   <source>/          a source of kind documents or folder
+//!   peers.toml         what peers over the network answer, see answers.rs; may be missing
 //!   expected.jsonl     what must come out
 //! ```
 
@@ -16,7 +17,7 @@ use std::path::Path;
 use serde::Deserialize;
 use toml::value::{Datetime, Offset};
 
-use super::FileHost;
+use super::{FileHost, answers};
 use crate::parse::time::{Date, days_since_epoch};
 
 /// A case, ready to run.
@@ -27,7 +28,13 @@ pub(super) struct Case {
 }
 
 /// Files that are not input.
-const OTHER_FILES: [&str; 4] = ["settings.toml", "clock.toml", "expected.jsonl", "README.md"];
+const OTHER_FILES: [&str; 5] = [
+    "settings.toml",
+    "clock.toml",
+    "peers.toml",
+    "expected.jsonl",
+    "README.md",
+];
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -44,6 +51,11 @@ pub(super) fn read(folder: &Path) -> Result<Case, String> {
     let now_ms = unix_ms(&clock.now).ok_or("clock.toml: now must be a date and time in UTC, ending in Z")?;
     let declared = declared(folder)?;
     let mut host = FileHost::new(now_ms);
+    let peers = folder.join("peers.toml");
+    if peers.exists() {
+        let text = fs::read_to_string(&peers).map_err(|error| format!("{}: {error}", peers.display()))?;
+        host.set_answers(answers::parse(&text).map_err(|error| format!("{}: {error}", peers.display()))?);
+    }
     for path in sorted(folder)? {
         let name = file_name(&path);
         // Such as an editor's.
@@ -186,6 +198,9 @@ fn check_declared(
                 names.join(", ")
             ))
         }
+        Some(kind) if ["http", "tcp", "sql"].contains(&kind.as_str()) => Err(format!(
+            "{path}: plugin.toml declares `{source}` as of kind {kind}: write its answers into peers.toml"
+        )),
         Some(kind) if is_folder == (kind == "lines") => {
             Err(format!("{path}: plugin.toml declares `{source}` as of kind {kind}"))
         }

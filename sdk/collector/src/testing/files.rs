@@ -4,7 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{Document, Entry, Error, Fault, Host, Level, Lines, Listing};
+use super::answers::{Answer, Answers};
+use crate::host::NOT_GRANTED;
+use crate::{
+    Cursor, Document, Entry, Error, Fault, Host, HttpRequest, HttpResponse, Level, Lines, Listing, PeerFailure,
+    PeerFault, Table, TcpRequest, TcpResponse,
+};
 
 /// So small that golden cases take several calls.
 const CHUNK_BYTES: usize = 4096;
@@ -41,6 +46,8 @@ pub struct FileHost {
     state: Vec<u8>,
     committed: Committed,
     logs: Vec<(Level, String)>,
+    answers: Answers,
+    http_requests: Vec<(String, HttpRequest)>,
     /// What plugin.toml declares, source and kind, in golden cases: nothing else is given.
     declared: Option<BTreeMap<String, String>>,
     /// Reads of anything else.
@@ -106,6 +113,60 @@ impl FileHost {
                 bytes: bytes.to_vec(),
             });
             files[*position..].sort_by(|a, b| (a.modified_ms, &a.name).cmp(&(b.modified_ms, &b.name)));
+        }
+    }
+
+    /// What an endpoint says to the next question; after the last of its answers it is asked too soon.
+    ///
+    /// ```
+    /// use tillwatch_sdk::testing::FileHost;
+    /// use tillwatch_sdk::{Host, HttpRequest, HttpResponse, PeerFailure, PeerFault};
+    ///
+    /// let mut host = FileHost::new(0);
+    /// let timeout = PeerFailure { fault: PeerFault::Timeout, elapsed_us: 5_000_000 };
+    /// host.answer_http("checkout", Ok(HttpResponse { status: 200, headers: vec![], body: vec![], elapsed_us: 900 }));
+    /// host.answer_http("checkout", Err(timeout));
+    /// assert!(host.http("checkout", HttpRequest::get())?.is_success());
+    /// assert_eq!(host.http("checkout", HttpRequest::get()), Err(timeout));
+    /// assert_eq!(host.take_http_requests().len(), 2);
+    /// # Ok::<(), PeerFailure>(())
+    /// ```
+    pub fn answer_http(&mut self, endpoint: &str, answer: Result<HttpResponse, PeerFailure>) {
+        self.answer(endpoint, answer.map_or_else(Answer::Failure, Answer::Http));
+    }
+
+    /// What a peer says to the next exchange.
+    pub fn answer_tcp(&mut self, peer: &str, answer: Result<TcpResponse, PeerFailure>) {
+        self.answer(peer, answer.map_or_else(Answer::Failure, Answer::Tcp));
+    }
+
+    /// What a query gives when it is run next.
+    pub fn answer_sql(&mut self, query: &str, answer: Result<Table, PeerFailure>) {
+        self.answer(query, answer.map_or_else(Answer::Failure, Answer::Sql));
+    }
+
+    /// What endpoints were asked since the last call of this, each with the endpoint's name.
+    pub fn take_http_requests(&mut self) -> Vec<(String, HttpRequest)> {
+        std::mem::take(&mut self.http_requests)
+    }
+
+    pub(super) fn set_answers(&mut self, answers: Answers) {
+        self.answers = answers;
+    }
+
+    fn answer(&mut self, peer: &str, answer: Answer) {
+        self.answers.entry(peer.to_owned()).or_default().push_back(answer);
+    }
+
+    fn next_answer(&mut self, peer: &str) -> Result<Answer, PeerFailure> {
+        let answers = self.answers.get_mut(peer).ok_or(NOT_GRANTED)?;
+        match answers.pop_front() {
+            Some(Answer::Failure(failure)) => Err(failure),
+            Some(answer) => Ok(answer),
+            None => Err(PeerFailure {
+                fault: PeerFault::TooSoon,
+                elapsed_us: 0,
+            }),
         }
     }
 
@@ -224,6 +285,31 @@ impl Host for FileHost {
         match self.sources.get(source) {
             Some(Source::Folder { files, .. }) => Ok(listing(files)),
             _ => Err(Fault::Unknown),
+        }
+    }
+
+    fn http(&mut self, endpoint: &str, request: HttpRequest) -> Result<HttpResponse, PeerFailure> {
+        self.check_kind(endpoint, "http").map_err(|_undeclared| NOT_GRANTED)?;
+        self.http_requests.push((endpoint.to_owned(), request));
+        match self.next_answer(endpoint)? {
+            Answer::Http(response) => Ok(response),
+            _ => Err(NOT_GRANTED),
+        }
+    }
+
+    fn tcp(&mut self, peer: &str, _request: TcpRequest) -> Result<TcpResponse, PeerFailure> {
+        self.check_kind(peer, "tcp").map_err(|_undeclared| NOT_GRANTED)?;
+        match self.next_answer(peer)? {
+            Answer::Tcp(response) => Ok(response),
+            _ => Err(NOT_GRANTED),
+        }
+    }
+
+    fn sql(&mut self, query: &str, _after: Option<Cursor>) -> Result<Table, PeerFailure> {
+        self.check_kind(query, "sql").map_err(|_undeclared| NOT_GRANTED)?;
+        match self.next_answer(query)? {
+            Answer::Sql(table) => Ok(table),
+            _ => Err(NOT_GRANTED),
         }
     }
 }

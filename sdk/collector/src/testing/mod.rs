@@ -3,6 +3,7 @@
 //! What comes in is a folder; what goes out are batches, or a panic that shows the difference.
 //! The same folders run on the built `.wasm` through `tillwatch plugin test`.
 
+mod answers;
 mod case;
 mod files;
 mod golden;

@@ -1,0 +1,563 @@
+//! `[plugin.sources.*]` of a peer over the network: where it is, what it may be asked, which secret the agent adds.
+//!
+//! In: a section of agent.toml. Out: a grant, or the problems with their places. It resolves and connects to nothing.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tillwatch_border::{Cursor, Method};
+use toml::Spanned;
+
+use crate::config::units::{duration_ms, size_bytes};
+use crate::config::written::{Mistake, Section};
+use crate::source::peer::http::{BODY_BYTES_MAX, HttpGrant, Secret};
+use crate::source::peer::place::{Network, Place};
+use crate::source::peer::sql::{
+    ColumnType, CursorGrant, Database, INTERVAL_MIN, ROWS_MAX, Server, SqlGrant, TABLE_BYTES_MAX,
+};
+use crate::source::peer::tcp::{RECEIVE_BYTES_MAX, SEND_BYTES_MAX, TcpGrant};
+
+/// How long a peer may take.
+const TIMEOUT_MS: u64 = 5_000;
+const TIMEOUT_RANGE_MS: (u64, u64) = (10, 10_000);
+const INTERVAL_RANGE_MS: (u64, u64) = (1, 86_400_000);
+/// What one answer may hold at most.
+const ANSWER_CEILING: u64 = 4 << 20;
+const SEND_CEILING: u64 = 64 << 10;
+const ROWS_CEILING: i64 = 100_000;
+
+pub(super) fn http(section: &Section<'_>, base: &Path) -> Option<HttpGrant> {
+    let url = required(section, "url", "\"https://pos.store.example/health\"", parse_url);
+    let addresses = addresses(section);
+    let methods = methods(section);
+    let headers = headers(section);
+    let secret = secret(section, base);
+    let ca = file(section, "ca", base);
+    let timeout = timeout(section);
+    let body_bytes_max = size(section, "body_max", BODY_BYTES_MAX, ANSWER_CEILING);
+    let url = url?;
+    Some(HttpGrant {
+        place: Place {
+            host: url.host,
+            port: url.port,
+            addresses,
+        },
+        is_secure: url.is_secure,
+        path: url.path,
+        methods,
+        headers,
+        secret,
+        ca,
+        timeout,
+        body_bytes_max,
+    })
+}
+
+pub(super) fn tcp(section: &Section<'_>) -> Option<TcpGrant> {
+    let example = "\"printer.store.example:9100\"";
+    let peer = required(section, "peer", example, |text| {
+        host_and_port(text, None)
+            .ok_or_else(|| Mistake::new("names no host and port", format!("write peer = {example}")))
+    });
+    let addresses = addresses(section);
+    let timeout = timeout(section);
+    let send = size(section, "send_max", SEND_BYTES_MAX, SEND_CEILING);
+    let receive = size(section, "receive_max", RECEIVE_BYTES_MAX, ANSWER_CEILING);
+    let (host, port) = peer?;
+    Some(TcpGrant {
+        place: Place { host, port, addresses },
+        timeout,
+        send_bytes_max: to_usize(send),
+        receive_bytes_max: to_usize(receive),
+    })
+}
+
+pub(super) fn sql(section: &Section<'_>, base: &Path) -> Option<SqlGrant> {
+    let database = database(section, base);
+    let query = required(section, "query", "\"SELECT count(*) FROM outbox\"", |text| {
+        Ok(text.to_owned())
+    });
+    let columns = columns(section);
+    let cursor = cursor(section, &columns);
+    let rows_max = section.integer("rows_max").map(|rows| {
+        if !(1..=ROWS_CEILING).contains(rows.get_ref()) {
+            section.report(
+                rows.span(),
+                "`rows_max` is out of range",
+                format!("write 1 to {ROWS_CEILING}"),
+            );
+        }
+        u64::try_from(rows.into_inner()).unwrap_or(ROWS_MAX)
+    });
+    let table_bytes_max = size(section, "bytes_max", TABLE_BYTES_MAX, ANSWER_CEILING);
+    let timeout = timeout(section);
+    let default = u64::try_from(INTERVAL_MIN.as_millis()).unwrap_or(u64::MAX);
+    let interval_min = duration(section, "interval_min", default, INTERVAL_RANGE_MS);
+    Some(SqlGrant {
+        database: database?,
+        query: query?,
+        columns,
+        cursor,
+        rows_max: to_usize(rows_max.unwrap_or(ROWS_MAX)),
+        table_bytes_max: to_usize(table_bytes_max),
+        timeout,
+        interval_min,
+    })
+}
+
+fn required<T>(
+    section: &Section<'_>,
+    key: &str,
+    example: &str,
+    read: impl FnOnce(&str) -> Result<T, Mistake>,
+) -> Option<T> {
+    if section.value(key).is_none() {
+        section.report_missing(key, example);
+    }
+    section.read(key, read).map(Spanned::into_inner)
+}
+
+struct Url {
+    is_secure: bool,
+    host: String,
+    port: u16,
+    path: String,
+}
+
+fn parse_url(text: &str) -> Result<Url, Mistake> {
+    let example = "write \"https://pos.store.example:8443/health\"; what ends with / may be followed by more";
+    let (rest, is_secure) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
+        (Some(rest), _) => (rest, true),
+        (None, Some(rest)) => (rest, false),
+        (None, None) => return Err(Mistake::new("begins with neither https:// nor http://", example)),
+    };
+    let (authority, path) = match rest.find('/') {
+        Some(at) => rest.split_at(at),
+        None => (rest, "/"),
+    };
+    if authority.contains('@') {
+        return Err(Mistake::new(
+            "holds a name or password",
+            "write basic_user and secret_file instead",
+        ));
+    }
+    let is_plain = path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
+    let (host, port) = host_and_port(authority, Some(if is_secure { 443 } else { 80 }))
+        .filter(|_place| is_plain)
+        .ok_or_else(|| Mistake::new("names no host, or no valid port or path", example))?;
+    let path = path.to_owned();
+    Ok(Url {
+        is_secure,
+        host,
+        port,
+        path,
+    })
+}
+
+/// `host:port`, `host` when there is a port to fall back to, `[::1]:port`.
+fn host_and_port(text: &str, default: Option<u16>) -> Option<(String, u16)> {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()?),
+        _ => (text, default?),
+    };
+    let is_bracketed = host.starts_with('[') && host.ends_with(']');
+    let host = if is_bracketed { &host[1..host.len() - 1] } else { host };
+    let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte) || (is_bracketed && byte == b':');
+    (!host.is_empty() && port != 0 && host.bytes().all(is_host)).then(|| (host.to_owned(), port))
+}
+
+fn addresses(section: &Section<'_>) -> Vec<Network> {
+    let mut networks = Vec::new();
+    for text in section
+        .strings("addresses")
+        .map(Spanned::into_inner)
+        .unwrap_or_default()
+    {
+        match text.get_ref().parse() {
+            Ok(network) => networks.push(network),
+            Err(()) => section.report(
+                text.span(),
+                format!("{:?} is no address and no network", text.get_ref()),
+                "write \"10.20.0.5\" or \"10.20.0.0/16\"",
+            ),
+        }
+    }
+    networks
+}
+
+fn methods(section: &Section<'_>) -> Vec<Method> {
+    let Some(methods) = section.strings("methods") else {
+        return vec![Method::Get];
+    };
+    let mut granted = Vec::new();
+    for method in methods.into_inner() {
+        match method.get_ref().as_str() {
+            "GET" => granted.push(Method::Get),
+            "POST" => granted.push(Method::Post),
+            other => section.report(
+                method.span(),
+                format!("method {other:?} cannot be granted"),
+                "write \"GET\" or \"POST\"",
+            ),
+        }
+    }
+    granted
+}
+
+fn headers(section: &Section<'_>) -> Vec<(String, String)> {
+    let mut headers = Vec::new();
+    for header in section.strings("headers").map(Spanned::into_inner).unwrap_or_default() {
+        match header.get_ref().split_once(": ") {
+            Some((name, value)) if is_header_name(name) && !value.contains(char::is_control) => {
+                headers.push((name.to_ascii_lowercase(), value.to_owned()));
+            }
+            _ => section.report(
+                header.span(),
+                "it is no header that may be added",
+                "write \"name: value\"; secrets belong into secret_file",
+            ),
+        }
+    }
+    headers
+}
+
+/// Headers that frame a request are the library's.
+fn is_header_name(name: &str) -> bool {
+    const FRAMING: [&str; 6] = [
+        "host",
+        "content-length",
+        "transfer-encoding",
+        "connection",
+        "upgrade",
+        "expect",
+    ];
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    !name.is_empty() && name.bytes().all(is_token) && !FRAMING.contains(&name.to_ascii_lowercase().as_str())
+}
+
+fn secret(section: &Section<'_>, base: &Path) -> Option<Secret> {
+    let user = section.string("basic_user");
+    let header = section.string("secret_header");
+    let file = file(section, "secret_file", base);
+    match (user, header, file) {
+        (None, None, None) => None,
+        (Some(user), None, Some(file)) if !user.get_ref().contains(':') => Some(Secret::Basic {
+            user: user.into_inner(),
+            file,
+        }),
+        (None, Some(name), Some(file)) if is_header_name(name.get_ref()) => Some(Secret::Header {
+            name: name.into_inner().to_ascii_lowercase(),
+            file,
+        }),
+        _ => {
+            let what = "`secret_file` needs one of `basic_user` and `secret_header`, and they need it";
+            section.report(
+                section.span(),
+                what,
+                "write secret_header = \"authorization\", or the name of the user",
+            );
+            None
+        }
+    }
+}
+
+fn database(section: &Section<'_>, base: &Path) -> Option<Database> {
+    let example = "write \"sqlite:/var/pos/pos.db\" or \"postgres://user@host/name\"";
+    let database = required(section, "database", "\"sqlite:/var/pos/pos.db\"", |text| {
+        let (database, is_built_in) = match (text.strip_prefix("sqlite:"), text.strip_prefix("postgres://")) {
+            (Some(file), _) if !file.is_empty() => (Some(Database::Sqlite(base.join(file))), cfg!(feature = "sqlite")),
+            (None, Some(rest)) => (server(rest).map(Database::Postgres), cfg!(feature = "postgres")),
+            _ => (None, true),
+        };
+        let database = database.ok_or_else(|| Mistake::new("is no database that can be asked", example))?;
+        if !is_built_in {
+            let hint = "install a tillwatch that was built with the feature of its name";
+            return Err(Mistake::new("is of a kind that this tillwatch was built without", hint));
+        }
+        Ok(database)
+    })?;
+    let Database::Postgres(mut server) = database else {
+        return Some(database);
+    };
+    server.secret_file = file(section, "secret_file", base);
+    server.ca = file(section, "ca", base);
+    server.place.addresses = addresses(section);
+    if server.ca.is_none() && !is_loopback(&server.place.host) {
+        let what = "`database` would send store data without TLS to another machine";
+        section.report(section.span(), what, "add ca = \"/etc/tillwatch/database-ca.pem\"");
+        return None;
+    }
+    Some(Database::Postgres(server))
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost"
+        || host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+}
+
+/// `user@host:port/name`; a password is no part of it.
+fn server(text: &str) -> Option<Server> {
+    let (user, rest) = text.split_once('@')?;
+    let (authority, name) = rest.split_once('/')?;
+    let is_name = |text: &str| {
+        !text.is_empty()
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
+    };
+    let (host, port) = host_and_port(authority, Some(5432)).filter(|_place| is_name(user) && is_name(name))?;
+    Some(Server {
+        place: Place {
+            host,
+            port,
+            addresses: Vec::new(),
+        },
+        user: user.to_owned(),
+        name: name.to_owned(),
+        secret_file: None,
+        ca: None,
+    })
+}
+
+fn columns(section: &Section<'_>) -> Vec<(String, ColumnType)> {
+    let Some(written) = section.strings("columns") else {
+        if section.value("columns").is_none() {
+            section.report_missing("columns", "[\"id integer\", \"till text\"]");
+        }
+        return Vec::new();
+    };
+    let mut columns = Vec::new();
+    for column in written.into_inner() {
+        let (name, kind) = column.get_ref().split_once(' ').unwrap_or((column.get_ref(), ""));
+        let kind = match kind {
+            "integer" => ColumnType::Integer,
+            "real" => ColumnType::Real,
+            "text" => ColumnType::Text,
+            _ => {
+                let hint = "write its name and integer, real or text, such as \"total integer\"";
+                section.report(column.span(), format!("{:?} is no column", column.get_ref()), hint);
+                continue;
+            }
+        };
+        columns.push((name.to_owned(), kind));
+    }
+    columns
+}
+
+fn cursor(section: &Section<'_>, columns: &[(String, ColumnType)]) -> Option<CursorGrant> {
+    let start = section.string("cursor_start");
+    let column = section.string("cursor")?;
+    let kind = columns
+        .iter()
+        .find(|(name, _kind)| name == column.get_ref())
+        .map(|(_name, kind)| *kind);
+    let start = start.as_ref().map(|start| start.get_ref().as_str());
+    let start = match kind {
+        Some(ColumnType::Integer) => start.unwrap_or("0").parse().ok().map(Cursor::Integer),
+        Some(ColumnType::Text) => Some(Cursor::Text(start.unwrap_or_default().to_owned())),
+        Some(ColumnType::Real) | None => None,
+    };
+    let Some(start) = start else {
+        let hint = "name a column of integers or text, and where it begins as text: cursor_start = \"0\"";
+        section.report(
+            column.span(),
+            "`cursor` is none of the columns, or does not begin so",
+            hint,
+        );
+        return None;
+    };
+    Some(CursorGrant {
+        column: column.into_inner(),
+        start,
+    })
+}
+
+fn file(section: &Section<'_>, key: &str, base: &Path) -> Option<PathBuf> {
+    Some(base.join(section.string(key)?.into_inner()))
+}
+
+fn timeout(section: &Section<'_>) -> Duration {
+    duration(section, "timeout", TIMEOUT_MS, TIMEOUT_RANGE_MS)
+}
+
+fn duration(section: &Section<'_>, key: &str, default_ms: u64, range_ms: (u64, u64)) -> Duration {
+    let read = section.read(key, duration_ms);
+    let ms = in_range(section, key, read, default_ms, range_ms, "ms");
+    Duration::from_millis(ms)
+}
+
+fn size(section: &Section<'_>, key: &str, default: u64, ceiling: u64) -> u64 {
+    in_range(section, key, section.read(key, size_bytes), default, (1, ceiling), "B")
+}
+
+fn in_range(
+    section: &Section<'_>,
+    key: &str,
+    value: Option<Spanned<u64>>,
+    default: u64,
+    range: (u64, u64),
+    unit: &str,
+) -> u64 {
+    let Some(value) = value else { return default };
+    if (range.0..=range.1).contains(value.get_ref()) {
+        return value.into_inner();
+    }
+    let hint = format!("write {}{unit} to {}{unit}", range.0, range.1);
+    section.report(value.span(), format!("`{key}` is out of range"), hint);
+    default
+}
+
+fn to_usize(value: u64) -> usize {
+    usize::try_from(value).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::written::{Reporter, parse};
+
+    fn read<T>(text: &str, read: impl FnOnce(&Section<'_>) -> Option<T>) -> (Option<T>, Vec<String>) {
+        let reporter = Reporter::new(Path::new("agent.toml"), text);
+        let root = parse(text, &reporter);
+        let section = Section::root(&root, &reporter);
+        let grant = read(&section);
+        section.finish();
+        let problems = reporter.into_problems().0;
+        (grant, problems.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn an_endpoint_is_granted_whole_and_with_defaults() {
+        let text = "url = \"https://pos.example/api/\"\nsecret_header = \"X-Key\"\nsecret_file = \"key\"\n\
+                    addresses = [\"10.0.0.0/8\"]\nheaders = [\"X-Site: 1\"]";
+        let (grant, problems) = read(text, |section| http(section, Path::new("/base")));
+        assert_eq!(problems, Vec::<String>::new());
+        let grant = grant.unwrap();
+        assert_eq!(
+            (grant.place.port, grant.path.as_str(), grant.methods.as_slice()),
+            (443, "/api/", &[Method::Get][..])
+        );
+        assert_eq!(grant.timeout, Duration::from_millis(TIMEOUT_MS));
+        let file = PathBuf::from("/base/key");
+        assert_eq!(
+            grant.secret,
+            Some(Secret::Header {
+                name: "x-key".to_owned(),
+                file
+            })
+        );
+        assert_eq!(grant.headers, [("x-site".to_owned(), "1".to_owned())]);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_grant_is_told_with_what_to_write() {
+        let told = |text: &str, expected: &str| {
+            let kind = if text.contains("database") { "sql" } else { "http" };
+            let (_grant, problems) = match kind {
+                "sql" => read(text, |section| sql(section, Path::new("/")).map(drop)),
+                _ => read(text, |section| http(section, Path::new("/")).map(drop)),
+            };
+            assert!(
+                problems.iter().any(|problem| problem.contains(expected)),
+                "{expected}: {problems:?}"
+            );
+        };
+        let url = "url = \"http://a.example/\"\n";
+        told("", "`url` is missing");
+        told("url = \"ftp://a.example\"", "begins with neither https");
+        told(
+            "url = \"http://user:word@a.example/\"",
+            "write basic_user and secret_file",
+        );
+        told("url = \"http://:80/\"", "names no host");
+        told(
+            &format!("{url}methods = [\"DELETE\"]"),
+            "method \"DELETE\" cannot be granted",
+        );
+        told(&format!("{url}timeout = \"1h\""), "write 10ms to 10000ms");
+        told(&format!("{url}body_max = \"1GiB\""), "`body_max` is out of range");
+        told(
+            &format!("{url}headers = [\"Host: b\"]"),
+            "it is no header that may be added",
+        );
+        told(&format!("{url}secret_file = \"x\""), "needs one of `basic_user`");
+        told(&format!("{url}addresses = [\"store\"]"), "is no address and no network");
+        let query = "query = \"SELECT 1\"\ncolumns = [\"n integer\"]\n";
+        told(
+            &format!("database = \"sqlite\"\n{query}"),
+            "is no database that can be asked",
+        );
+        told(
+            &format!("database = \"sqlite:x\"\ncursor = \"m\"\n{query}"),
+            "`cursor` is none of the columns",
+        );
+        told(
+            "database = \"sqlite:x\"\nquery = \"\"\ncolumns = [\"n number\"]",
+            "\"n number\" is no column",
+        );
+    }
+
+    #[cfg(feature = "postgres")]
+    #[test]
+    fn a_server_is_granted_with_tls_and_without_a_password_in_its_address() {
+        let rest = "query = \"SELECT 1\"\ncolumns = [\"n integer\"]\n";
+        let read = |text: &str| read(&format!("{text}\n{rest}"), |section| sql(section, Path::new("/base")));
+        let (grant, problems) =
+            read("database = \"postgres://till@db.example:6432/pos\"\nca = \"ca.pem\"\nsecret_file = \"key\"");
+        assert_eq!(problems, Vec::<String>::new());
+        let Database::Postgres(server) = grant.unwrap().database else {
+            panic!("it is one")
+        };
+        assert_eq!(
+            (server.place.port, server.user.as_str(), server.name.as_str()),
+            (6432, "till", "pos")
+        );
+        assert_eq!(server.ca, Some(PathBuf::from("/base/ca.pem")));
+        let (grant, problems) = read("database = \"postgres://till@db.example/pos\"");
+        assert!(
+            grant.is_none() && problems[0].contains("without TLS to another machine"),
+            "{problems:?}"
+        );
+        let (grant, problems) = read("database = \"postgres://till:word@localhost/pos\"");
+        assert!(
+            grant.is_none() && problems[0].contains("is no database that can be asked"),
+            "{problems:?}"
+        );
+        assert!(read("database = \"postgres://till@localhost/pos\"").0.is_some());
+    }
+
+    #[cfg(feature = "sqlite")]
+    #[test]
+    fn a_query_has_its_columns_in_order_and_a_cursor() {
+        let text = "database = \"sqlite:pos.db\"\nquery = \"SELECT id, total FROM sale WHERE id > ?1\"\n\
+                    columns = [\"id integer\", \"total real\"]\ncursor = \"id\"\ncursor_start = \"7\"";
+        let (grant, problems) = read(text, |section| sql(section, Path::new("/base")));
+        assert_eq!(problems, Vec::<String>::new());
+        let grant = grant.unwrap();
+        assert_eq!(grant.database, Database::Sqlite(PathBuf::from("/base/pos.db")));
+        assert_eq!(grant.columns[1], ("total".to_owned(), ColumnType::Real));
+        assert_eq!(grant.cursor.unwrap().start, Cursor::Integer(7));
+    }
+
+    #[test]
+    fn hosts_and_ports_are_read_with_brackets_and_without() {
+        let read = |text| host_and_port(text, Some(80));
+        assert_eq!(read("a.example:81"), Some(("a.example".to_owned(), 81)));
+        assert_eq!(read("[::1]:81"), Some(("::1".to_owned(), 81)));
+        assert_eq!(read("[::1]"), Some(("::1".to_owned(), 80)));
+        for wrong in [
+            "",
+            ":80",
+            "a b:80",
+            "a.example:0",
+            "a.example:x",
+            "::1:80",
+            "a.example:80:80",
+            "a@b:80",
+        ] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
+    }
+}

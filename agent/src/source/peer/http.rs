@@ -1,0 +1,668 @@
+//! GET and POST to an endpoint that the operator granted, over HTTP/1.1, with the operator's secret and no redirect.
+//!
+//! In: method, path, a few headers and a body from the plugin. Out: status, headers, body, each bounded.
+//! A connection serves one request, so what is measured includes name, connection and TLS, as for a till's first request.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use tillwatch_border::{HttpRequest, HttpResponse, Method, PeerFault};
+use ureq::config::Config;
+use ureq::http::{self, Uri};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+
+use super::place::Place;
+use super::{PeerError, secret};
+
+pub const BODY_BYTES_MAX: u64 = 256 << 10;
+/// All headers of an answer.
+const HEADERS_BYTES_MAX: usize = 16 << 10;
+/// Headers of an answer that the plugin gets.
+const HEADERS_MAX: usize = 64;
+/// The authorities of the system, when the grant names none.
+const SYSTEM_CA: &str = "/etc/ssl/certs/ca-certificates.crt";
+/// What a plugin may say itself: nothing that frames the request, names a host or is a secret.
+const PLUGIN_HEADERS: [&str; 5] = [
+    "accept",
+    "accept-language",
+    "content-type",
+    "if-none-match",
+    "soapaction",
+];
+
+/// An endpoint that the operator granted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpGrant {
+    pub place: Place,
+    pub is_secure: bool,
+    /// Begins with `/`; what ends with `/` may be followed by more.
+    pub path: String,
+    pub methods: Vec<Method>,
+    /// Sent with each request.
+    pub headers: Vec<(String, String)>,
+    pub secret: Option<Secret>,
+    /// Instead of the system's authorities.
+    pub ca: Option<PathBuf>,
+    pub timeout: Duration,
+    pub body_bytes_max: u64,
+}
+
+/// What the agent adds from a file that no plugin sees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Secret {
+    Header { name: String, file: PathBuf },
+    Basic { user: String, file: PathBuf },
+}
+
+/// A granted endpoint; what it needs of TLS is read at the first request.
+pub struct Endpoint {
+    grant: HttpGrant,
+    agent: Option<ureq::Agent>,
+}
+
+impl Endpoint {
+    #[must_use]
+    pub fn new(grant: HttpGrant) -> Self {
+        Self { grant, agent: None }
+    }
+
+    /// # Errors
+    /// Why there is no answer.
+    pub fn send(&mut self, request: HttpRequest, within: Duration) -> Result<HttpResponse, PeerError> {
+        let request = self.checked(request)?;
+        let agent = match &self.agent {
+            Some(agent) => agent.clone(),
+            None => self.agent.insert(agent(&self.grant)?).clone(),
+        };
+        let mut response = if within < self.grant.timeout {
+            let configured = agent.configure_request(request).timeout_global(Some(within)).build();
+            agent.run(configured)
+        } else {
+            agent.run(request)
+        }
+        .map_err(|error| failed(error, &self.grant))?;
+        let body = response.body_mut().with_config().limit(self.grant.body_bytes_max);
+        let body = body.read_to_vec().map_err(|error| failed(error, &self.grant))?;
+        Ok(HttpResponse {
+            status: response.status().as_u16(),
+            headers: headers(response.headers()),
+            body,
+            elapsed_us: 0,
+        })
+    }
+
+    /// The request as it is sent, if the grant goes so far.
+    fn checked(&self, request: HttpRequest) -> Result<http::Request<Vec<u8>>, PeerError> {
+        let grant = &self.grant;
+        if !grant.methods.contains(&request.method) {
+            let (asked, granted) = (name_of(request.method), grant.methods.iter().copied().map(name_of));
+            let granted: Vec<&str> = granted.collect();
+            return Err(PeerError::denied(format!(
+                "plugin asks for {asked}, agent.toml grants {granted:?}"
+            )));
+        }
+        let path = checked_path(&request.path, &grant.path)?;
+        let scheme = if grant.is_secure { "https" } else { "http" };
+        let mut built = http::Request::builder()
+            .method(name_of(request.method))
+            .uri(format!("{scheme}://{}{path}", grant.place));
+        for (name, value) in &request.headers {
+            if !PLUGIN_HEADERS.contains(&name.to_ascii_lowercase().as_str()) {
+                let granted = PLUGIN_HEADERS.join(", ");
+                let asked = name.escape_debug();
+                let why = format!("plugin gives header {asked}, which may only be {granted}");
+                return Err(PeerError::denied(why));
+            }
+            built = built.header(name, value);
+        }
+        for (name, value) in &grant.headers {
+            built = built.header(name, value);
+        }
+        if let Some((name, value)) = grant.secret.as_ref().map(secret_header).transpose()? {
+            built = built.header(name, value);
+        }
+        // The error is left out: it may quote a value.
+        built
+            .body(request.body)
+            .map_err(|_refused| PeerError::denied("the request has characters that none may have"))
+    }
+}
+
+/// Below the granted path and not out of it again, whatever the server makes of dots.
+fn checked_path(asked: &str, granted: &str) -> Result<String, PeerError> {
+    if asked.is_empty() || asked == granted {
+        return Ok(granted.to_owned());
+    }
+    let denied = || {
+        let asked = asked.escape_debug();
+        PeerError::denied(format!("plugin asks for path {asked}, agent.toml grants {granted}"))
+    };
+    let path = asked.split_once('?').map_or(asked, |(path, _query)| path);
+    let lower = path.to_ascii_lowercase();
+    let is_plain = asked
+        .bytes()
+        .all(|byte| byte.is_ascii_graphic() && !b"\\#\"<>^`{|}".contains(&byte));
+    let is_straight = !["%2e", "%2f", "%5c", "%25", ";", "//"]
+        .iter()
+        .any(|part| lower.contains(part))
+        && !path.split('/').any(|segment| segment == ".." || segment == ".");
+    if granted.ends_with('/') && path.starts_with(granted) && is_plain && is_straight {
+        return Ok(asked.to_owned());
+    }
+    Err(denied())
+}
+
+fn secret_header(secret_of: &Secret) -> Result<(String, http::HeaderValue), PeerError> {
+    let (name, value, file) = match secret_of {
+        Secret::Header { name, file } => (name.clone(), secret(file)?, file),
+        Secret::Basic { user, file } => {
+            let pair = format!("{user}:{}", secret(file)?);
+            (
+                "authorization".to_owned(),
+                format!("Basic {}", base64(pair.as_bytes())),
+                file,
+            )
+        }
+    };
+    let refused = |_quotes_it| PeerError::denied(format!("the secret in {} cannot be in a header", file.display()));
+    let mut value = http::HeaderValue::from_str(&value).map_err(refused)?;
+    value.set_sensitive(true);
+    Ok((name, value))
+}
+
+/// Source: RFC 4648, section 4.
+fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let at = |index: usize| u32::from(chunk.get(index).copied().unwrap_or(0));
+        let group = at(0) << 16 | at(1) << 8 | at(2);
+        for digit in 0..4 {
+            let sextet = usize::try_from(group >> (18 - 6 * digit) & 63).unwrap_or(0);
+            out.push(if digit <= chunk.len() {
+                char::from(ALPHABET[sextet])
+            } else {
+                '='
+            });
+        }
+    }
+    out
+}
+
+fn name_of(method: Method) -> &'static str {
+    match method {
+        Method::Get => "GET",
+        Method::Post => "POST",
+    }
+}
+
+fn headers(headers: &http::HeaderMap) -> Vec<(String, String)> {
+    let text = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
+        Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
+    };
+    // A session's cookie is a secret of the agent and the peer.
+    let shown = headers
+        .iter()
+        .filter(|(name, _value)| *name != http::header::SET_COOKIE);
+    shown.filter_map(text).take(HEADERS_MAX).collect()
+}
+
+fn agent(grant: &HttpGrant) -> Result<ureq::Agent, PeerError> {
+    let mut tls =
+        TlsConfig::builder().unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()));
+    if grant.is_secure {
+        tls = tls.root_certs(authorities(grant.ca.as_deref().unwrap_or(Path::new(SYSTEM_CA)))?);
+    }
+    let config = Config::builder()
+        .tls_config(tls.build())
+        // Whatever the environment says: only granted peers are connected to.
+        .proxy(None)
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .max_idle_connections(0)
+        .max_response_header_size(HEADERS_BYTES_MAX)
+        .user_agent(concat!("tillwatch/", env!("CARGO_PKG_VERSION")))
+        .timeout_global(Some(grant.timeout))
+        .build();
+    Ok(ureq::Agent::with_parts(
+        config,
+        DefaultConnector::new(),
+        Checked(grant.place.clone()),
+    ))
+}
+
+fn authorities(file: &Path) -> Result<RootCerts, PeerError> {
+    let refused = |why: &str| PeerError::denied(format!("the authorities in {}: {why}", file.display()));
+    let certificates = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let certificates = certificates.map_err(|_may_quote| refused("they cannot be read"))?;
+    if certificates.is_empty() {
+        return Err(refused("there is no certificate"));
+    }
+    let certificates = certificates.iter().map(|der| Certificate::from_der(der).to_owned());
+    Ok(RootCerts::from(certificates))
+}
+
+/// Gives the addresses that the grant allows, for whatever is asked.
+#[derive(Debug)]
+struct Checked(Place);
+
+impl Resolver for Checked {
+    fn resolve(&self, _uri: &Uri, _config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let addresses = self.0.resolve(*timeout.after);
+        let addresses = addresses.map_err(|error| ureq::Error::Other(Box::new(error)))?;
+        let mut resolved = self.empty();
+        addresses.into_iter().for_each(|address| resolved.push(address));
+        Ok(resolved)
+    }
+}
+
+fn failed(error: ureq::Error, grant: &HttpGrant) -> PeerError {
+    let fault = match error {
+        ureq::Error::Other(error) => match error.downcast::<PeerError>() {
+            Ok(error) => return *error,
+            Err(_another) => PeerFault::Unreachable,
+        },
+        ureq::Error::Timeout(_) => PeerFault::Timeout,
+        ureq::Error::BodyExceedsLimit(_) | ureq::Error::LargeResponseHeader(..) => PeerFault::TooLarge,
+        ureq::Error::Tls(_) | ureq::Error::Rustls(_) => PeerFault::Untrusted,
+        ureq::Error::Io(error) => io_fault(&error),
+        ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => PeerFault::Unreachable,
+        _ => PeerFault::Malformed,
+    };
+    PeerError::new(fault, format!("asking {} failed", grant.place))
+}
+
+fn io_fault(error: &std::io::Error) -> PeerFault {
+    let inner = error.get_ref();
+    match inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(_of_tls) => PeerFault::Untrusted,
+        None if matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock) => PeerFault::Timeout,
+        None => PeerFault::Unreachable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::sync::mpsc;
+    use std::thread::JoinHandle;
+    use std::time::Instant;
+
+    const TIMEOUT: Duration = Duration::from_secs(10);
+
+    /// A server that answers each request with what it is told to, and remembers what it was asked.
+    struct Server {
+        port: u16,
+        asked: mpsc::Receiver<String>,
+    }
+
+    /// `answer` gets the request and the connection.
+    fn serve(answer: impl Fn(&str, &mut dyn Write) + Send + 'static) -> Server {
+        serve_on(|stream| stream, answer)
+    }
+
+    fn serve_on<S: Read + Write>(
+        accept: impl Fn(TcpStream) -> S + Send + 'static,
+        answer: impl Fn(&str, &mut dyn Write) + Send + 'static,
+    ) -> Server {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (tell, asked) = mpsc::channel();
+        let _thread: JoinHandle<()> = std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = accept(stream.unwrap());
+                if let Some(request) = read_request(&mut stream) {
+                    answer(&request, &mut stream);
+                    drop(tell.send(request));
+                }
+            }
+        });
+        Server { port, asked }
+    }
+
+    /// Head and body as one text; none when the client went away.
+    fn read_request(stream: &mut dyn Read) -> Option<String> {
+        let mut reader = BufReader::new(stream);
+        let (mut request, mut length) = (String::new(), 0);
+        loop {
+            let mut line = String::new();
+            if reader.read_line(&mut line).unwrap_or(0) == 0 {
+                return None;
+            }
+            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse().unwrap();
+            }
+            request.push_str(&line);
+            if line == "\r\n" {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).ok()?;
+        request.push_str(&String::from_utf8(body).unwrap());
+        Some(request)
+    }
+
+    fn ok(body: &str) -> String {
+        format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nset-cookie: s=1\r\nx-till: 3\r\n\r\n{body}",
+            body.len()
+        )
+    }
+
+    fn say(answer: String) -> impl Fn(&str, &mut dyn Write) + Send {
+        move |_request, stream| drop(stream.write_all(answer.as_bytes()))
+    }
+
+    fn grant(port: u16, path: &str) -> HttpGrant {
+        HttpGrant {
+            place: Place {
+                host: "127.0.0.1".to_owned(),
+                port,
+                addresses: Vec::new(),
+            },
+            is_secure: false,
+            path: path.to_owned(),
+            methods: vec![Method::Get],
+            headers: Vec::new(),
+            secret: None,
+            ca: None,
+            timeout: TIMEOUT,
+            body_bytes_max: 1_000,
+        }
+    }
+
+    fn request(method: Method, path: &str, body: &[u8]) -> HttpRequest {
+        HttpRequest {
+            method,
+            path: path.to_owned(),
+            headers: Vec::new(),
+            body: body.to_vec(),
+        }
+    }
+
+    fn get(grant: HttpGrant) -> Result<HttpResponse, PeerError> {
+        Endpoint::new(grant).send(request(Method::Get, "", b""), TIMEOUT)
+    }
+
+    fn fault(grant: HttpGrant) -> PeerFault {
+        get(grant).unwrap_err().fault
+    }
+
+    #[test]
+    fn a_response_comes_with_status_headers_and_body_and_without_cookies() {
+        let server = serve(say(ok("fine")));
+        let response = get(grant(server.port, "/health?full=1")).unwrap();
+        assert_eq!((response.status, response.body.as_slice()), (200, &b"fine"[..]));
+        assert!(response.headers.contains(&("x-till".to_owned(), "3".to_owned())));
+        assert!(!response.headers.iter().any(|(name, _value)| name == "set-cookie"));
+        let asked = server.asked.recv().unwrap();
+        assert!(asked.starts_with("GET /health?full=1 HTTP/1.1\r\n"), "{asked}");
+        assert!(asked.contains("user-agent: tillwatch/"), "{asked}");
+    }
+
+    #[test]
+    fn an_error_status_is_a_response() {
+        let server = serve(say(
+            "HTTP/1.1 503 Busy\r\nretry-after: 3\r\ncontent-length: 0\r\n\r\n".to_owned()
+        ));
+        assert_eq!(get(grant(server.port, "/")).unwrap().status, 503);
+    }
+
+    /// What the agent adds for one endpoint would otherwise go to any other.
+    #[test]
+    fn a_redirect_is_told_and_not_followed() {
+        let other = serve(say(ok("secret place")));
+        let to = format!("http://127.0.0.1:{}/", other.port);
+        let answer = format!("HTTP/1.1 302 Found\r\nlocation: {to}\r\ncontent-length: 0\r\n\r\n");
+        let response = get(grant(serve(say(answer)).port, "/")).unwrap();
+        assert_eq!(response.status, 302);
+        assert!(response.headers.contains(&("location".to_owned(), to)));
+        assert!(other.asked.try_recv().is_err());
+    }
+
+    #[test]
+    fn a_post_brings_its_body_and_the_operators_secret() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("secret");
+        std::fs::write(&file, "open sesame\n").unwrap();
+        let server = serve(say(ok("")));
+        let user = "monitor".to_owned();
+        for (secret, expected) in [
+            (
+                Secret::Basic {
+                    user,
+                    file: file.clone(),
+                },
+                "authorization: Basic bW9uaXRvcjpvcGVuIHNlc2FtZQ==\r\n",
+            ),
+            (
+                Secret::Header {
+                    name: "x-key".to_owned(),
+                    file: file.clone(),
+                },
+                "x-key: open sesame\r\n",
+            ),
+        ] {
+            let mut grant = grant(server.port, "/queues/");
+            grant.methods = vec![Method::Post];
+            grant.headers = vec![("x-site".to_owned(), "1".to_owned())];
+            grant.secret = Some(secret);
+            let mut post = request(Method::Post, "/queues/a?b=c", b"{}");
+            post.headers = vec![("Content-Type".to_owned(), "application/json".to_owned())];
+            assert_eq!(Endpoint::new(grant).send(post, TIMEOUT).unwrap().status, 200);
+            let asked = server.asked.recv().unwrap();
+            assert!(asked.starts_with("POST /queues/a?b=c HTTP/1.1\r\n"), "{asked}");
+            for part in [expected, "x-site: 1\r\n", "content-type: application/json\r\n"] {
+                assert!(asked.contains(part), "{asked}");
+            }
+            assert!(asked.ends_with("\r\n\r\n{}"), "{asked}");
+        }
+    }
+
+    #[test]
+    fn an_error_never_quotes_the_secret() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("secret");
+        std::fs::write(&file, "open\u{1}sesame").unwrap();
+        let mut grant = grant(serve(say(ok(""))).port, "/");
+        grant.secret = Some(Secret::Header {
+            name: "x-key".to_owned(),
+            file: file.clone(),
+        });
+        for _ in 0..2 {
+            let error = get(grant.clone()).unwrap_err();
+            assert_eq!(error.fault, PeerFault::Denied);
+            assert!(!error.why.contains("sesame") && error.why.contains("secret"), "{error}");
+            std::fs::remove_file(&file).unwrap_or_default();
+        }
+    }
+
+    #[test]
+    fn what_the_grant_does_not_cover_is_never_sent() {
+        let server = serve(say(ok("")));
+        let mut endpoint = Endpoint::new(grant(server.port, "/api/"));
+        let with_header = |name: &str| HttpRequest {
+            headers: vec![(name.to_owned(), "x".to_owned())],
+            ..request(Method::Get, "", b"")
+        };
+        for denied in [
+            request(Method::Post, "", b""),
+            request(Method::Get, "/", b""),
+            request(Method::Get, "/apis", b""),
+            request(Method::Get, "/api/../admin", b""),
+            request(Method::Get, "/api/%2e%2e/admin", b""),
+            request(Method::Get, "/api/%252e%252e/admin", b""),
+            request(Method::Get, "/api//evil.example/", b""),
+            request(Method::Get, "/api/a b", b""),
+            request(Method::Get, "/api/\r\nhost: b", b""),
+            request(Method::Get, "@evil.example/api/", b""),
+            request(Method::Get, "http://evil.example/api/", b""),
+            with_header("Host"),
+            with_header("Authorization"),
+            with_header("Transfer-Encoding"),
+        ] {
+            let what = format!("{denied:?}");
+            assert_eq!(
+                endpoint.send(denied, TIMEOUT).unwrap_err().fault,
+                PeerFault::Denied,
+                "{what}"
+            );
+        }
+        let error = endpoint.send(request(Method::Get, "/admin", b""), TIMEOUT).unwrap_err();
+        assert_eq!(error.why, "plugin asks for path /admin, agent.toml grants /api/");
+        assert!(server.asked.try_recv().is_err());
+        assert_eq!(
+            endpoint
+                .send(request(Method::Get, "/api/b?c=..", b""), TIMEOUT)
+                .unwrap()
+                .status,
+            200
+        );
+        let mut exact = Endpoint::new(grant(server.port, "/api"));
+        assert!(exact.send(request(Method::Get, "/api/b", b""), TIMEOUT).is_err());
+    }
+
+    #[test]
+    fn a_name_of_this_machine_is_not_connected_to() {
+        let server = serve(say(ok("")));
+        let mut by_name = grant(server.port, "/");
+        by_name.place.host = "LocalHost".to_owned();
+        let error = get(by_name.clone()).unwrap_err();
+        assert_eq!(error.fault, PeerFault::Denied);
+        assert!(error.why.contains("hint: add addresses = [\""), "{error}");
+        assert!(server.asked.try_recv().is_err());
+        by_name.place.addresses = vec!["127.0.0.0/8".parse().unwrap()];
+        assert_eq!(get(by_name).unwrap().status, 200);
+    }
+
+    #[test]
+    fn an_endpoint_that_hangs_or_drips_costs_its_timeout() {
+        let (hold, held) = mpsc::channel::<()>();
+        let hangs = serve(move |_request, _stream| assert!(held.recv().is_err()));
+        let drips = serve(|_request, stream| {
+            drop(stream.write_all(b"HTTP/1.1 200 OK\r\n"));
+            while stream.write_all(b"x: y\r\n").is_ok() {
+                // Each byte comes in time, the whole never.
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        for server in [hangs, drips] {
+            let mut grant = grant(server.port, "/");
+            grant.timeout = Duration::from_millis(100);
+            let begun = Instant::now();
+            assert_eq!(fault(grant), PeerFault::Timeout);
+            assert!(begun.elapsed() < Duration::from_secs(5));
+        }
+        drop(hold);
+    }
+
+    /// One call may wait for its peers only so long, whatever each grant says.
+    #[test]
+    fn what_is_left_of_the_call_bounds_the_wait() {
+        let (hold, held) = mpsc::channel::<()>();
+        let server = serve(move |_request, stream| {
+            drop(stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n"));
+            assert!(held.recv().is_err());
+        });
+        let within = Duration::from_millis(80);
+        let mut endpoint = Endpoint::new(grant(server.port, "/"));
+        let error = endpoint.send(request(Method::Get, "", b""), within).unwrap_err();
+        assert_eq!(error.fault, PeerFault::Timeout);
+        drop(hold);
+    }
+
+    #[test]
+    fn an_answer_of_more_than_is_granted_is_too_large() {
+        let body = |bytes: usize| grant(serve(say(ok(&"x".repeat(bytes)))).port, "/");
+        assert_eq!(get(body(1_000)).unwrap().body.len(), 1_000);
+        assert_eq!(fault(body(1_001)), PeerFault::TooLarge);
+        let endless = serve(|_request, stream| {
+            drop(stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n"));
+            while stream.write_all(&[b'x'; 512]).is_ok() {}
+        });
+        assert_eq!(fault(grant(endless.port, "/")), PeerFault::TooLarge);
+        let header = format!(
+            "HTTP/1.1 200 OK\r\nx: {}\r\ncontent-length: 0\r\n\r\n",
+            "y".repeat(HEADERS_BYTES_MAX)
+        );
+        assert_eq!(fault(grant(serve(say(header)).port, "/")), PeerFault::TooLarge);
+    }
+
+    #[test]
+    fn what_is_no_http_is_malformed_and_what_is_not_there_unreachable() {
+        assert_eq!(
+            fault(grant(serve(say("SSH-2.0-x\r\n\r\n".to_owned())).port, "/")),
+            PeerFault::Malformed
+        );
+        let short = serve(say("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nx".to_owned()));
+        assert_eq!(fault(grant(short.port, "/")), PeerFault::Unreachable);
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        assert_eq!(fault(grant(port, "/")), PeerFault::Unreachable);
+    }
+
+    /// A server with a certificate for this machine, and the file that vouches for it.
+    fn serve_tls(folder: &Path) -> (Server, PathBuf) {
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let file = folder.join("ca.pem");
+        std::fs::write(&file, made.cert.pem()).unwrap();
+        let key = rustls_pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let config = Arc::new(config);
+        let accept =
+            move |stream| rustls::StreamOwned::new(rustls::ServerConnection::new(Arc::clone(&config)).unwrap(), stream);
+        (
+            serve_on(accept, |_request, stream| {
+                drop(stream.write_all(ok("over TLS").as_bytes()));
+                drop(stream.flush());
+            }),
+            file,
+        )
+    }
+
+    #[test]
+    fn a_certificate_must_be_one_that_the_operator_trusts() {
+        let folder = tempfile::tempdir().unwrap();
+        let (server, ca) = serve_tls(folder.path());
+        let mut secure = grant(server.port, "/");
+        secure.is_secure = true;
+        secure.ca = Some(ca);
+        assert_eq!(get(secure.clone()).unwrap().body, b"over TLS");
+        let (_other, ca) = serve_tls(folder.path());
+        secure.ca = Some(ca);
+        assert_eq!(fault(secure.clone()), PeerFault::Untrusted);
+        secure.ca = Some(folder.path().join("missing.pem"));
+        assert_eq!(fault(secure.clone()), PeerFault::Denied);
+        let mut plain = secure;
+        plain.is_secure = false;
+        plain.place.port = server.port;
+        assert_ne!(get(plain).map(|response| response.status).unwrap_or(0), 200);
+    }
+
+    #[test]
+    fn base64_is_that_of_the_rfc() {
+        for (plain, coded) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foobar", "Zm9vYmFy"),
+        ] {
+            assert_eq!(base64(plain.as_bytes()), coded);
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! One bounded exchange over a connection of its own: connect, send, read to an end, hang up.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use tillwatch_border::{PeerFault, TcpRequest, TcpResponse};
+
+use super::place::Place;
+use super::{PeerError, micros};
+
+pub const SEND_BYTES_MAX: u64 = 4 << 10;
+pub const RECEIVE_BYTES_MAX: u64 = 64 << 10;
+
+/// A peer that the operator granted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TcpGrant {
+    pub place: Place,
+    pub timeout: Duration,
+    pub send_bytes_max: usize,
+    pub receive_bytes_max: usize,
+}
+
+/// # Errors
+/// Why there is no answer.
+pub fn exchange(grant: &TcpGrant, request: &TcpRequest, within: Duration) -> Result<TcpResponse, PeerError> {
+    if request.bytes.len() > grant.send_bytes_max {
+        return Err(PeerError::denied(format!(
+            "plugin wants to send {} bytes, agent.toml grants send_max = {}B",
+            request.bytes.len(),
+            grant.send_bytes_max
+        )));
+    }
+    let deadline = Deadline::new(grant.timeout.min(within));
+    let mut stream = connect(&grant.place, &deadline)?;
+    let connect_us = micros(deadline.begun.elapsed());
+    send(&mut stream, &request.bytes, &deadline)?;
+    Ok(TcpResponse {
+        bytes: receive(&mut stream, request, grant.receive_bytes_max, &deadline)?,
+        connect_us,
+        elapsed_us: 0,
+    })
+}
+
+/// When an exchange must be over.
+pub(super) struct Deadline {
+    begun: Instant,
+    allowed: Duration,
+}
+
+impl Deadline {
+    pub(super) fn new(allowed: Duration) -> Self {
+        let begun = Instant::now();
+        Self { begun, allowed }
+    }
+
+    pub(super) fn left(&self) -> Result<Duration, PeerError> {
+        let left = self.allowed.saturating_sub(self.begun.elapsed());
+        if left.is_zero() {
+            let allowed_ms = self.allowed.as_millis();
+            return Err(PeerError::new(
+                PeerFault::Timeout,
+                format!("it took longer than {allowed_ms} ms"),
+            ));
+        }
+        Ok(left)
+    }
+}
+
+fn connect(place: &Place, deadline: &Deadline) -> Result<TcpStream, PeerError> {
+    let mut last = PeerError::new(PeerFault::Unreachable, "its name has no address");
+    for address in place.resolve(deadline.left()?)? {
+        match TcpStream::connect_timeout(&address, deadline.left()?) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = failed(&error),
+        }
+    }
+    Err(last)
+}
+
+fn send(stream: &mut TcpStream, mut bytes: &[u8], deadline: &Deadline) -> Result<(), PeerError> {
+    while !bytes.is_empty() {
+        stream
+            .set_write_timeout(Some(deadline.left()?))
+            .map_err(|error| failed(&error))?;
+        let sent = stream.write(bytes).map_err(|error| failed(&error))?;
+        bytes = &bytes[sent..];
+    }
+    Ok(())
+}
+
+fn receive(
+    stream: &mut TcpStream,
+    request: &TcpRequest,
+    granted_max: usize,
+    deadline: &Deadline,
+) -> Result<Vec<u8>, PeerError> {
+    let wanted = usize::try_from(request.bytes_max).unwrap_or(usize::MAX);
+    let (mut answer, mut piece) = (Vec::new(), [0; 4096]);
+    while answer.len() < wanted {
+        if answer.len() >= granted_max {
+            let why = format!("it says more than receive_max = {granted_max}B");
+            return Err(PeerError::new(PeerFault::TooLarge, why));
+        }
+        stream
+            .set_read_timeout(Some(deadline.left()?))
+            .map_err(|error| failed(&error))?;
+        let most = piece.len().min(wanted.min(granted_max) - answer.len());
+        let count = stream.read(&mut piece[..most]).map_err(|error| failed(&error))?;
+        if count == 0 && request.until.is_empty() {
+            break;
+        }
+        if count == 0 {
+            return Err(PeerError::new(
+                PeerFault::Unreachable,
+                "it hung up before its answer was whole",
+            ));
+        }
+        // Only here may the end lie that was not seen before.
+        let from = answer.len().saturating_sub(request.until.len());
+        answer.extend_from_slice(&piece[..count]);
+        if let Some(at) = memchr::memmem::find(&answer[from..], &request.until).filter(|_at| !request.until.is_empty())
+        {
+            answer.truncate(from + at + request.until.len());
+            break;
+        }
+    }
+    Ok(answer)
+}
+
+fn failed(error: &std::io::Error) -> PeerError {
+    let fault = match error.kind() {
+        ErrorKind::TimedOut | ErrorKind::WouldBlock => PeerFault::Timeout,
+        _ => PeerFault::Unreachable,
+    };
+    PeerError::new(fault, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    const TIMEOUT: Duration = Duration::from_secs(10);
+
+    /// A peer that takes one connection and does this with it.
+    fn peer(serve: impl FnOnce(TcpStream) + Send + 'static) -> TcpGrant {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || serve(listener.accept().unwrap().0));
+        TcpGrant {
+            place: Place {
+                host: "127.0.0.1".to_owned(),
+                port,
+                addresses: Vec::new(),
+            },
+            timeout: TIMEOUT,
+            send_bytes_max: 16,
+            receive_bytes_max: 64,
+        }
+    }
+
+    fn request(bytes: &[u8], until: &[u8], bytes_max: u32) -> TcpRequest {
+        TcpRequest {
+            bytes: bytes.to_vec(),
+            until: until.to_vec(),
+            bytes_max,
+        }
+    }
+
+    fn fault(grant: &TcpGrant, request: &TcpRequest) -> PeerFault {
+        exchange(grant, request, TIMEOUT).unwrap_err().fault
+    }
+
+    #[test]
+    fn an_answer_ends_at_its_delimiter_its_size_or_when_the_peer_hangs_up() {
+        let pong = |mut stream: TcpStream| {
+            let mut asked = [0; 6];
+            stream.read_exact(&mut asked).unwrap();
+            // The delimiter comes in two pieces.
+            for piece in [&b"+PONG\r"[..], b"\n+MORE"] {
+                stream.write_all(piece).unwrap();
+                stream.flush().unwrap();
+            }
+            // Until the other side has read what it wants.
+            drop(stream.read(&mut asked));
+        };
+        let answer = |request: &TcpRequest| exchange(&peer(pong), request, TIMEOUT).unwrap().bytes;
+        assert_eq!(answer(&request(b"PING\r\n", b"\r\n", 64)), b"+PONG\r\n");
+        assert_eq!(answer(&request(b"PING\r\n", b"", 3)), b"+PO");
+        let hangs_up = peer(|mut stream| stream.write_all(b"220 ready").unwrap());
+        assert_eq!(
+            exchange(&hangs_up, &request(b"", b"", 64), TIMEOUT).unwrap().bytes,
+            b"220 ready"
+        );
+    }
+
+    #[test]
+    fn nothing_is_read_when_only_the_connection_is_asked_for() {
+        let response = exchange(&peer(drop), &request(b"", b"", 0), TIMEOUT).unwrap();
+        assert_eq!(response.bytes, b"");
+        assert!(response.connect_us > 0);
+    }
+
+    #[test]
+    fn a_peer_that_never_answers_costs_its_timeout() {
+        let (hold, held) = std::sync::mpsc::channel::<()>();
+        let mut silent = peer(move |stream| {
+            assert!(held.recv().is_err());
+            drop(stream);
+        });
+        silent.timeout = Duration::from_millis(50);
+        let begun = Instant::now();
+        assert_eq!(fault(&silent, &request(b"PING", b"\n", 64)), PeerFault::Timeout);
+        assert!(begun.elapsed() >= Duration::from_millis(50));
+        drop(hold);
+    }
+
+    /// Each byte comes in time, the whole answer never.
+    #[test]
+    fn a_peer_that_drips_costs_its_timeout_too() {
+        let mut dripping = peer(|mut stream| while stream.write_all(b".").is_ok() {});
+        dripping.timeout = Duration::from_millis(50);
+        dripping.receive_bytes_max = usize::MAX;
+        assert_eq!(fault(&dripping, &request(b"", b"\n", u32::MAX)), PeerFault::Timeout);
+    }
+
+    #[test]
+    fn more_than_is_granted_is_neither_sent_nor_read() {
+        assert_eq!(fault(&peer(drop), &request(&[0; 17], b"", 64)), PeerFault::Denied);
+        let talks = || peer(|mut stream| drop(stream.write_all(&[b'x'; 1_000])));
+        assert_eq!(fault(&talks(), &request(b"", b"\n", 1_000)), PeerFault::TooLarge);
+        assert_eq!(
+            exchange(&talks(), &request(b"", b"", 64), TIMEOUT).unwrap().bytes.len(),
+            64
+        );
+        let cut = peer(|mut stream| stream.write_all(b"+PO").unwrap());
+        assert_eq!(fault(&cut, &request(b"", b"\r\n", 64)), PeerFault::Unreachable);
+    }
+
+    #[test]
+    fn a_peer_that_is_not_there_is_unreachable() {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut gone = peer(drop);
+        gone.place.port = port;
+        assert_eq!(fault(&gone, &request(b"", b"", 0)), PeerFault::Unreachable);
+    }
+}
