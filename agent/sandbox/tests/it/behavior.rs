@@ -256,7 +256,7 @@ fn refused_settings_are_told_within_bounds() {
     };
     let refused = configure(&settings("refuse"));
     assert_eq!((refused.kind, refused.message.len()), (ErrorKind::Config, 1024));
-    let unknown = configure("{\"behavior\": \"report\"}");
+    let unknown = configure("{\"manner\": \"report\"}");
     assert_eq!(unknown.kind, ErrorKind::Config);
     assert!(
         unknown.message.starts_with("missing field `behavior`"),

@@ -29,10 +29,13 @@ const ARROWS: [(&str, &[&str]); 15] = [
     (
         "tillwatch-tests",
         &[
+            "pos-latency",
             "tillwatch-agent",
+            "tillwatch-border",
             "tillwatch-central",
             "tillwatch-core",
             "tillwatch-feed",
+            "tillwatch-sdk",
         ],
     ),
     ("xtask", &[]),
