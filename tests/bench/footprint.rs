@@ -22,7 +22,7 @@ use tillwatch_tests::proxy::CountingProxy;
 use tillwatch_tests::story::timestamp;
 use tillwatch_tests::usage;
 
-const SITE: &str = "store-0412";
+pub(crate) const SITE: &str = "store-0412";
 const LINES_PER_SECOND: u64 = 100;
 /// Compiling the plugins and connecting are over by then.
 const SETTLE: Duration = Duration::from_secs(15);
@@ -122,7 +122,7 @@ fn binary_bytes() -> Result<u64> {
 fn first_summary(folder: &Path, port: u16, identity: &Identity, central: &Central) -> Result<f64> {
     let log = PointOfSaleLog::start(folder)?;
     let begun = Instant::now();
-    let mut agent = start_agent(folder, port, identity, "1s", "2s")?;
+    let mut agent = start_agent(folder, &settings_text(folder, port, identity, "1s", "2s")?)?;
     wait_until("central has a summary", Duration::from_secs(60), || {
         agent.check()?;
         let sites = central.get("/api/v1/sites")?;
@@ -139,7 +139,7 @@ fn first_summary(folder: &Path, port: u16, identity: &Identity, central: &Centra
 fn measure(folder: &Path, port: u16, identity: &Identity, central: &Central, time: Duration) -> Result<Footprint> {
     let proxy = CountingProxy::start(port)?;
     let log = PointOfSaleLog::start(folder)?;
-    let mut agent = start_agent(folder, proxy.port, identity, "10s", "60s")?;
+    let mut agent = start_agent(folder, &settings_text(folder, proxy.port, identity, "10s", "60s")?)?;
     std::thread::sleep(SETTLE);
     agent.check()?;
     let sold = central.received()?.transactions;
@@ -170,15 +170,22 @@ fn measure(folder: &Path, port: u16, identity: &Identity, central: &Central, tim
     })
 }
 
-fn start_agent(folder: &Path, port: u16, identity: &Identity, window: &str, summary: &str) -> Result<Process> {
+pub(crate) fn start_agent(folder: &Path, text: &str) -> Result<Process> {
     let settings = folder.join("agent.toml");
-    std::fs::write(&settings, settings_text(folder, port, identity, window, summary)?)?;
+    std::fs::write(&settings, text)?;
     let mut command = Command::new(program("tillwatch")?);
     command.arg("run").arg("--config").arg(&settings);
     Process::start("tillwatch", &mut command, &folder.join("agent.log"))
 }
 
-fn settings_text(folder: &Path, port: u16, identity: &Identity, window: &str, summary: &str) -> Result<String> {
+/// With the three shipped plugins.
+pub(crate) fn settings_text(
+    folder: &Path,
+    port: u16,
+    identity: &Identity,
+    window: &str,
+    summary: &str,
+) -> Result<String> {
     let plugins = plugin_dir()?;
     let log = folder.join("pos.jsonl");
     let plugin = |name: &str, source: &str, settings: &str| {
@@ -214,13 +221,13 @@ fn settings_text(folder: &Path, port: u16, identity: &Identity, window: &str, su
 }
 
 /// A thread that appends to a log as a point of sale would.
-struct PointOfSaleLog {
+pub(crate) struct PointOfSaleLog {
     is_over: Arc<AtomicBool>,
     writer: Option<JoinHandle<std::io::Result<()>>>,
 }
 
 impl PointOfSaleLog {
-    fn start(folder: &Path) -> Result<Self> {
+    pub(crate) fn start(folder: &Path) -> Result<Self> {
         std::fs::create_dir_all(folder)?;
         let file = File::create(folder.join("pos.jsonl"))?;
         let is_over = Arc::new(AtomicBool::new(false));

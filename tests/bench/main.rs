@@ -6,6 +6,10 @@
 )]
 
 mod footprint;
+mod hostile;
+mod memory;
+mod sandbox;
+mod till;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -28,10 +32,26 @@ enum Benchmark {
         #[arg(long, default_value_t = 180)]
         seconds: u64,
     },
+    /// What plugins in a process of their own cost, what bad ones cost the others, and whether a till notices
+    Sandbox {
+        /// One JSON object in place of the lines
+        #[arg(long)]
+        json: bool,
+        /// Calls of the soak
+        #[arg(long, default_value_t = 1_000_000)]
+        calls: u64,
+        /// How long a till is measured without an agent, with one, and with a hostile one
+        #[arg(long, default_value_t = 120)]
+        seconds: u64,
+    },
+    /// Run the hostile corpus: how much of it was contained, and what it cost the others
+    Hostile,
 }
 
 fn main() -> Result<()> {
     match Arguments::parse().benchmark {
         Benchmark::Footprint { json, seconds } => footprint::run(json, seconds),
+        Benchmark::Sandbox { json, calls, seconds } => sandbox::run(json, calls, seconds),
+        Benchmark::Hostile => hostile::print(),
     }
 }

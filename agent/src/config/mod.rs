@@ -163,7 +163,9 @@ impl Draft {
         }
     }
 
-    fn parse(path: &Path, text: &str) -> Self {
+    /// Reads what stands in the text, and the files that it names.
+    #[must_use]
+    pub fn parse(path: &Path, text: &str) -> Self {
         let absolute = std::path::absolute(path).unwrap_or_else(|_no_current_folder| path.to_owned());
         let base = absolute.parent().unwrap_or(Path::new("/"));
         let reporter = Reporter::new(path, text);

@@ -40,7 +40,7 @@ enum Command {
     Test,
     /// Build the shipped plugins, and what compiles and runs them, into target/
     Plugins,
-    /// Run one benchmark: footprint
+    /// Run one benchmark: footprint, sandbox
     #[command(disable_help_flag = true)]
     Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

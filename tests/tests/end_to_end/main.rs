@@ -13,3 +13,6 @@ mod bundles;
 mod authors;
 mod tutorial;
 mod cardholder;
+mod doors;
+mod hostile;
+mod fixtures;

@@ -30,10 +30,13 @@ const ARROWS: [(&str, &[&str]); 16] = [
     (
         "tillwatch-tests",
         &[
+            "pos-latency",
             "tillwatch-agent",
+            "tillwatch-border",
             "tillwatch-central",
             "tillwatch-core",
             "tillwatch-feed",
+            "tillwatch-sdk",
         ],
     ),
     ("xtask", &[]),

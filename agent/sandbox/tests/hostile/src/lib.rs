@@ -1,5 +1,6 @@
 //! A plugin that misbehaves on demand: the behavior comes in as a setting, harm should not go out.
 
+mod attack;
 mod breach;
 
 use std::collections::BTreeMap;
@@ -9,14 +10,23 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use tillwatch_sdk::{Batch, Collector, Descriptor, Error, Host, Level};
 
+use attack::Attack;
+
 tillwatch_sdk::plugin!();
 
 #[derive(Deserialize)]
 struct Settings {
-    behavior: Behavior,
+    behavior: Act,
     /// What it does not know.
     #[serde(flatten)]
     others: BTreeMap<String, IgnoredAny>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(untagged)]
+enum Act {
+    Behavior(Behavior),
+    Attack(Attack),
 }
 
 #[derive(Clone, Copy, PartialEq, Deserialize)]
@@ -71,7 +81,8 @@ enum Behavior {
 }
 
 struct Hostile {
-    behavior: Behavior,
+    act: Act,
+    calls: u32,
     memory: breach::Memory,
 }
 
@@ -80,19 +91,28 @@ impl Collector for Hostile {
 
     fn new(settings: Settings, _host: &mut dyn Host) -> Result<Self, Error> {
         match settings.behavior {
-            Behavior::Refuse => Err(Error::config("x".repeat(5_000))),
-            behavior if behavior != Behavior::Lenient && !settings.others.is_empty() => {
-                Err(Error::config("a setting that is unknown"))
+            Act::Behavior(Behavior::Refuse) => return Err(Error::config("x".repeat(5_000))),
+            Act::Behavior(Behavior::Lenient) => {}
+            Act::Behavior(_) if !settings.others.is_empty() => {
+                return Err(Error::config("a setting that is unknown"));
             }
-            behavior => Ok(Self {
-                behavior,
-                memory: breach::Memory::default(),
-            }),
+            Act::Behavior(_) => {}
+            Act::Attack(attack) => attack.configure()?,
         }
+        Ok(Self {
+            act: settings.behavior,
+            calls: 0,
+            memory: breach::Memory::default(),
+        })
     }
 
     fn collect(&mut self, host: &mut dyn Host) -> Result<Batch, Error> {
-        match self.behavior {
+        self.calls += 1;
+        let behavior = match self.act {
+            Act::Behavior(behavior) => behavior,
+            Act::Attack(attack) => return attack.collect(self.calls, host),
+        };
+        match behavior {
             Behavior::Report => report(host),
             Behavior::Idle | Behavior::Refuse => Ok(Batch::default()),
             Behavior::Loop => endless(),
@@ -112,11 +132,11 @@ impl Collector for Hostile {
     }
 
     fn describe(&self, descriptor: &mut Descriptor) {
-        if matches!(self.behavior, Behavior::Report) {
-            descriptor.metrics[0].currency = Some("EUR".to_owned());
-        }
-        if matches!(self.behavior, Behavior::Drift) {
-            self.memory.drift(descriptor);
+        match self.act {
+            Act::Behavior(Behavior::Report) => descriptor.metrics[0].currency = Some("EUR".to_owned()),
+            Act::Behavior(Behavior::Drift) => self.memory.drift(descriptor),
+            Act::Behavior(_) => {}
+            Act::Attack(attack) => attack.describe(descriptor),
         }
     }
 }

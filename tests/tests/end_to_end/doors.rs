@@ -1,0 +1,59 @@
+//! Every door that bytes of others come in by, over its kept corpus with fixed mutations.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use tillwatch_tests::doors::{DOORS, Door};
+
+const SEED: u64 = 20_261_123;
+const MUTATIONS_PER_FILE: usize = 3_000;
+
+#[test]
+fn no_mutation_of_a_corpus_breaks_a_door() -> Result<()> {
+    println!("seed {SEED}");
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+    for (name, door) in DOORS {
+        let mut files = Vec::new();
+        for file in std::fs::read_dir(corpus.join(name)).with_context(|| format!("the corpus of {name}"))? {
+            files.push(file?.path());
+        }
+        files.sort();
+        ensure!(files.len() >= 3, "the corpus of {name} has {} files", files.len());
+        let mut taken = 0;
+        for file in &files {
+            let bytes = std::fs::read(file)?;
+            // What is good and what is not stands in the name.
+            let is_good = !file
+                .file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with("bad-"));
+            ensure!(door(&bytes) == is_good, "{} is taken otherwise", file.display());
+            taken += mutate(door, &bytes);
+        }
+        ensure!(
+            taken > MUTATIONS_PER_FILE / 100,
+            "mutations reach nothing behind the door of {name}"
+        );
+    }
+    Ok(())
+}
+
+/// How many mutations of the bytes are taken.
+fn mutate(door: Door, bytes: &[u8]) -> usize {
+    let mut random = fastrand::Rng::with_seed(SEED);
+    let mut taken = 0;
+    for _mutation in 0..MUTATIONS_PER_FILE {
+        let mut mutated = bytes.to_vec();
+        for _change in 0..random.usize(1..4) {
+            let at = random.usize(..mutated.len());
+            match random.u8(..4) {
+                0 => mutated[at] = random.u8(..),
+                1 => mutated[at] ^= 1 << random.u8(..8),
+                2 => mutated.insert(at, random.u8(..)),
+                _ if mutated.len() > 1 => drop(mutated.remove(at)),
+                _ => {}
+            }
+        }
+        taken += usize::from(door(&mutated));
+    }
+    taken
+}
