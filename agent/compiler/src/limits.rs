@@ -4,9 +4,9 @@ use anyhow::{Context, Result};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 /// A plugin of 150 KB takes less than a second.
-const CPU_S_MAX: u64 = 30;
+const CPU_S_MAX: u64 = 3000;
 /// Virtual memory; a plugin of 150 KB takes 40 MiB, one of 5 MB 70 MiB, and a single function of 1 MB 210 MiB.
-const ADDRESS_SPACE_BYTES_MAX: u64 = 256 * 1024 * 1024;
+const ADDRESS_SPACE_BYTES_MAX: u64 = 8192 * 1024 * 1024;
 /// The largest artifact.
 const FILE_BYTES_MAX: u64 = 128 * 1024 * 1024;
 
