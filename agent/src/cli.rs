@@ -104,6 +104,9 @@ enum PluginCommand {
         /// The component, when it is elsewhere.
         #[arg(long, value_name = "FILE")]
         wasm: Option<PathBuf>,
+        /// Write what comes out to expected.jsonl.
+        #[arg(long)]
+        update: bool,
     },
     /// Run one plugin without an agent, and print its samples.
     Run(plugin::run::Run),
@@ -185,7 +188,9 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Plugin(PluginCommand::List(settings)) => list::run(&settings.config)?,
         Command::Plugin(PluginCommand::New(arguments)) => new::run(&arguments)?,
         Command::Plugin(PluginCommand::Build { folder }) => build::run(&folder)?,
-        Command::Plugin(PluginCommand::Test { folder, wasm }) => return golden::run(&folder, wasm.as_deref()),
+        Command::Plugin(PluginCommand::Test { folder, wasm, update }) => {
+            return golden::run(&folder, wasm.as_deref(), update);
+        }
         Command::Plugin(PluginCommand::Run(arguments)) => return plugin::run::run(&arguments),
         Command::Plugin(PluginCommand::Bench(arguments)) => bench::run(&arguments)?,
         Command::Plugin(PluginCommand::Record(arguments)) => record::run(&arguments)?,

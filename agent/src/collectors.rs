@@ -204,7 +204,7 @@ pub fn start(config: &Config, how: &Start<'_>) -> Started {
 
 /// One result for each plugin, so that all problems are told.
 fn start_plugins(config: &Config, how: &Start<'_>, health: &mut Health) -> Result<Vec<Result<Source, Vec<Problem>>>> {
-    let mut loader = Loader::new(&config.state_dir)?;
+    let mut loader = Loader::new(&config.state_dir, config.compiler_bytes_max)?;
     let wanted: Vec<Wanted<'_>> = config.plugins.iter().map(wanted).collect();
     let loaded = load(&mut loader, &wanted)?;
     let mut started = Vec::new();

@@ -1,14 +1,17 @@
 //! Whether a file is a plugin at all, before any of it is compiled.
 //!
-//! Only a flat component that imports nothing but interfaces of `tillwatch:collector` passes.
+//! Only a component passes that imports nothing but interfaces of `tillwatch:collector`, and holds no other component
+//! that could run code: those of languages with a runtime of their own hold some that only rename types.
 
 use anyhow::{Context, Result, bail, ensure};
 use wasmparser::{ComponentTypeRef, Parser, Payload, TypeBounds};
 
 use crate::contract;
 
-/// What a component made by `wasm-component-ld` has is 3.
-const CORE_MODULES_MAX: usize = 8;
+/// What a component made by `wasm-component-ld` has is 3; Python's interpreter with its libraries and stubs is 38.
+const CORE_MODULES_MAX: usize = 64;
+/// Components inside the component; one for each interface that it exports would be enough.
+const SHIMS_MAX: usize = 8;
 /// A plugin has a dozen.
 const NAMES_MAX: usize = 200;
 /// Of a name in a message.
@@ -22,13 +25,15 @@ pub(crate) fn check(wasm: &[u8]) -> Result<()> {
         );
     }
     ensure!(Parser::is_component(wasm), "it is not WebAssembly");
-    let mut core_modules = 0;
+    let (mut place, mut core_modules, mut shims) = (Place::default(), 0, 0);
     for payload in Parser::new(0).parse_all(wasm) {
-        match payload.context("it is not a valid component")? {
-            Payload::ComponentSection { .. } => bail!("it contains another component"),
+        let payload = payload.context("it is not a valid component")?;
+        match &payload {
+            payload if place.is_in_shim() => check_shim(payload)?,
+            Payload::ComponentSection { .. } => shims += 1,
             Payload::ModuleSection { .. } => core_modules += 1,
             Payload::ComponentImportSection(imports) => {
-                for import in imports {
+                for import in imports.clone() {
                     let import = import?;
                     if !is_own_type(import.ty) {
                         contract::check_import(&shortened(import.name.name))?;
@@ -37,12 +42,57 @@ pub(crate) fn check(wasm: &[u8]) -> Result<()> {
             }
             _ => {}
         }
+        place.pass(&payload);
     }
     ensure!(
         core_modules <= CORE_MODULES_MAX,
         "it has {core_modules} core modules, at most {CORE_MODULES_MAX}"
     );
+    ensure!(shims <= SHIMS_MAX, "it contains {shims} components, at most {SHIMS_MAX}");
     Ok(())
+}
+
+/// A component inside another gives types other names and passes functions on; with no code and no instances of its own
+/// it costs nothing however often it is instantiated.
+fn check_shim(payload: &Payload<'_>) -> Result<()> {
+    let is_names = matches!(
+        payload,
+        Payload::Version { .. }
+            | Payload::ComponentTypeSection(_)
+            | Payload::ComponentImportSection(_)
+            | Payload::ComponentExportSection(_)
+            | Payload::CustomSection(_)
+            | Payload::End(_)
+    );
+    ensure!(is_names, "it contains another component with code");
+    Ok(())
+}
+
+/// Where in the nested sections of a file a parser is.
+#[derive(Default)]
+struct Place {
+    /// One for each open section of a module or component; true for a component.
+    open: Vec<bool>,
+}
+
+impl Place {
+    fn pass(&mut self, payload: &Payload<'_>) {
+        match payload {
+            Payload::ComponentSection { .. } => self.open.push(true),
+            Payload::ModuleSection { .. } => self.open.push(false),
+            // The outermost component's own end comes last and finds nothing open.
+            Payload::End(_) => drop(self.open.pop()),
+            _ => {}
+        }
+    }
+
+    fn is_outermost(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    fn is_in_shim(&self) -> bool {
+        self.open.last() == Some(&true)
+    }
 }
 
 /// What a component asks for and offers.
@@ -55,27 +105,26 @@ pub(crate) struct Names {
 /// The names of a component's imports and exports, whether or not this agent has them.
 pub(crate) fn names(wasm: &[u8]) -> Result<Names> {
     ensure!(Parser::is_component(wasm), "it is not a component");
-    let (mut names, mut depth) = (Names::default(), 0_usize);
+    let (mut names, mut place) = (Names::default(), Place::default());
     for payload in Parser::new(0).parse_all(wasm) {
-        match payload.context("it is not a valid component")? {
-            Payload::ComponentSection { .. } | Payload::ModuleSection { .. } => depth += 1,
-            // The component's own end comes last, at depth 0.
-            Payload::End(_) => depth = depth.saturating_sub(1),
-            Payload::ComponentImportSection(imports) if depth == 0 => {
-                for import in imports {
+        let payload = payload.context("it is not a valid component")?;
+        match &payload {
+            Payload::ComponentImportSection(imports) if place.is_outermost() => {
+                for import in imports.clone() {
                     let import = import?;
                     if !is_own_type(import.ty) {
                         names.imports.push(import.name.name.to_owned());
                     }
                 }
             }
-            Payload::ComponentExportSection(exports) if depth == 0 => {
-                for export in exports {
+            Payload::ComponentExportSection(exports) if place.is_outermost() => {
+                for export in exports.clone() {
                     names.exports.push(export?.name.name.to_owned());
                 }
             }
             _ => {}
         }
+        place.pass(&payload);
         let count = names.imports.len() + names.exports.len();
         ensure!(count <= NAMES_MAX, "it has more than {NAMES_MAX} imports and exports");
     }
@@ -106,13 +155,26 @@ mod tests {
     }
 
     #[test]
-    fn only_flat_components_with_known_imports_pass() {
+    fn only_components_with_known_imports_and_without_code_in_others_pass() {
         check(&wat::parse_str("(component)").unwrap()).unwrap();
+        let shim = r#"(component (component (import "a" (func $f)) (export "b" (func $f))))"#;
+        check(&wat::parse_str(shim).unwrap()).unwrap();
         let known = r#"(component (import "tillwatch:collector/log@0.1.7" (instance)))"#;
         check(&wat::parse_str(known).unwrap()).unwrap();
         for (text, expected) in [
             ("(module)", "it is a core module"),
-            ("(component (component))", "it contains another component"),
+            (
+                "(component (component (core module)))",
+                "it contains another component with code",
+            ),
+            (
+                "(component (component (component)))",
+                "it contains another component with code",
+            ),
+            (
+                r#"(component (component (import "a" (func $f)) (instance (export "b" (func $f)))))"#,
+                "it contains another component with code",
+            ),
             (
                 r#"(component (import "wasi:cli/environment@0.2.0" (instance)))"#,
                 "it wants wasi:cli/environment@0.2.0, but",
@@ -163,7 +225,7 @@ mod tests {
     #[test]
     fn too_many_core_modules_are_refused() {
         let text = format!("(component {})", "(core module)".repeat(CORE_MODULES_MAX + 1));
-        assert!(refusal(&text).starts_with("it has 9 core modules"));
+        assert!(refusal(&text).starts_with("it has 65 core modules"));
     }
 
     #[test]

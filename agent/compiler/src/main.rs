@@ -1,4 +1,5 @@
-//! `tillwatch-compile IN.wasm OUT.cwasm [SHA256]`: a plugin's component comes in, native code for this machine goes out.
+//! `tillwatch-compile [--memory BYTES] IN.wasm OUT.cwasm [SHA256]`: a plugin's component comes in, native code for this
+//! machine goes out.
 //! `tillwatch-compile --names IN.wasm`: what it imports and exports, and the contract that it was built for, as lines
 //! of a word and a value.
 //!
@@ -42,13 +43,22 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     let arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
-    limits::limit_this_process()?;
-    match arguments.as_slice() {
+    let (memory_bytes_max, arguments) = match arguments.as_slice() {
+        [option, bytes, rest @ ..] if option.as_os_str() == "--memory" => (number(bytes)?, rest),
+        all => (limits::ADDRESS_SPACE_BYTES_MAX, all),
+    };
+    limits::limit_this_process(memory_bytes_max)?;
+    match arguments {
         [option, input] if option.as_os_str() == "--names" => print_names(input),
         [input, output] => compile_file(input, output, None),
         [input, output, expected] => compile_file(input, output, Some(&expected.to_string_lossy())),
-        _ => bail!("usage: tillwatch-compile IN.wasm OUT.cwasm [SHA256], or --names IN.wasm"),
+        _ => bail!("usage: tillwatch-compile [--memory BYTES] IN.wasm OUT.cwasm [SHA256], or --names IN.wasm"),
     }
+}
+
+fn number(argument: &Path) -> Result<u64> {
+    let text = argument.to_string_lossy();
+    text.parse().with_context(|| format!("{text} is no number of bytes"))
 }
 
 /// What does not hash to `expected` did not arrive whole.

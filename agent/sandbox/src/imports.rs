@@ -8,8 +8,8 @@ use crate::convert;
 
 /// Tables of functions; Rust plugins have a few hundred entries.
 const TABLE_ELEMENTS_MAX: usize = 20_000;
-/// A component made by `wasm-component-ld` has 3 core instances.
-const CORE_INSTANCES_MAX: usize = 16;
+/// A component made by `wasm-component-ld` has 3 core instances; one with Python inside has 64.
+const CORE_INSTANCES_MAX: usize = 128;
 const TABLES_MAX: usize = 8;
 /// More than one would multiply `memory_bytes_max`.
 const MEMORIES_MAX: usize = 1;

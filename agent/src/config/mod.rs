@@ -46,11 +46,14 @@ pub const SYSTEM_INTERVAL_MS: u64 = 10_000;
 pub const PLUGIN_INTERVAL_MS: u64 = 10_000;
 pub const PLUGIN_MEMORY_BYTES_MAX: u64 = 32 << 20;
 pub const PLUGIN_DEADLINE_MS: u64 = 250;
+/// Enough for each plugin without a language's runtime inside.
+pub const COMPILER_BYTES_MAX: u64 = 256 << 20;
 
 const WINDOW_RANGE_MS: (u64, u64) = (100, 600_000);
 const SUMMARY_RANGE_MS: (u64, u64) = (100, 3_600_000);
 const INTERVAL_RANGE_MS: (u64, u64) = (100, 86_400_000);
 const MEMORY_RANGE_BYTES: (u64, u64) = (1 << 20, 512 << 20);
+const COMPILER_RANGE_BYTES: (u64, u64) = (64 << 20, 4 << 30);
 const DEADLINE_RANGE_MS: (u64, u64) = (10, 10_000);
 const SPOOL_RANGE_BYTES: (u64, u64) = (1 << 20, 1 << 40);
 /// A fleet that comes back all at once would be more than its broker can take.
@@ -65,6 +68,8 @@ pub struct Config {
     pub time_zone: TimeZone,
     pub state_dir: PathBuf,
     pub plugin_dir: PathBuf,
+    /// What the compiler of plugins may use, one plugin after the other.
+    pub compiler_bytes_max: u64,
     pub window_ms: u32,
     pub summary_ms: u32,
     pub broker: Broker,
@@ -224,6 +229,7 @@ fn read(root: &Section<'_>, base: &Path, elsewhere: &mut Vec<Problem>) -> Config
     let may_try_plugins = state_dir.is_some() || root.value("state_dir").is_none();
     let state_dir = state_dir.unwrap_or_else(|| STATE_DIR.into());
     let plugin_dir = folder(root, "plugin_dir", base).unwrap_or_else(|| PLUGIN_DIR.into());
+    let compiler_bytes_max = size(root, "compiler_memory_max", COMPILER_BYTES_MAX, COMPILER_RANGE_BYTES);
     let (window_ms, summary_ms) = times(root);
     let broker = broker(root, base);
     let spool = spool(root);
@@ -238,6 +244,7 @@ fn read(root: &Section<'_>, base: &Path, elsewhere: &mut Vec<Problem>) -> Config
         time_zone: time_zone.unwrap_or(TimeZone::UTC),
         state_dir,
         plugin_dir,
+        compiler_bytes_max,
         window_ms,
         summary_ms,
         broker: broker.unwrap_or_else(|| Broker {

@@ -33,11 +33,12 @@ const MESSAGE_BYTES_MAX: u64 = 4 << 10;
 const NAMES_BYTES_MAX: u64 = 256 << 10;
 /// What the compiler has not renamed after so long it never will.
 const HALF_WRITTEN_MS_MAX: u64 = 3_600_000;
-const HINT: &str = "\nhint: the agent starts with all of its plugins or not at all; build this one smaller, or take it out of agent.toml";
+const HINT: &str = "\nhint: the agent starts with all of its plugins or not at all; build this one smaller, raise `compiler_memory_max` where it has a language's runtime inside, or take it out of agent.toml";
 
 /// Loads plugins, compiling what is not in the cache.
 pub struct Loader {
     cache: PathBuf,
+    compiler_bytes_max: u64,
     used: BTreeMap<PathBuf, Arc<Code>>,
     /// What the engine did not take from the cache.
     anew: BTreeSet<PathBuf>,
@@ -48,11 +49,12 @@ impl Loader {
     ///
     /// # Errors
     /// When the folder cannot be made.
-    pub fn new(state_dir: &Path) -> Result<Self> {
+    pub fn new(state_dir: &Path, compiler_bytes_max: u64) -> Result<Self> {
         let cache = state_dir.join("cache");
         make_private_folder(&cache).with_context(|| format!("making {}", cache.display()))?;
         Ok(Self {
             cache,
+            compiler_bytes_max,
             used: BTreeMap::new(),
             anew: BTreeSet::new(),
         })
@@ -99,7 +101,8 @@ impl Loader {
     fn compile(&mut self, wasm: &Path, bytes: Vec<u8>, hash: &str) -> Result<Arc<Code>> {
         let compiled = self.place(hash);
         let begun = Instant::now();
-        compile(bytes, hash, &compiled).with_context(|| format!("compiling {}", wasm.display()))?;
+        compile(bytes, hash, &compiled, self.compiler_bytes_max)
+            .with_context(|| format!("compiling {}", wasm.display()))?;
         info!(wasm = %wasm.display(), ms = begun.elapsed().as_millis(), "plugin compiled");
         let code = Code::open(&compiled);
         let code = code.with_context(|| format!("loading what was compiled from {}", wasm.display()))?;
@@ -185,8 +188,9 @@ fn make_private_folder(folder: &Path) -> std::io::Result<()> {
 }
 
 /// The child compares the hash, so that what it got of the bytes is all of them.
-fn compile(wasm: Vec<u8>, hash: &str, compiled: &Path) -> Result<()> {
+fn compile(wasm: Vec<u8>, hash: &str, compiled: &Path, memory_bytes_max: u64) -> Result<()> {
     let mut command = Command::new(program::find(program::COMPILER)?);
+    command.args(["--memory", &memory_bytes_max.to_string()]);
     command.args([Path::new("-"), compiled, Path::new(hash)]);
     run(command, wasm).map(drop)
 }
@@ -326,7 +330,7 @@ mod tests {
     /// A loader and the folder of two components whose code is in its cache.
     fn cached() -> (tempfile::TempDir, Loader) {
         let folder = tempfile::tempdir().unwrap();
-        let loader = Loader::new(folder.path()).unwrap();
+        let loader = Loader::new(folder.path(), 256 << 20).unwrap();
         for (name, wasm) in [("a", b"one"), ("b", b"one"), ("c", b"two")] {
             std::fs::write(folder.path().join(name), wasm).unwrap();
             std::fs::write(loader.place(&sha256(wasm)), artifact::with_header(wasm)).unwrap();

@@ -18,6 +18,8 @@ use super::program;
 
 /// A loaded test machine is no store: what takes longer than a store allows is for `plugin bench` to say.
 const CALL_MS_MAX: u64 = 10_000;
+/// Enough for the runtime of any language that there is.
+const COMPILER_BYTES_MAX: u64 = 2 << 30;
 
 /// A plugin of which everything is there.
 pub struct Outside {
@@ -99,7 +101,7 @@ impl Code {
     /// When it is missing or no plugin.
     pub fn load(wasm: &Path, verified: Option<&str>) -> Result<Self> {
         let cache = PrivateFolder::new()?;
-        let code = Loader::new(&cache.0)?.load(wasm, verified)?;
+        let code = Loader::new(&cache.0, COMPILER_BYTES_MAX)?.load(wasm, verified)?;
         Ok(Self { code, cache })
     }
 

@@ -14,6 +14,7 @@ mod plugins;
 mod test;
 mod tidy;
 mod docs;
+mod examples;
 mod dist;
 
 use std::path::{Path, PathBuf};

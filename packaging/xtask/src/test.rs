@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::command::{Profile, build_compiler, cargo, run_program, target};
-use crate::{dist, plugins, tidy, tools};
+use crate::{dist, examples, plugins, tidy, tools};
 
 /// Runs every step and stops at the first that fails.
 pub(crate) fn run_all(root: &Path) -> Result<Vec<(&'static str, Duration)>> {
@@ -35,7 +35,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
 
 type Step = fn(&Path) -> Result<()>;
 
-const STEPS: [(&str, Step); 8] = [
+const STEPS: [(&str, Step); 9] = [
     ("format", format),
     ("spelling and TOML", spelling),
     ("tidy", tidy::run),
@@ -43,6 +43,7 @@ const STEPS: [(&str, Step); 8] = [
     ("programs", programs),
     ("plugins", |root| plugins::build(root).map(drop)),
     ("package", package),
+    ("examples", examples::test),
     ("tests and demo", tests_and_demo),
 ];
 

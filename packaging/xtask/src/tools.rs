@@ -82,16 +82,30 @@ pub(crate) fn wheel(name: &str) -> Result<PathBuf> {
 
 fn install_wheels(folder: &Path) -> Result<()> {
     eprintln!("installing {}", WHEELS.join(", "));
+    make_python_environment(folder)?;
+    let pip = folder.join("bin/pip");
+    run(Command::new(pip)
+        .args(["install", "--quiet", "--disable-pip-version-check"])
+        .args(WHEELS))
+}
+
+/// A virtual environment of Python under the user's cache folder, made when it is not there.
+pub(crate) fn python_environment(name: &str) -> Result<PathBuf> {
+    let folder = cache()?.join("tools").join(name);
+    if !folder.join("bin/pip").is_file() {
+        make_python_environment(&folder)?;
+    }
+    Ok(folder)
+}
+
+fn make_python_environment(folder: &Path) -> Result<()> {
     let python = program("python3", "python3")?;
     let made = |python: &Path| output(Command::new(python).args(["-m", "venv", "--clear"]).arg(folder));
     if made(&python).is_err() {
         apt_install(&["python3-venv"])?;
         made(&python)?;
     }
-    let pip = folder.join("bin/pip");
-    run(Command::new(pip)
-        .args(["install", "--quiet", "--disable-pip-version-check"])
-        .args(WHEELS))
+    Ok(())
 }
 
 fn cache() -> Result<PathBuf> {

@@ -94,8 +94,11 @@ fn a_trap_fails_its_case_with_what_the_plugin_said_and_the_next_case_is_run() ->
         told.contains("it logged: ") && told.contains("the drawer is stuck"),
         "{told}"
     );
-    ensure!(told.contains("FAILED  plain") && told.contains("UPDATE=1"), "{told}");
+    ensure!(told.contains("FAILED  plain") && told.contains("--update"), "{told}");
     ensure!(told.contains("0 of 2 cases"), "{told}");
+    let updated = tillwatch(&folder, &["plugin", "test", "--update", "--wasm", &guest()?])?;
+    ensure!(text(&updated).contains("ok      plain"), "{}", text(&updated));
+    ensure!(std::fs::read_to_string(case.join("expected.jsonl"))?.contains("\"value\""));
     Ok(())
 }
 

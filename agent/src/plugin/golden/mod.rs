@@ -39,18 +39,18 @@ const LOGS_MAX: usize = 20;
 /// Lines of a difference that are shown.
 const DIFFERENCE_LINES_MAX: usize = 40;
 
-/// Runs all cases and prints which came out otherwise.
+/// Runs all cases and prints which came out otherwise; with `update`, what came out is what is expected from now on.
 ///
 /// # Errors
 /// When the plugin does not load or there is no case.
-pub fn run(folder: &Path, wasm: Option<&Path>) -> Result<ExitCode> {
+pub fn run(folder: &Path, wasm: Option<&Path>, update: bool) -> Result<ExitCode> {
     let plugin = Outside::open(folder, wasm)?;
     let cases = cases(&folder.join("testcases"))?;
     let mut failed = 0;
     for case in &cases {
         let name = file_name(case);
         // What cannot be run is told as well, and the next case comes.
-        let told = check(&plugin, case).unwrap_or_else(|error| Some(format!("  {}", output::told(&error))));
+        let told = check(&plugin, case, update).unwrap_or_else(|error| Some(format!("  {}", output::told(&error))));
         match told {
             None => output::line(&format!("ok      {name}"))?,
             Some(told) => {
@@ -79,14 +79,17 @@ pub(super) fn cases(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// The difference to what is expected, and what an agent refuses, when there is any.
-fn check(plugin: &Outside, folder: &Path) -> Result<Option<String>> {
+fn check(plugin: &Outside, folder: &Path, update: bool) -> Result<Option<String>> {
     let host = CaseHost::read(folder, &plugin.manifest.sources)?;
     let mut admission = Admission::new(&plugin.manifest.labels);
     let actual = collect(plugin, &host, &read_settings(folder)?, &mut admission)?;
     let path = folder.join("expected.jsonl");
+    if update {
+        std::fs::write(&path, &actual).with_context(|| format!("writing {}", path.display()))?;
+    }
     let expected = std::fs::read_to_string(&path).with_context(|| {
         format!(
-            "reading {}\nhint: `UPDATE=1 cargo test` writes it in a plugin with the SDK",
+            "reading {}\nhint: `tillwatch plugin test --update` writes what came out; read it before you keep it",
             path.display()
         )
     })?;
