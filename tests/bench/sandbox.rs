@@ -11,6 +11,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Serialize;
 use tillwatch_agent::clock::Clock;
 use tillwatch_agent::config;
+use tillwatch_agent::config::COMPILER_BYTES_MAX;
 use tillwatch_agent::plugin::collector::PluginCollector;
 use tillwatch_agent::plugin::compile::Loader;
 use tillwatch_agent::plugin::host::{GrantedHost, Reading};
@@ -115,7 +116,7 @@ impl Bench {
     fn new() -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let plugins = plugin_dir()?;
-        let mut loader = Loader::new(folder.path())?;
+        let mut loader = Loader::new(folder.path(), COMPILER_BYTES_MAX)?;
         let latency = loader.load(&plugins.join("pos-latency/pos-latency.wasm"), None)?;
         let hostile = loader.load(&plugins.join("../guests/hostile.wasm"), None)?;
         let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins/pos-latency/testcases/nginx_timed");
@@ -225,7 +226,7 @@ impl Bench {
             configs.push(config.map_err(|problems| anyhow!("{problems:?}"))?);
         }
         let round = || {
-            let mut loader = Loader::new(self.folder.path())?;
+            let mut loader = Loader::new(self.folder.path(), COMPILER_BYTES_MAX)?;
             let wanted: Vec<Wanted<'_>> = configs
                 .iter()
                 .map(|config| Wanted {

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 use serde::Serialize;
 use tillwatch_agent::clock::Clock;
+use tillwatch_agent::config::COMPILER_BYTES_MAX;
 use tillwatch_agent::config::{self, PluginConfig};
 use tillwatch_agent::plugin::collector::PluginCollector;
 use tillwatch_agent::plugin::compile::Loader;
@@ -263,7 +264,7 @@ const SAMPLE: &str = "[[plugin]]\nname = \"hostile\"\nuse = \"hostile\"\n\
 fn loader(folder: &Path) -> Result<Loader> {
     let state = folder.join("state");
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&state)?;
-    Loader::new(&state)
+    Loader::new(&state, COMPILER_BYTES_MAX)
 }
 
 /// A bad plugin that is called, and what counts of what it brings.

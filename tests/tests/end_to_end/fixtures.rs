@@ -171,6 +171,8 @@ fn settings_text(plugin: &Path, case: &Path) -> Result<String> {
             SourceKind::Lines => format!("file = {path:?}\n"),
             SourceKind::Documents => format!("folder = {path:?}\npattern = \"*\"\nsettle = \"0s\"\n"),
             SourceKind::Folder => format!("folder = {path:?}\npattern = \"*\"\n"),
+            // No case of public data asks over the network.
+            SourceKind::Http | SourceKind::Tcp | SourceKind::Sql => continue,
         };
         write!(text, "[plugin.sources.{name}]\n{granted}")?;
     }
