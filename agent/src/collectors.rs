@@ -4,7 +4,7 @@
 //! and configured, or every problem that keeps the agent from starting. `run`, `check`, `tap` and `backfill` share this.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use tillwatch_border::Plugin;
@@ -24,6 +24,7 @@ use crate::plugin::compile::Loader;
 use crate::plugin::host::{GrantedHost, Reading};
 use crate::plugin::load::{Wanted, limits, load};
 use crate::plugin::refusal::Refusals;
+use crate::plugin::restraint::Restraint;
 use crate::schedule::Schedule;
 use crate::source::system::{self, SystemCollector};
 
@@ -92,7 +93,24 @@ impl Source {
                 return true;
             }
         }
+        if let Collector::Plugin(plugin) = &self.collector {
+            plugin.on_round_cut();
+        }
         true
+    }
+
+    /// When it is to be called next: as scheduled, or sooner when it was put off in the middle of its work.
+    #[must_use]
+    pub fn next_due(&self, now_ms: u64) -> u64 {
+        let scheduled = self.schedule.next_after(now_ms);
+        let put_off = match &self.collector {
+            Collector::Plugin(plugin) => plugin.put_off(),
+            Collector::System(_) | Collector::Agent(_) => None,
+        };
+        put_off.map_or(scheduled, |wait| {
+            let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            scheduled.min(now_ms.saturating_add(wait_ms))
+        })
     }
 
     /// Whether its past can be read again: files keep it, the host's state does not.
@@ -256,7 +274,9 @@ fn start_plugin(
         warn!(plugin = plugin.name, %error, "its progress is left out: sources are read from their start");
         open(None)
     })?;
-    let collector = PluginCollector::start(loaded, plugin, host, counts.clone())?;
+    let share = how.reading.holds_share.then_some(plugin.cpu_share_percent);
+    let restraint = Restraint::new(share, Instant::now());
+    let collector = PluginCollector::start(loaded, plugin, host, restraint, counts.clone())?;
     let declaration = declaration(collector.descriptor().clone(), plugin.manifest.labels.clone());
     Ok(source(
         config,

@@ -47,7 +47,7 @@ impl Runner {
     fn run(self, mut source: Source, key: SourceKey) {
         // The first round comes at once, so that a started agent shows something soon.
         while self.round(&mut source, key) && !self.is_once {
-            let due_ms = source.schedule.next_after(self.clock.now_ms());
+            let due_ms = source.next_due(self.clock.now_ms());
             while self.clock.now_ms() < due_ms {
                 if self.stop.wait(wait_for(&self.clock, due_ms)) {
                     return;

@@ -35,6 +35,8 @@ pub struct Reading {
     pub documents_max: u32,
     /// What lies in a folder now says nothing about the past.
     pub has_folders: bool,
+    /// Plugins keep to their share of the processor, also while they catch up.
+    pub holds_share: bool,
 }
 
 impl Reading {
@@ -44,6 +46,7 @@ impl Reading {
         line_bytes_max: usize::MAX,
         documents_max: u32::MAX,
         has_folders: true,
+        holds_share: true,
     };
     /// In small steps from the oldest rotated file on.
     pub const BACKFILL: Self = Self {
@@ -51,6 +54,8 @@ impl Reading {
         line_bytes_max: 64 << 10,
         documents_max: 16,
         has_folders: false,
+        // A person runs it, and waits for it.
+        holds_share: false,
     };
     /// From now on, leaving what is there.
     pub const TAP: Self = Self {
