@@ -21,6 +21,7 @@ use crate::health::{self, Health};
 use crate::keeper::Status;
 use crate::plugin::collector::{Collected, PluginCollector};
 use crate::plugin::compile::Loader;
+use crate::plugin::grant::Grant;
 use crate::plugin::host::{GrantedHost, Reading};
 use crate::plugin::load::{Wanted, limits, load};
 use crate::plugin::refusal::Refusals;
@@ -38,6 +39,8 @@ pub struct Source {
     pub schedule: Schedule,
     /// What it may report, as the registry needs it.
     pub declaration: Declaration,
+    /// Of a plugin.
+    grants: BTreeMap<String, Grant>,
     collector: Collector,
 }
 
@@ -56,6 +59,10 @@ enum Collector {
 }
 
 impl Source {
+    fn with_grants(self, grants: BTreeMap<String, Grant>) -> Self {
+        Self { grants, ..self }
+    }
+
     /// One call; none when the plugin failed, which is counted there.
     pub fn collect(&mut self, now_ms: u64) -> Option<Collected> {
         match &mut self.collector {
@@ -69,6 +76,27 @@ impl Source {
                 progress: Vec::new(),
             }),
         }
+    }
+
+    /// Between calls: what `next` needs to go on where this one is.
+    ///
+    /// # Errors
+    /// When its sources cannot be opened at the place of ours.
+    pub fn prepare_exchange(&self, mut next: Self, clock: &Clock) -> Result<Self> {
+        if let (Collector::Plugin(old), Collector::Plugin(new)) = (&self.collector, &mut next.collector) {
+            let grants = (self.grants != next.grants).then_some(&next.grants);
+            new.go_on_from(old, grants, clock)?;
+        }
+        Ok(next)
+    }
+
+    /// `next` was prepared and declared.
+    pub fn exchange(&mut self, mut next: Self) {
+        if !matches!(self.collector, Collector::Plugin(_)) {
+            // What it counts goes on; only what it may say of the plugins is new.
+            std::mem::swap(&mut self.collector, &mut next.collector);
+        }
+        *self = next;
     }
 
     /// The batch of the last call was handed on.
@@ -284,7 +312,8 @@ fn start_plugin(
         plugin.interval_ms,
         declaration,
         Collector::Plugin(Box::new(collector)),
-    ))
+    )
+    .with_grants(plugin.grants.clone()))
 }
 
 /// Of the file that a bundle was when it was verified.
@@ -306,6 +335,7 @@ fn source(config: &Config, name: &str, interval_ms: u64, declaration: Declaratio
         name: name.to_owned(),
         schedule,
         declaration,
+        grants: BTreeMap::new(),
         collector,
     }
 }

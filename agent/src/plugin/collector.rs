@@ -6,6 +6,7 @@
 //! stops it again and again is skipped.
 
 use anyhow::{Context, Result, anyhow, ensure};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tillwatch_border::{CallError, Counters, Plugin};
@@ -13,10 +14,12 @@ use tillwatch_core::guard::Guard;
 use tillwatch_core::sample::{Batch, Descriptor, Metric};
 use tracing::warn;
 
-use super::host::GrantedHost;
+use super::grant::Grant;
+use super::host::{GrantedHost, Reading};
 use super::manifest::Manifest;
 use super::refusal::{self, Refusals};
 use super::restraint::{Fault, Held, QUARANTINE, Restraint};
+use crate::clock::Clock;
 use crate::config::PluginConfig;
 use crate::health::{Failure, Limit, PluginHealth};
 
@@ -90,6 +93,33 @@ impl PluginCollector {
             put_off: None,
             health,
         })
+    }
+
+    /// Takes over from one that is between two calls: its place in the sources, opened anew when the grants are others,
+    /// and its counts.
+    ///
+    /// # Errors
+    /// When its place in the sources is not understood.
+    pub fn go_on_from(&mut self, old: &Self, grants: Option<&BTreeMap<String, Grant>>, clock: &Clock) -> Result<()> {
+        self.health = Arc::clone(&old.health);
+        self.host = match grants {
+            None => old.host.clone(),
+            Some(grants) => {
+                self.health.forget_sources();
+                let (progress, health) = (old.host.progress(), Arc::clone(&old.health));
+                GrantedHost::new(
+                    &self.name,
+                    grants,
+                    Some(&progress),
+                    Reading::LIVE,
+                    clock.clone(),
+                    health,
+                )?
+            }
+        };
+        // It was tried with another host, and knows nothing of the old one's state.
+        self.is_configured = false;
+        Ok(())
     }
 
     /// As configured: currency and decimals of money may differ from `plugin.toml`.
@@ -327,12 +357,8 @@ pub(super) fn check_configured(before: &Descriptor, after: &Descriptor) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Clock;
-    use crate::plugin::grant::Grant;
-    use crate::plugin::host::Reading;
     use crate::plugin::manifest::tests::GOOD;
     use crate::plugin::restraint::OFFENSES_MAX;
-    use std::collections::BTreeMap;
     use std::collections::BTreeSet;
     use std::path::{Path, PathBuf};
     use std::sync::Mutex;
