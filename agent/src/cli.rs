@@ -167,7 +167,12 @@ fn dispatch(command: Command) -> Result<ExitCode> {
                 },
             )?;
         }
-        Command::Run(run) => run::run(&check::load(&run.settings.config)?, &run.settings.clock(), run.once)?,
+        Command::Run(run) => run::run(
+            &run.settings.config,
+            &check::load(&run.settings.config)?,
+            &run.settings.clock(),
+            run.once,
+        )?,
         Command::Tap(settings) => preview(
             &settings,
             Preview {

@@ -4,7 +4,7 @@
 //! and configured, or every problem that keeps the agent from starting. `run`, `check`, `tap` and `backfill` share this.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use tillwatch_border::Plugin;
@@ -21,9 +21,11 @@ use crate::health::{self, Health};
 use crate::keeper::Status;
 use crate::plugin::collector::{Collected, PluginCollector};
 use crate::plugin::compile::Loader;
+use crate::plugin::grant::Grant;
 use crate::plugin::host::{GrantedHost, Reading};
 use crate::plugin::load::{Wanted, limits, load};
 use crate::plugin::refusal::Refusals;
+use crate::plugin::restraint::Restraint;
 use crate::schedule::Schedule;
 use crate::source::system::{self, SystemCollector};
 
@@ -37,6 +39,8 @@ pub struct Source {
     pub schedule: Schedule,
     /// What it may report, as the registry needs it.
     pub declaration: Declaration,
+    /// Of a plugin.
+    grants: BTreeMap<String, Grant>,
     collector: Collector,
 }
 
@@ -55,6 +59,10 @@ enum Collector {
 }
 
 impl Source {
+    fn with_grants(self, grants: BTreeMap<String, Grant>) -> Self {
+        Self { grants, ..self }
+    }
+
     /// One call; none when the plugin failed, which is counted there.
     pub fn collect(&mut self, now_ms: u64) -> Option<Collected> {
         match &mut self.collector {
@@ -68,6 +76,27 @@ impl Source {
                 progress: Vec::new(),
             }),
         }
+    }
+
+    /// Between calls: what `next` needs to go on where this one is.
+    ///
+    /// # Errors
+    /// When its sources cannot be opened at the place of ours.
+    pub fn prepare_exchange(&self, mut next: Self, clock: &Clock) -> Result<Self> {
+        if let (Collector::Plugin(old), Collector::Plugin(new)) = (&self.collector, &mut next.collector) {
+            let grants = (self.grants != next.grants).then_some(&next.grants);
+            new.go_on_from(old, grants, clock)?;
+        }
+        Ok(next)
+    }
+
+    /// `next` was prepared and declared.
+    pub fn exchange(&mut self, mut next: Self) {
+        if !matches!(self.collector, Collector::Plugin(_)) {
+            // What it counts goes on; only what it may say of the plugins is new.
+            std::mem::swap(&mut self.collector, &mut next.collector);
+        }
+        *self = next;
     }
 
     /// The batch of the last call was handed on.
@@ -92,7 +121,24 @@ impl Source {
                 return true;
             }
         }
+        if let Collector::Plugin(plugin) = &self.collector {
+            plugin.on_round_cut();
+        }
         true
+    }
+
+    /// When it is to be called next: as scheduled, or sooner when it was put off in the middle of its work.
+    #[must_use]
+    pub fn next_due(&self, now_ms: u64) -> u64 {
+        let scheduled = self.schedule.next_after(now_ms);
+        let put_off = match &self.collector {
+            Collector::Plugin(plugin) => plugin.put_off(),
+            Collector::System(_) | Collector::Agent(_) => None,
+        };
+        put_off.map_or(scheduled, |wait| {
+            let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            scheduled.min(now_ms.saturating_add(wait_ms))
+        })
     }
 
     /// Whether its past can be read again: files keep it, the host's state does not.
@@ -256,7 +302,9 @@ fn start_plugin(
         warn!(plugin = plugin.name, %error, "its progress is left out: sources are read from their start");
         open(None)
     })?;
-    let collector = PluginCollector::start(loaded, plugin, host, counts.clone())?;
+    let share = how.reading.holds_share.then_some(plugin.cpu_share_percent);
+    let restraint = Restraint::new(share, Instant::now());
+    let collector = PluginCollector::start(loaded, plugin, host, restraint, counts.clone())?;
     let declaration = declaration(collector.descriptor().clone(), plugin.manifest.labels.clone());
     Ok(source(
         config,
@@ -264,7 +312,8 @@ fn start_plugin(
         plugin.interval_ms,
         declaration,
         Collector::Plugin(Box::new(collector)),
-    ))
+    )
+    .with_grants(plugin.grants.clone()))
 }
 
 /// Of the file that a bundle was when it was verified.
@@ -286,6 +335,7 @@ fn source(config: &Config, name: &str, interval_ms: u64, declaration: Declaratio
         name: name.to_owned(),
         schedule,
         declaration,
+        grants: BTreeMap::new(),
         collector,
     }
 }

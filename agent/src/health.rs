@@ -4,7 +4,7 @@
 //! Nothing is logged here, and nothing is read but these counts.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tillwatch_core::LabelPolicy;
@@ -32,6 +32,7 @@ const BEYOND: u16 = 8;
 const SOURCE_UP: u16 = 9;
 const UNREADABLE: u16 = 10;
 const RESTARTS: u16 = 11;
+const QUARANTINED: u16 = 12;
 
 /// How a call of a plugin can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,10 +96,14 @@ pub enum Limit {
     PeerTime,
     /// A question to a peer that was not granted.
     PeerGrant,
+    /// Calls that were put off until its share of the processor came.
+    CpuShare,
+    /// Rounds that ended though there was more.
+    RoundCalls,
 }
 
 impl Limit {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 11] = [
         Self::LogLines,
         Self::LogRate,
         Self::LogBytes,
@@ -108,6 +113,8 @@ impl Limit {
         Self::PeerBytes,
         Self::PeerTime,
         Self::PeerGrant,
+        Self::CpuShare,
+        Self::RoundCalls,
     ];
 
     fn name(self) -> &'static str {
@@ -121,6 +128,8 @@ impl Limit {
             Self::PeerBytes => "peer_bytes",
             Self::PeerTime => "peer_time",
             Self::PeerGrant => "peer_grant",
+            Self::CpuShare => "cpu_share",
+            Self::RoundCalls => "round_calls",
         }
     }
 }
@@ -134,8 +143,9 @@ pub struct PluginHealth {
     read_bytes: AtomicU64,
     skipped_bytes: AtomicU64,
     lost: AtomicU64,
-    beyond: [AtomicU64; 9],
+    beyond: [AtomicU64; 11],
     unreadable: AtomicU64,
+    is_quarantined: AtomicBool,
     restarts: AtomicU64,
     sources_up: Mutex<BTreeMap<String, bool>>,
 }
@@ -175,6 +185,11 @@ impl PluginHealth {
         self.unreadable.store(unreadable, Relaxed);
     }
 
+    /// Whether it is not called at all.
+    pub fn set_quarantined(&self, is_quarantined: bool) {
+        self.is_quarantined.store(is_quarantined, Relaxed);
+    }
+
     pub fn set_source(&self, source: &str, is_up: bool) {
         let mut sources = self.sources_up.lock().unwrap_or_else(PoisonError::into_inner);
         match sources.get_mut(source) {
@@ -205,7 +220,12 @@ impl PluginHealth {
     }
 
     #[cfg(test)]
-    pub(crate) fn beyond(&self) -> [u64; 9] {
+    pub(crate) fn is_quarantined(&self) -> bool {
+        self.is_quarantined.load(Relaxed)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn beyond(&self) -> [u64; 11] {
         Limit::ALL.map(|limit| self.beyond[limit as usize].load(Relaxed))
     }
 
@@ -263,6 +283,7 @@ impl Health {
             push(SKIPPED, &[], health.skipped_bytes.load(Relaxed));
             push(LOST, &[], health.lost.load(Relaxed));
             push(UNREADABLE, &[], health.unreadable.load(Relaxed));
+            push(QUARANTINED, &[], u64::from(health.is_quarantined.load(Relaxed)));
             for failure in Failure::ALL {
                 let count = health.failures[failure as usize].load(Relaxed);
                 // A kind of failure that never happened costs no series.
@@ -461,7 +482,7 @@ fn descriptor() -> Descriptor {
             Kind::Counter,
             0,
             &["tillwatch.plugin", "tillwatch.limit"],
-            "What the plugin wanted beyond a limit and was not given: log lines, reads, state, peers.",
+            "What the plugin wanted beyond a limit and was not given: log lines, reads, state, peers, processor time.",
         ),
         metric(
             "source.up",
@@ -486,6 +507,14 @@ fn descriptor() -> Descriptor {
             0,
             &[],
             "How often the process of all plugins was started again.",
+        ),
+        metric(
+            "tillwatch.plugin.quarantined",
+            "1",
+            Kind::Gauge,
+            0,
+            &plugin,
+            "1 while the plugin is not called because it broke its bounds too often in a row, else 0.",
         ),
     ];
     Descriptor {
@@ -556,6 +585,7 @@ mod tests {
         sales.on_failure(Failure::Deadline);
         sales.on_beyond(Limit::StateBytes, 3);
         sales.on_restart();
+        sales.set_quarantined(true);
         health.plugin("queues").on_restart();
         sales.set_source("lines", false);
         let batch = health.collect(1_000);
@@ -577,6 +607,8 @@ mod tests {
             ("tillwatch.plugin.time", "sales", 1_500),
             ("source.up", "sales lines", 0),
             ("tillwatch.plugin.process.restarts", "", 2),
+            ("tillwatch.plugin.quarantined", "sales", 1),
+            ("tillwatch.plugin.quarantined", "queues", 0),
         ] {
             assert!(
                 found.contains(&(name, labels.to_owned(), Values::Integers(vec![value]))),

@@ -12,6 +12,7 @@ pub mod stop;
 pub mod schedule;
 pub mod rate;
 pub mod runner;
+pub mod reload;
 pub mod collectors;
 pub mod platform;
 pub mod source;

@@ -8,9 +8,13 @@
 //!  │ system, agent      │                   └─────────────────────────────┘  ◄ 64  └────────┘
 //!  └────────────────────┘                     ▲ SIGTERM, SIGINT: the threads end, the channel closes,
 //!        ▲ files, /proc                         the keeper writes its last frame and says goodbye
+//!        │ Exchange, 1                        ▲ SIGHUP: reload tries other plugins beside these, and each thread takes
+//!        └─────────────────── reload            the one that follows it between two calls
 //! ```
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -29,6 +33,7 @@ use crate::config::{Config, PluginConfig, SpoolConfig};
 use crate::keeper::{FromSource, Keeper, KeeperSettings, Status};
 use crate::platform::{is_own, notify_service_manager};
 use crate::plugin::host::Reading;
+use crate::reload::Reloader;
 use crate::runner::Runner;
 use crate::spool::SpoolSettings;
 use crate::stop::Stop;
@@ -122,15 +127,16 @@ pub fn runtime() -> Result<tokio::runtime::Runtime> {
         .context("starting the runtime")
 }
 
-/// Runs the agent until SIGTERM or SIGINT, or for one round.
+/// Runs the agent until SIGTERM or SIGINT, or for one round; `path` is where the settings stand, for SIGHUP.
 ///
 /// # Errors
 /// Whatever keeps it from starting whole.
-pub fn run(config: &Config, clock: &Clock, is_once: bool) -> Result<()> {
-    runtime()?.block_on(Box::pin(run_agent(config, clock, is_once)))
+pub fn run(path: &Path, config: &Config, clock: &Clock, is_once: bool) -> Result<()> {
+    runtime()?.block_on(Box::pin(run_agent(path, config, clock, is_once)))
 }
 
-async fn run_agent(config: &Config, clock: &Clock, is_once: bool) -> Result<()> {
+async fn run_agent(path: &Path, config: &Config, clock: &Clock, is_once: bool) -> Result<()> {
+    let reload = signal(SignalKind::hangup())?;
     let folder = spool_folder(config)?;
     let mut keeper = Keeper::open(keeper_settings(config), &folder, clock.clone())?;
     let started = start_sources(config, clock, Reading::LIVE, &keeper);
@@ -147,12 +153,14 @@ async fn run_agent(config: &Config, clock: &Clock, is_once: bool) -> Result<()> 
         keeper: sender.clone(),
         is_once,
     };
-    let mut threads = Vec::new();
+    let (mut threads, mut orders) = (Vec::new(), BTreeMap::new());
     for (source, key) in declared {
+        let (exchange, exchanges) = sync_channel(1);
+        orders.insert(source.name.clone(), exchange);
         threads.push(
             runner
                 .clone()
-                .start(source, key)
+                .start(source, key, exchanges)
                 .context("starting a collector's thread")?,
         );
     }
@@ -175,9 +183,13 @@ async fn run_agent(config: &Config, clock: &Clock, is_once: bool) -> Result<()> 
             }
         }
     } else {
+        let reloader = Reloader::new(path, config, clock, orders);
+        let reloading = tokio::spawn(reloader.run(reload));
         until_signal().await?;
         notify("STOPPING=1");
         stop.set();
+        // With it the threads lose whom they wait for.
+        reloading.abort();
     }
     // The channel ends with its last sender; then the keeper writes what it has and returns.
     drop(sender);

@@ -16,6 +16,7 @@ use tillwatch_agent::plugin::collector::PluginCollector;
 use tillwatch_agent::plugin::compile::Loader;
 use tillwatch_agent::plugin::host::{GrantedHost, Reading};
 use tillwatch_agent::plugin::load::{Wanted, limits, load};
+use tillwatch_agent::plugin::restraint::Restraint;
 use tillwatch_border::{CallError, Code, Limits, Load, Plugin, start};
 use tillwatch_sdk::Collector;
 use tillwatch_tests::process::{plugin_dir, program};
@@ -239,7 +240,7 @@ impl Bench {
             for (plugin, config) in load(&mut loader, &wanted)?.into_iter().zip(&configs) {
                 let (clock, health) = (Clock::wall(), Arc::default());
                 let host = GrantedHost::new(&config.name, &config.grants, None, Reading::LIVE, clock, health)?;
-                PluginCollector::start(plugin?, config, host, Arc::default())?;
+                PluginCollector::start(plugin?, config, host, Restraint::default(), Arc::default())?;
             }
             Ok(())
         };

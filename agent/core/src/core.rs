@@ -542,12 +542,14 @@ fn bounds(limits: &Limits) -> Bounds {
         sources_max,
         metrics_max,
         series_max,
+        source_series_max,
         ..
     } = *limits;
     Bounds {
         sources_max,
         metrics_max,
         series_max,
+        source_series_max,
     }
 }
 

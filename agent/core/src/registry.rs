@@ -43,6 +43,7 @@ pub(crate) struct Bounds {
     pub(crate) sources_max: usize,
     pub(crate) metrics_max: usize,
     pub(crate) series_max: usize,
+    pub(crate) source_series_max: usize,
 }
 
 /// A source with what it declared and how far it has come.
@@ -153,6 +154,9 @@ impl Registry {
         if self.series.len() >= self.bounds.series_max {
             return Err(Reason::SeriesFull);
         }
+        if self.series_of(key) >= self.bounds.source_series_max {
+            return Err(Reason::SourceSeriesFull);
+        }
         let id = self.next_series;
         self.next_series += 1;
         self.revision += 1;
@@ -166,6 +170,15 @@ impl Registry {
             },
         );
         Ok(id)
+    }
+
+    fn series_of(&self, key: SourceKey) -> usize {
+        let of_source = |entry: &&SeriesEntry| {
+            self.metrics
+                .get(&entry.metric)
+                .is_some_and(|metric| metric.source == key.0)
+        };
+        self.series.values().filter(of_source).count()
     }
 
     /// Forgets series that are idle or of metrics that no source declares any more, unless `open` says they are in use.
@@ -281,11 +294,14 @@ mod tests {
         }
     }
 
+    const SOURCE_SERIES_MAX: usize = 5;
+
     fn registry(series_max: usize) -> (Registry, SourceKey) {
         let mut registry = Registry::new(Bounds {
             sources_max: 2,
             metrics_max: 3,
             series_max,
+            source_series_max: SOURCE_SERIES_MAX,
         });
         let queue = LabelPolicy {
             pattern: Some("[a-z]+|v[0-9]+".to_owned()),
@@ -338,6 +354,26 @@ mod tests {
         assert_eq!(resolve(&mut registry, key, 0, &["d"]), Err(Reason::LabelValuesFull));
         assert!(resolve(&mut registry, key, 1, &["a", "up"]).is_ok());
         assert_eq!(resolve(&mut registry, key, 1, &["b", "up"]), Err(Reason::SeriesFull));
+    }
+
+    /// One plugin took the room of all series, and the others had none.
+    #[test]
+    fn a_source_that_floods_leaves_room_for_the_others() {
+        let (mut registry, flood) = registry(10);
+        for (index, queue) in (0..2)
+            .flat_map(|index| [(index, "a"), (index, "b"), (index, "c")])
+            .take(SOURCE_SERIES_MAX)
+        {
+            let labels = [queue, "up"];
+            assert!(resolve(&mut registry, flood, index, &labels[..=usize::from(index)]).is_ok());
+        }
+        let beyond = resolve(&mut registry, flood, 1, &["c", "up"]);
+        assert_eq!(beyond, Err(Reason::SourceSeriesFull));
+        assert!(resolve(&mut registry, flood, 0, &["a"]).is_ok(), "what it has stays");
+        let other = registry
+            .declare("other", "1", vec![metric("plain", &[])], BTreeMap::new())
+            .unwrap();
+        assert!(resolve(&mut registry, other, 0, &[]).is_ok());
     }
 
     #[test]

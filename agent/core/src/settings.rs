@@ -11,6 +11,8 @@ pub struct Limits {
     pub metrics_max: usize,
     /// Series over all sources.
     pub series_max: usize,
+    /// Series of one source, so that none takes the room of all.
+    pub source_series_max: usize,
     /// Intervals of event time that are open at once; the oldest are flushed early.
     pub open_intervals_max: usize,
     /// Windows of event time that wait for being judged at once; beyond it the oldest are added up without being judged.
@@ -32,6 +34,7 @@ impl Default for Limits {
             sources_max: 64,
             metrics_max: 512,
             series_max: 1_000,
+            source_series_max: 500,
             open_intervals_max: 240,
             windows_open_max: 64,
             judged_late_max: 30,

@@ -29,6 +29,8 @@ pub enum Reason {
     CounterReset,
     /// A reading that is not later than the one before.
     CounterOrder,
+    /// One series more than a source may have.
+    SourceSeriesFull,
 }
 
 impl Reason {
@@ -39,7 +41,7 @@ impl Reason {
 }
 
 /// All reasons with the names that they have in the agent's own metrics.
-pub const REASONS: [(Reason, &str); 13] = [
+pub const REASONS: [(Reason, &str); 14] = [
     (Reason::Undeclared, "undeclared"),
     (Reason::Malformed, "malformed"),
     (Reason::Label, "label"),
@@ -53,6 +55,7 @@ pub const REASONS: [(Reason, &str); 13] = [
     (Reason::TooNew, "too_new"),
     (Reason::CounterReset, "counter_reset"),
     (Reason::CounterOrder, "counter_order"),
+    (Reason::SourceSeriesFull, "source_series_full"),
 ];
 
 /// Dropped values by reason.

@@ -29,7 +29,7 @@ use crate::source::system::NAME as SYSTEM_NAME;
 use crate::tls::{self, TlsError};
 use crate::uplink::BrokerAddress;
 use found::{Finder, Found, InstalledBundle};
-use units::{broker_address, duration_ms, size_bytes};
+use units::{broker_address, duration_ms, percent, size_bytes};
 use written::{Mistake, Problem, Problems, Reporter, Section, closest};
 
 /// Where packages put things.
@@ -48,6 +48,8 @@ pub const PLUGIN_MEMORY_BYTES_MAX: u64 = 32 << 20;
 pub const PLUGIN_DEADLINE_MS: u64 = 250;
 /// Enough for each plugin without a language's runtime inside.
 pub const COMPILER_BYTES_MAX: u64 = 256 << 20;
+/// Of one processor core, over time.
+pub const PLUGIN_CPU_SHARE_PERCENT: u64 = 5;
 
 const WINDOW_RANGE_MS: (u64, u64) = (100, 600_000);
 const SUMMARY_RANGE_MS: (u64, u64) = (100, 3_600_000);
@@ -55,6 +57,7 @@ const INTERVAL_RANGE_MS: (u64, u64) = (100, 86_400_000);
 const MEMORY_RANGE_BYTES: (u64, u64) = (1 << 20, 512 << 20);
 const COMPILER_RANGE_BYTES: (u64, u64) = (64 << 20, 4 << 30);
 const DEADLINE_RANGE_MS: (u64, u64) = (10, 10_000);
+const CPU_SHARE_RANGE_PERCENT: (u64, u64) = (1, 100);
 const SPOOL_RANGE_BYTES: (u64, u64) = (1 << 20, 1 << 40);
 /// A fleet that comes back all at once would be more than its broker can take.
 const RECONNECT_WITHIN_MS: u64 = 60_000;
@@ -119,6 +122,7 @@ pub struct PluginConfig {
     pub interval_ms: u64,
     pub memory_bytes_max: u64,
     pub deadline_ms: u64,
+    pub cpu_share_percent: u32,
     pub grants: BTreeMap<String, Grant>,
     /// A JSON object with all settings, the plugin's defaults filled in.
     pub settings: serde_json::Value,
@@ -334,6 +338,11 @@ fn size(section: &Section<'_>, key: &str, default: u64, range: (u64, u64)) -> u6
     limited(section, key, section.read(key, size_bytes), default, range, "B")
 }
 
+fn share(section: &Section<'_>, key: &str, default: u64, range: (u64, u64)) -> u32 {
+    let percent = limited(section, key, section.read(key, percent), default, range, "%");
+    u32::try_from(percent).unwrap_or(100)
+}
+
 fn limited(
     section: &Section<'_>,
     key: &str,
@@ -536,6 +545,7 @@ fn plugin(section: Section<'_>, finder: &mut Finder<'_>, elsewhere: &mut Vec<Pro
     let found = used.and_then(|used| finder.find(&section, &used, elsewhere));
     let memory_bytes_max = size(&section, "memory_max", PLUGIN_MEMORY_BYTES_MAX, MEMORY_RANGE_BYTES);
     let deadline_ms = duration(&section, "deadline", PLUGIN_DEADLINE_MS, DEADLINE_RANGE_MS);
+    let cpu_share_percent = share(&section, "cpu_share", PLUGIN_CPU_SHARE_PERCENT, CPU_SHARE_RANGE_PERCENT);
     let interval_ms = duration(&section, "interval", PLUGIN_INTERVAL_MS, INTERVAL_RANGE_MS);
     let Some(Found { manifest, wasm, bundle }) = found else {
         // Without its manifest nothing can be said about the rest.
@@ -558,6 +568,7 @@ fn plugin(section: Section<'_>, finder: &mut Finder<'_>, elsewhere: &mut Vec<Pro
         interval_ms,
         memory_bytes_max,
         deadline_ms,
+        cpu_share_percent,
         grants,
         settings,
         place,

@@ -89,8 +89,13 @@ fn a_good_file_is_read_with_its_defaults() {
     assert!(config.system.enabled);
     let plugin = &config.plugins[0];
     assert_eq!(
-        (plugin.name.as_str(), plugin.interval_ms, plugin.deadline_ms),
-        ("queue", 5_000, 250)
+        (
+            plugin.name.as_str(),
+            plugin.interval_ms,
+            plugin.deadline_ms,
+            plugin.cpu_share_percent
+        ),
+        ("queue", 5_000, 250, 5)
     );
     assert_eq!(plugin.settings, serde_json::json!({"format": "json", "limit": 3}));
 }
@@ -166,6 +171,16 @@ fn every_mistake_has_its_place_and_its_hint() {
             "\"5s\"",
             "\"500ms\"",
             "agent.toml:18:12: plugin `queue-depth` must not be asked so often\n  hint: write at least \"1000ms\"",
+        ),
+        (
+            "interval = \"5s\"",
+            "interval = \"5s\"\ncpu_share = \"5\"",
+            "agent.toml:19:13: `cpu_share` is not a share: \"5\"\n  hint: write a number and %",
+        ),
+        (
+            "interval = \"5s\"",
+            "interval = \"5s\"\ncpu_share = \"101%\"",
+            "agent.toml:19:13: `cpu_share` is out of range\n  hint: write 1% to 100%",
         ),
         (
             "use = \"queue-depth\"",

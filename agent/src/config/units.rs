@@ -1,4 +1,4 @@
-//! Durations, sizes and addresses as people write them: a value or a [`Mistake`] with what to write instead.
+//! Durations, sizes, shares and addresses as people write them: a value or a [`Mistake`] with what to write instead.
 
 use super::written::Mistake;
 use crate::uplink::{BrokerAddress, parse_url};
@@ -11,6 +11,7 @@ const DURATIONS: [(&str, u64); 6] = [
     ("h", 3_600_000),
     ("d", 86_400_000),
 ];
+const SHARES: [(&str, u64); 1] = [("%", 1)];
 const SIZES: [(&str, u64); 4] = [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
 
 /// `250ms`, `10s`, `5m`, `12h`, `14d` in milliseconds.
@@ -35,6 +36,19 @@ pub fn size_bytes(text: &str) -> Result<u64, Mistake> {
         Mistake::new(
             format!("is not a size: {text:?}"),
             "write a number and B, KiB, MiB or GiB, such as \"64MiB\"",
+        )
+    })
+}
+
+/// `5%`
+///
+/// # Errors
+/// When it is no whole number of percent.
+pub fn percent(text: &str) -> Result<u64, Mistake> {
+    quantity(text, &SHARES).ok_or_else(|| {
+        Mistake::new(
+            format!("is not a share: {text:?}"),
+            "write a number and %, such as \"5%\"",
         )
     })
 }
@@ -64,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_and_sizes_need_a_unit() {
+    fn durations_sizes_and_shares_need_a_unit() {
         for (text, expected) in [
             ("250ms", Some(250)),
             ("10 s", Some(10_000)),
@@ -87,5 +101,7 @@ mod tests {
         ] {
             assert_eq!(size_bytes(text).ok(), expected, "{text}");
         }
+        let shares = ["5%", "5 %", "5", "0.5%"].map(|text| percent(text).ok());
+        assert_eq!(shares, [Some(5), Some(5), None, None]);
     }
 }

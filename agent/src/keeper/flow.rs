@@ -12,6 +12,7 @@ use tracing::{error, info, warn};
 
 use super::wire::monotonic_ms;
 use super::{FromSource, Keeper, Observation, Status, describe, open_spool, report_notes, snapshot, written_ms};
+use crate::collectors::Declaration;
 use crate::spool::SpoolError;
 use crate::uplink::{self, FromUplink, ToUplink};
 
@@ -190,6 +191,20 @@ impl Keeper {
                     });
                 }
                 self.take_records();
+            }
+            FromSource::Declare {
+                source,
+                declaration:
+                    Declaration {
+                        version,
+                        metrics,
+                        labels,
+                    },
+                answer,
+            } => {
+                let declared = self.declare(&source, &version, metrics, labels);
+                // Whoever asked may have stopped waiting.
+                answer.try_send(declared).unwrap_or_default();
             }
             FromSource::Tick { now_ms } => {
                 self.clock.tell(now_ms);

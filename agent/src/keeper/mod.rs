@@ -22,6 +22,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 use tokio::time::Instant;
 
 use tillwatch_core::core::Counters as CoreCounters;
@@ -33,6 +34,7 @@ use tokio::sync::{oneshot, watch};
 use tracing::{error, warn};
 
 use crate::clock::Clock;
+use crate::collectors::Declaration;
 use crate::rate::SaidByKind;
 use crate::spool::{Disk, MemoryDisk, Note, Recovery, Spool, SpoolCounters, SpoolError, SpoolSettings};
 use crate::uplink::UplinkSettings;
@@ -62,6 +64,12 @@ pub enum FromSource {
         source: SourceKey,
         batch: Batch,
         progress: Vec<u8>,
+    },
+    /// From its next batch on a source measures something else.
+    Declare {
+        source: String,
+        declaration: Declaration,
+        answer: SyncSender<Result<SourceKey, DeclareError>>,
     },
     /// For a told clock: it is now so late. Everything that has closed by then becomes one frame.
     Tick { now_ms: u64 },
@@ -261,7 +269,7 @@ impl Keeper {
         })
     }
 
-    /// A source says what it measures; to be called before `run`.
+    /// A source says what it measures; before `run`, and again when that changes.
     ///
     /// # Errors
     /// When a metric or a label policy is not acceptable.

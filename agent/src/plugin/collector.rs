@@ -6,20 +6,23 @@
 //! stops it again and again is skipped.
 
 use anyhow::{Context, Result, anyhow, ensure};
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tillwatch_border::{CallError, Counters, Plugin};
 use tillwatch_core::guard::Guard;
 use tillwatch_core::sample::{Batch, Descriptor, Metric};
 use tracing::warn;
 
-use super::host::GrantedHost;
+use super::grant::Grant;
+use super::host::{GrantedHost, Reading};
 use super::manifest::Manifest;
 use super::refusal::{self, Refusals};
+use super::restraint::{Fault, Held, QUARANTINE, Restraint};
+use crate::clock::Clock;
 use crate::config::PluginConfig;
 use crate::health::{Failure, Limit, PluginHealth};
 
-/// Calls that are left out after a failure, doubled with each further one.
-const PAUSE_CALLS_MAX: u32 = 64;
 /// Linear memory never shrinks, so an instance that came so near to its limit is replaced between calls.
 const RECYCLE_SHARE: usize = 2;
 /// So often a call is repeated because the process ended: each other plugin may end it once before it is called alone.
@@ -42,8 +45,9 @@ pub struct PluginCollector {
     /// The instance has its settings.
     is_configured: bool,
     descriptor: Descriptor,
-    failures: u32,
-    pause_calls: u32,
+    restraint: Restraint,
+    /// The last call was put off for the plugin's share of the processor, so long.
+    put_off: Option<Duration>,
     health: Arc<PluginHealth>,
 }
 
@@ -56,6 +60,7 @@ impl PluginCollector {
         mut plugin: Plugin,
         config: &PluginConfig,
         host: GrantedHost,
+        restraint: Restraint,
         health: Arc<PluginHealth>,
     ) -> Result<Self> {
         let settings = config.settings.to_string();
@@ -84,10 +89,37 @@ impl PluginCollector {
             settings,
             is_configured: true,
             descriptor,
-            failures: 0,
-            pause_calls: 0,
+            restraint,
+            put_off: None,
             health,
         })
+    }
+
+    /// Takes over from one that is between two calls: its place in the sources, opened anew when the grants are others,
+    /// and its counts.
+    ///
+    /// # Errors
+    /// When its place in the sources is not understood.
+    pub fn go_on_from(&mut self, old: &Self, grants: Option<&BTreeMap<String, Grant>>, clock: &Clock) -> Result<()> {
+        self.health = Arc::clone(&old.health);
+        self.host = match grants {
+            None => old.host.clone(),
+            Some(grants) => {
+                self.health.forget_sources();
+                let (progress, health) = (old.host.progress(), Arc::clone(&old.health));
+                GrantedHost::new(
+                    &self.name,
+                    grants,
+                    Some(&progress),
+                    Reading::LIVE,
+                    clock.clone(),
+                    health,
+                )?
+            }
+        };
+        // It was tried with another host, and knows nothing of the old one's state.
+        self.is_configured = false;
+        Ok(())
     }
 
     /// As configured: currency and decimals of money may differ from `plugin.toml`.
@@ -96,16 +128,14 @@ impl PluginCollector {
         &self.descriptor
     }
 
-    /// Calls the plugin; none when it failed or pauses after a failure. What it read is neither committed nor lost.
+    /// Calls the plugin; none when it failed or is not called now. What it read is neither committed nor lost.
     pub fn collect(&mut self) -> Option<Collected> {
-        if self.pause_calls > 0 {
-            self.pause_calls -= 1;
-            self.health.forget_sources();
+        if self.is_held(Instant::now()) {
             return None;
         }
         match self.call() {
             Ok(mut batch) => {
-                self.failures = 0;
+                self.restraint.on_success();
                 batch.is_partial = self.host.is_partial();
                 batch.more |= self.host.has_withheld();
                 Some(Collected {
@@ -126,6 +156,32 @@ impl PluginCollector {
         self.recycle();
     }
 
+    /// How long the plugin still waits for its share of the processor, when its last call was put off.
+    #[must_use]
+    pub fn put_off(&self) -> Option<Duration> {
+        self.put_off
+    }
+
+    /// A round ended though the plugin says that there is more.
+    pub fn on_round_cut(&self) {
+        self.health.on_beyond(Limit::RoundCalls, 1);
+    }
+
+    fn is_held(&mut self, now: Instant) -> bool {
+        let held = self.restraint.held(now);
+        self.health.set_quarantined(held == Some(Held::Quarantine));
+        self.put_off = None;
+        match held {
+            Some(Held::Share(wait)) => {
+                self.health.on_beyond(Limit::CpuShare, 1);
+                self.put_off = Some(wait);
+            }
+            Some(Held::Pause | Held::Quarantine) => self.health.forget_sources(),
+            None => {}
+        }
+        held.is_some()
+    }
+
     fn call(&mut self) -> Result<Batch, CallError> {
         let mut result = self.call_once();
         for _ in 0..REPEATS_MAX {
@@ -138,6 +194,7 @@ impl PluginCollector {
         }
         let counters = self.plugin.take_counters();
         self.health.on_call(counters.busy_us);
+        self.restraint.on_busy(counters.busy_us, Instant::now());
         report_limits(&self.health, counters);
         if let Some(cause) = self.plugin.take_restart() {
             self.health.on_restart();
@@ -156,21 +213,24 @@ impl PluginCollector {
     }
 
     fn on_error(&mut self, error: CallError) {
-        match &error {
+        let fault = fault_of(&error);
+        match fault {
             // It may wait for something, or was not to blame: that says nothing about what it read.
-            CallError::Plugin(_) | CallError::Spent | CallError::Gone | CallError::Unavailable { .. } => {
-                self.host.rollback();
-            }
-            _ => self.host.fail(),
+            Fault::Told => self.host.rollback(),
+            Fault::Offense => self.host.fail(),
         }
         self.health.on_failure(kind_of(&error));
         // Its memory still holds what was rolled back, such as the numbers of sales that come again.
         self.is_configured = false;
-        self.failures = self.failures.saturating_add(1);
-        // The first failure is tried again at once, at the next regular call.
-        self.pause_calls = (1_u32 << (self.failures - 1).min(16)).min(PAUSE_CALLS_MAX) - 1;
+        let is_enough = self.restraint.on_failure(fault, Instant::now());
+        let (failures, pause_calls) = (self.restraint.failures(), self.restraint.pause_calls());
         let error = guarded(error);
-        warn!(plugin = self.name, failures = self.failures, pause_calls = self.pause_calls, %error, "collector failed");
+        warn!(plugin = self.name, failures, pause_calls, %error, "collector failed");
+        if is_enough {
+            self.health.set_quarantined(true);
+            let hours = QUARANTINE.as_secs() / 3600;
+            warn!(plugin = self.name, failures, hours, "a plugin is in quarantine");
+        }
     }
 
     /// A used-up instance is replaced while nothing is open; the plugin's own state is in the host.
@@ -224,6 +284,13 @@ pub(super) fn guarded(error: CallError) -> CallError {
             reason: Guard.text(&reason).into_owned(),
         },
         other => other,
+    }
+}
+
+fn fault_of(error: &CallError) -> Fault {
+    match error {
+        CallError::Plugin(_) | CallError::Spent | CallError::Gone | CallError::Unavailable { .. } => Fault::Told,
+        _ => Fault::Offense,
     }
 }
 
@@ -291,11 +358,8 @@ pub(super) fn check_configured(before: &Descriptor, after: &Descriptor) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Clock;
-    use crate::plugin::grant::Grant;
-    use crate::plugin::host::Reading;
     use crate::plugin::manifest::tests::GOOD;
-    use std::collections::BTreeMap;
+    use crate::plugin::restraint::OFFENSES_MAX;
     use std::collections::BTreeSet;
     use std::path::{Path, PathBuf};
     use std::sync::Mutex;
@@ -347,8 +411,8 @@ mod tests {
             settings: format!("{{\"behavior\": \"{behavior}\"}}"),
             is_configured: false,
             descriptor: described(|_same| {}).0,
-            failures: 0,
-            pause_calls: 0,
+            restraint: Restraint::default(),
+            put_off: None,
             health,
         }
     }
@@ -357,14 +421,54 @@ mod tests {
     #[test]
     fn what_a_plugin_wanted_beyond_its_limits_is_counted_also_when_it_fails_for_it() {
         for (behavior, failures, beyond) in [
-            ("logs", 0, [968, 12, 32, 0, 0, 0, 0, 0, 0]),
-            ("huge-state", 1, [0, 0, 0, 0, 1, 0, 0, 0, 0]),
+            ("logs", 0, [968, 12, 32, 0, 0, 0, 0, 0, 0, 0, 0]),
+            ("huge-state", 1, [0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0]),
         ] {
             let mut collector = collector(hostile(&[PATIENT_MS]).remove(0), behavior, &BTreeMap::new());
             collector.collect();
             let health = &collector.health;
             assert_eq!((health.failures(), health.beyond()), (failures, beyond), "{behavior}");
         }
+    }
+
+    #[test]
+    fn an_offender_comes_into_quarantine_and_its_neighbor_works_on() {
+        let mut plugins = hostile(&[PATIENT_MS; 2]);
+        let mut offender = collector(plugins.remove(0), "panic", &BTreeMap::new());
+        let folder = tempfile::tempdir().unwrap();
+        let mut neighbor = collector(plugins.remove(0), "report", &log(folder.path(), 0, 1));
+        let mut calls = 0;
+        while !offender.health.is_quarantined() {
+            assert!(offender.collect().is_none());
+            calls += 1;
+            assert!(calls < 10_000);
+        }
+        assert_eq!(offender.health.failures(), u64::from(OFFENSES_MAX));
+        for _ in 0..100 {
+            assert!(offender.collect().is_none());
+            assert!(neighbor.collect().is_some());
+            neighbor.commit();
+        }
+        assert_eq!(offender.health.failures(), u64::from(OFFENSES_MAX), "it was not called");
+        assert!(offender.health.is_quarantined());
+        assert_eq!(neighbor.health.failures(), 0);
+    }
+
+    #[test]
+    fn who_had_its_share_of_the_processor_is_put_off_and_loses_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let grants = log(folder.path(), 0, 10);
+        let mut collector = collector(hostile(&[PATIENT_MS]).remove(0), "report", &grants);
+        collector.restraint = Restraint::new(Some(1), Instant::now());
+        collector.restraint.on_busy(10_000_000, Instant::now());
+        assert!(collector.collect().is_none());
+        assert!(collector.put_off().unwrap() > Duration::from_secs(900));
+        assert_eq!(collector.health.beyond(), [0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0]);
+        collector.restraint = Restraint::new(Some(1), Instant::now());
+        let lines = collect_all(&mut collector, 10, &AtomicUsize::new(0));
+        assert_eq!((lines.len(), collector.put_off()), (10, None));
+        collector.restraint.on_busy(10_000_000, Instant::now());
+        assert!(collector.collect().is_none(), "what its calls took counts");
     }
 
     const LINES: usize = 20_000;
@@ -469,7 +573,7 @@ mod tests {
                 std::thread::yield_now();
             }
             for _strike in 0..STRIKES {
-                endless.pause_calls = 0;
+                endless.restraint.pardon();
                 assert!(endless.collect().is_none());
             }
             assert!(

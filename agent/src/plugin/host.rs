@@ -38,6 +38,8 @@ pub struct Reading {
     pub documents_max: u32,
     /// What lies in a folder now, or a peer says, says nothing about the past.
     pub has_now: bool,
+    /// Plugins keep to their share of the processor, also while they catch up.
+    pub holds_share: bool,
 }
 
 impl Reading {
@@ -47,6 +49,7 @@ impl Reading {
         line_bytes_max: usize::MAX,
         documents_max: u32::MAX,
         has_now: true,
+        holds_share: true,
     };
     /// In small steps from the oldest rotated file on.
     pub const BACKFILL: Self = Self {
@@ -54,6 +57,8 @@ impl Reading {
         line_bytes_max: 64 << 10,
         documents_max: 16,
         has_now: false,
+        // A person runs it, and waits for it.
+        holds_share: false,
     };
     /// From now on, leaving what is there.
     pub const TAP: Self = Self {

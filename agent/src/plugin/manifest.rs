@@ -20,6 +20,8 @@ const MIN_INTERVAL_MS_DEFAULT: u32 = 1_000;
 /// Decimals of a metric that says nothing.
 const DECIMALS_DEFAULT: u8 = 0;
 const DECIMALS_MAX: i64 = 9;
+/// Each is open while the plugin runs.
+const SOURCES_MAX: usize = 16;
 
 /// What a plugin says of itself.
 #[derive(Clone, Debug, PartialEq)]
@@ -194,7 +196,10 @@ fn read(root: &Section<'_>) -> Option<Manifest> {
     // What is wrong with the world is told once.
     let offered = world.unwrap_or(World::Prober);
     let sources = root.tables("source").into_iter();
-    let sources = sources.filter_map(|section| source(section, offered)).collect();
+    let sources: Vec<AskedSource> = sources.filter_map(|section| source(section, offered)).collect();
+    if sources.len() > SOURCES_MAX {
+        root.report(0..0, format!("more than {SOURCES_MAX} sources"), "split the plugin");
+    }
     let settings = root.tables("setting").into_iter().filter_map(setting).collect();
     let labels = labels(root);
     let metrics = root
@@ -491,6 +496,19 @@ values_max = 50
                 assert!(!problems.0.is_empty(), "{line}");
             }
         }
+    }
+
+    #[test]
+    fn a_plugin_opens_so_many_sources_and_no_more() {
+        let source = |number: usize| format!("[[source]]\nname = \"s{number}\"\nkind = \"folder\"\nhelp = \"One.\"\n");
+        let given = GOOD.matches("[[source]]").count();
+        let with = |count: usize| {
+            let more: String = (given..count).map(source).collect();
+            Manifest::parse(Path::new("plugin.toml"), &(GOOD.to_owned() + &more))
+        };
+        assert_eq!(with(SOURCES_MAX).unwrap().sources.len(), SOURCES_MAX);
+        let problems = with(SOURCES_MAX + 1).unwrap_err().to_string();
+        assert!(problems.contains("more than 16 sources"), "{problems}");
     }
 
     #[test]

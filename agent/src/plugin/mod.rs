@@ -10,6 +10,7 @@ pub mod compile;
 pub mod load;
 pub mod host;
 pub mod caution;
+pub mod restraint;
 pub mod collector;
 pub mod refusal;
 pub mod new;

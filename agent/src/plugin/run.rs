@@ -17,6 +17,7 @@ use super::golden::admission::Admission;
 use super::host::{GrantedHost, Reading};
 use super::load::limits;
 use super::outside::Code;
+use super::restraint::Restraint;
 use crate::clock::Clock;
 use crate::collectors::wait_for;
 use crate::config::{PluginConfig, one_plugin};
@@ -90,7 +91,7 @@ impl Running {
             health.clone(),
         )?;
         let code = Code::load(&config.wasm, None)?;
-        let collector = PluginCollector::start(code.start(limits(config))?, config, host, health)
+        let collector = PluginCollector::start(code.start(limits(config))?, config, host, Restraint::default(), health)
             .with_context(|| format!("{} cannot run", config.place.what))?;
         let mut admission = Admission::new(&config.manifest.labels);
         admission.declare(collector.descriptor())?;

@@ -24,6 +24,7 @@ use tillwatch_agent::config::{self, PluginConfig};
 use tillwatch_agent::plugin::collector::PluginCollector;
 use tillwatch_agent::plugin::compile::Loader;
 use tillwatch_agent::plugin::host::{GrantedHost, Reading};
+use tillwatch_agent::plugin::restraint::Restraint;
 use tillwatch_border::wire::PLUGINS_MAX;
 use tillwatch_border::{CallError, Code, Host, Limits, Load, Plugin, start};
 use tillwatch_core::{Core, Settings, SourceKey};
@@ -201,7 +202,7 @@ impl Arena {
         let config = self.config_of(attack.behavior);
         let host = self.host(&config)?;
         if attack.is_at_start() {
-            let started = PluginCollector::start(plugin, &config, host, Arc::default());
+            let started = PluginCollector::start(plugin, &config, host, Restraint::default(), Arc::default());
             return Ok(started.map_or_else(|error| format!("{error:#}"), |_collector| "started".to_owned()));
         }
         let _swapper = attack.swaps.then(|| Swapper::start(self.folder.path())).transpose()?;
@@ -248,7 +249,7 @@ impl Arena {
         };
         let config = self.config_of("report");
         let host = self.host(&config)?;
-        let started = PluginCollector::start(plugin, &config, host, Arc::default());
+        let started = PluginCollector::start(plugin, &config, host, Restraint::default(), Arc::default());
         Ok(started.map_or_else(|error| format!("{error:#}"), |_collector| "started".to_owned()))
     }
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use tillwatch_agent::plugin::collector::PluginCollector;
+use tillwatch_agent::plugin::restraint::Restraint;
 use tillwatch_border::Plugin;
 use tillwatch_core::sample::Values;
 
@@ -40,7 +41,7 @@ impl Neighbors {
                 }
             }
             let host = arena.host(&config)?;
-            let collector = PluginCollector::start(plugin, &config, host, Arc::default())?;
+            let collector = PluginCollector::start(plugin, &config, host, Restraint::default(), Arc::default())?;
             let flag = Arc::clone(&is_over);
             threads.push(std::thread::spawn(move || live(collector, log, &flag)));
         }

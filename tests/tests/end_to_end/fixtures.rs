@@ -12,6 +12,7 @@ use tillwatch_agent::config;
 use tillwatch_agent::plugin::collector::PluginCollector;
 use tillwatch_agent::plugin::host::{GrantedHost, Reading};
 use tillwatch_agent::plugin::manifest::{Manifest, SourceKind};
+use tillwatch_agent::plugin::restraint::Restraint;
 use tillwatch_agent::source::Start;
 use tillwatch_border::{Code, Limits, Load, start};
 use tillwatch_core::{Core, Settings};
@@ -124,7 +125,7 @@ impl Place {
             ..Reading::LIVE
         };
         let host = GrantedHost::new("case", &config.grants, None, reading, Clock::wall(), Arc::default())?;
-        let mut collector = PluginCollector::start(loaded, &config, host, Arc::default())?;
+        let mut collector = PluginCollector::start(loaded, &config, host, Restraint::default(), Arc::default())?;
         let mut core = core();
         let metrics = collector.descriptor().metrics.clone();
         let key = core.declare("case", "0.1.0", metrics, config.manifest.labels.clone())?;

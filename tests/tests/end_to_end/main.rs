@@ -7,6 +7,7 @@
 mod world;
 mod client;
 mod kills;
+mod reload;
 mod rights;
 mod commands;
 mod bundles;

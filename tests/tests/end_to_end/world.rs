@@ -124,6 +124,21 @@ impl Agent {
         self.process.take().map_or(Ok(()), |mut process| process.kill())
     }
 
+    /// Where agent.toml stands.
+    pub(crate) fn settings(&self) -> &Path {
+        &self.settings
+    }
+
+    /// Everything that it said.
+    pub(crate) fn log(&self) -> Result<String> {
+        std::fs::read_to_string(&self.log).context("reading the agent's log")
+    }
+
+    /// Its process, while it runs.
+    pub(crate) fn id(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::id)
+    }
+
     /// Asks it to stop.
     pub(crate) fn stop(&mut self) -> Result<()> {
         self.process

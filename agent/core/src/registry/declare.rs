@@ -265,6 +265,7 @@ mod tests {
             sources_max: 1,
             metrics_max: 2,
             series_max: 1,
+            source_series_max: 1_000,
         });
         registry.declare("q", "1", metrics, BTreeMap::from([("queue".to_owned(), policy)]))
     }
@@ -348,6 +349,7 @@ mod tests {
             sources_max: 1,
             metrics_max: 1,
             series_max: 1,
+            source_series_max: 1_000,
         });
         let labels = || BTreeMap::from([("queue".to_owned(), pattern("a"))]);
         let key = registry.declare("q", "1", vec![metric()], labels()).unwrap();

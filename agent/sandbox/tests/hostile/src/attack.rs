@@ -235,6 +235,7 @@ fn unreachable() -> ! {
     endless()
 }
 
+#[expect(clippy::panic, reason = "it misbehaves on purpose")]
 fn panic_at_length() -> ! {
     let none: Option<u8> = black_box(None);
     none.unwrap_or_else(|| panic!("{}", "é".repeat(2 << 20)));
