@@ -11,6 +11,8 @@ mod memory;
 mod sandbox;
 mod till;
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
@@ -46,6 +48,9 @@ enum Benchmark {
     },
     /// Run the hostile corpus: how much of it was contained, and what it cost the others
     Hostile,
+    /// Write the bad components of the corpus into a folder
+    #[command(hide = true)]
+    Components { folder: PathBuf },
 }
 
 fn main() -> Result<()> {
@@ -53,5 +58,6 @@ fn main() -> Result<()> {
         Benchmark::Footprint { json, seconds } => footprint::run(json, seconds),
         Benchmark::Sandbox { json, calls, seconds } => sandbox::run(json, calls, seconds),
         Benchmark::Hostile => hostile::print(),
+        Benchmark::Components { folder } => hostile::write_components(&folder),
     }
 }

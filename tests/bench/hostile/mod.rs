@@ -12,11 +12,12 @@ mod swap;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use serde::Serialize;
 use tillwatch_agent::clock::Clock;
 use tillwatch_agent::config::COMPILER_BYTES_MAX;
@@ -65,11 +66,27 @@ pub(crate) fn print() -> Result<()> {
     Ok(())
 }
 
+/// Writes the bad components, each to a file of its number: in a process of its own, whose memory is not the agent's.
+pub(crate) fn write_components(folder: &Path) -> Result<()> {
+    let hostile = std::fs::read(plugin_dir()?.join("../guests/hostile.wasm"))?;
+    for (index, component) in components().iter().enumerate() {
+        std::fs::write(place(folder, index), (component.bytes)(&hostile)?)?;
+    }
+    Ok(())
+}
+
+fn place(folder: &Path, index: usize) -> PathBuf {
+    folder.join(format!("component-{index}.wasm"))
+}
+
 /// Runs the whole corpus, plugins and components beside each other. The first part fills caches and pools; the memory
 /// is that of the second.
 pub(crate) fn run() -> Result<Outcome> {
     let arena = Arena::new()?;
-    let components = components();
+    let mut writing = Command::new(std::env::current_exe()?);
+    let written = writing.arg("components").arg(arena.folder.path()).status()?;
+    ensure!(written.success(), "writing the bad components ended with {written}");
+    let components: Vec<_> = components().into_iter().enumerate().collect();
     let (first, second) = ATTACKS.split_at(ATTACKS.len() / 2);
     let (broken, bombs) = components.split_at(components.len() / 2);
     let mut outcome = Outcome::default();
@@ -123,7 +140,7 @@ impl Arena {
         Ok(Self { folder, config, code })
     }
 
-    fn round(&self, attacks: &[Attack], components: &[Component], outcome: &mut Outcome) -> Result<()> {
+    fn round(&self, attacks: &[Attack], components: &[(usize, Component)], outcome: &mut Outcome) -> Result<()> {
         let compiled = std::thread::scope(|scope| -> Result<_> {
             let compiling = scope.spawn(|| self.compile(components));
             self.attack(attacks, outcome)?;
@@ -211,12 +228,11 @@ impl Arena {
     }
 
     /// Each bad component through the compiler, and what comes out into a process: what was not contained.
-    fn compile(&self, components: &[Component]) -> Result<Vec<String>> {
-        let hostile = std::fs::read(&self.config.wasm)?;
+    fn compile(&self, components: &[(usize, Component)]) -> Result<Vec<String>> {
         let mut escaped = Vec::new();
-        for component in components {
+        for (index, component) in components {
             let begun = Instant::now();
-            let became = self.compiled(&(component.bytes)(&hostile)?)?;
+            let became = self.compiled(&place(self.folder.path(), *index))?;
             let took = begun.elapsed();
             if !component.is_contained(&became) {
                 escaped.push(format!("{}: {became:.300} after {took:?}", component.name));
@@ -225,10 +241,8 @@ impl Arena {
         Ok(escaped)
     }
 
-    fn compiled(&self, bytes: &[u8]) -> Result<String> {
-        let wasm = self.folder.path().join("bad.wasm");
-        std::fs::write(&wasm, bytes)?;
-        let code = match loader(self.folder.path())?.load(&wasm, None) {
+    fn compiled(&self, wasm: &Path) -> Result<String> {
+        let code = match loader(self.folder.path())?.load(wasm, None) {
             Ok(code) => code,
             Err(error) => return Ok(format!("{error:#}")),
         };
