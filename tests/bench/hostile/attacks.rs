@@ -79,7 +79,7 @@ pub(super) const ATTACKS: &[Attack] = &[
     attack("describe-many-metrics", &["where metrics_max is 256"]),
     attack("describe-many-labels", &["where labels_max is 16"]),
     attack("describe-many-attrs", &["where labels_max is 16"]),
-    attack("collect-churn", &["label_values_full\": 1000"]),
+    attack("collect-churn", &["source_series_full\": 1000"]),
     // Forged names.
     attack("describe-other-plugin", &["its settings change more"]),
     attack("describe-other-name", &["its settings change more"]),

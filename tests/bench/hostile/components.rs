@@ -59,15 +59,15 @@ pub(super) fn components() -> Vec<Component> {
         }),
         component(
             "another component within",
-            &["it contains another component"],
-            |_good| text("(component (component))"),
+            &["it contains another component with code"],
+            |_good| text("(component (component (core module)))"),
         ),
-        component("nine core modules", &["it has 9 core modules, at most 8"], |_good| {
-            text(&format!("(component {})", "(core module)".repeat(9)))
+        component("65 core modules", &["it has 65 core modules, at most 64"], |_good| {
+            text(&format!("(component {})", "(core module)".repeat(65)))
         }),
         component(
             "a hundred thousand core modules",
-            &["core modules, at most 8"],
+            &["core modules, at most 64"],
             |_good| text(&format!("(component {})", "(core module)".repeat(100_000))),
         ),
         component(
