@@ -48,7 +48,10 @@ pub(crate) fn check(wasm: &[u8]) -> Result<()> {
         core_modules <= CORE_MODULES_MAX,
         "it has {core_modules} core modules, at most {CORE_MODULES_MAX}"
     );
-    ensure!(shims <= SHIMS_MAX, "it contains {shims} components, at most {SHIMS_MAX}");
+    ensure!(
+        shims <= SHIMS_MAX,
+        "it contains {shims} components, at most {SHIMS_MAX}"
+    );
     Ok(())
 }
 
