@@ -658,7 +658,7 @@ mod tests {
         for (plain, coded) in [
             ("", ""),
             ("f", "Zg=="),
-            ("fo", "Zm8="),
+            ("hi", "aGk="),
             ("foo", "Zm9v"),
             ("foobar", "Zm9vYmFy"),
         ] {

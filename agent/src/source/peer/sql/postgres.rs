@@ -592,7 +592,7 @@ mod tests {
         let mut huge = server.grant("SELECT repeat('x', 50000000)");
         huge.columns[0].1 = ColumnType::Text;
         assert!(Query::new(huge).run(None, TIMEOUT).is_err());
-        assert_eq!(server.error("SELEKT 1").fault, PeerFault::Malformed);
+        assert_eq!(server.error("GIVE 1").fault, PeerFault::Malformed);
     }
 
     fn login(server: &Running) {

@@ -291,7 +291,7 @@ mod tests {
             fault(counting(folder.path(), "SELECT id FROM sale WHERE id > ?1")),
             PeerFault::Malformed
         );
-        assert_eq!(fault(counting(folder.path(), "SELEKT 1")), PeerFault::Malformed);
+        assert_eq!(fault(counting(folder.path(), "GIVE 1")), PeerFault::Malformed);
     }
 
     #[test]
