@@ -192,8 +192,8 @@ mod tests {
                 "plugin wants 0.2.0, this agent has 0.1.0",
             ),
             (
-                r#"(component (import "tillwatch:collector/http@0.1.0" (instance)))"#,
-                "it wants tillwatch:collector/http@0.1.0, but",
+                r#"(component (import "tillwatch:collector/printer@0.1.0" (instance)))"#,
+                "it wants tillwatch:collector/printer@0.1.0, but",
             ),
         ] {
             assert!(refusal(text).starts_with(expected), "{}", refusal(text));
