@@ -226,8 +226,8 @@ pub fn one_plugin(path: &Path) -> Result<PluginConfig, Problems> {
 
 /// Reads everything before it gives up, so that all problems are found; `elsewhere` are those of other files.
 fn read(root: &Section<'_>, base: &Path, elsewhere: &mut Vec<Problem>) -> Config {
-    let site = required(root, "site", "\"store-0412\"", name_of::<SiteId>);
-    let time_zone = required(root, "time_zone", "\"Europe/Berlin\"", time_zone);
+    let site = root.required("site", "\"store-0412\"", name_of::<SiteId>);
+    let time_zone = root.required("time_zone", "\"Europe/Berlin\"", time_zone);
     let state_dir = folder(root, "state_dir", base);
     // No plugin is tried in a folder that nobody meant.
     let may_try_plugins = state_dir.is_some() || root.value("state_dir").is_none();
@@ -272,18 +272,6 @@ fn read(root: &Section<'_>, base: &Path, elsewhere: &mut Vec<Problem>) -> Config
 /// In a draft.
 fn stand_in<T: FromStr<Err: Debug>>() -> T {
     "stand-in".parse().expect("a name of the letters that names have")
-}
-
-fn required<T>(
-    section: &Section<'_>,
-    key: &str,
-    example: &str,
-    read: impl FnOnce(&str) -> Result<T, Mistake>,
-) -> Option<T> {
-    if section.value(key).is_none() {
-        section.report_missing(key, example);
-    }
-    section.read(key, read).map(Spanned::into_inner)
 }
 
 fn name_of<T: std::str::FromStr>(text: &str) -> Result<T, Mistake> {
@@ -331,36 +319,16 @@ fn times(root: &Section<'_>) -> (u32, u32) {
 }
 
 fn duration(section: &Section<'_>, key: &str, default: u64, range: (u64, u64)) -> u64 {
-    limited(section, key, section.read(key, duration_ms), default, range, "ms")
+    section.in_range(key, duration_ms, default, range, "ms")
 }
 
 fn size(section: &Section<'_>, key: &str, default: u64, range: (u64, u64)) -> u64 {
-    limited(section, key, section.read(key, size_bytes), default, range, "B")
+    section.in_range(key, size_bytes, default, range, "B")
 }
 
 fn share(section: &Section<'_>, key: &str, default: u64, range: (u64, u64)) -> u32 {
-    let percent = limited(section, key, section.read(key, percent), default, range, "%");
+    let percent = section.in_range(key, percent, default, range, "%");
     u32::try_from(percent).unwrap_or(100)
-}
-
-fn limited(
-    section: &Section<'_>,
-    key: &str,
-    value: Option<Spanned<u64>>,
-    default: u64,
-    range: (u64, u64),
-    unit: &str,
-) -> u64 {
-    let Some(value) = value else { return default };
-    if (range.0..=range.1).contains(value.get_ref()) {
-        return value.into_inner();
-    }
-    section.report(
-        value.span(),
-        format!("`{key}` is out of range"),
-        format!("write {}{unit} to {}{unit}", range.0, range.1),
-    );
-    default
 }
 
 fn broker(root: &Section<'_>, base: &Path) -> Option<Broker> {
@@ -374,7 +342,7 @@ fn broker(root: &Section<'_>, base: &Path) -> Option<Broker> {
         }
         return None;
     };
-    let address = required(&section, "url", "\"mqtts://central.example.com:8883\"", broker_address);
+    let address = section.required("url", "\"mqtts://central.example.com:8883\"", broker_address);
     let needs_tls = address.as_ref().is_none_or(|address| address.is_secure);
     let tls = tls(&section, base, needs_tls);
     let shard = section

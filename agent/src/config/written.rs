@@ -267,6 +267,37 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// As `read`, of a key that must be there.
+    pub fn required<T>(&self, key: &str, example: &str, read: impl FnOnce(&str) -> Result<T, Mistake>) -> Option<T> {
+        if self.value(key).is_none() {
+            self.report_missing(key, example);
+        }
+        self.read(key, read).map(Spanned::into_inner)
+    }
+
+    /// As `read`, of a number that is `default` when the key is missing or its value is outside the range.
+    pub fn in_range(
+        &self,
+        key: &str,
+        read: impl FnOnce(&str) -> Result<u64, Mistake>,
+        default: u64,
+        range: (u64, u64),
+        unit: &str,
+    ) -> u64 {
+        let Some(value) = self.read(key, read) else {
+            return default;
+        };
+        if (range.0..=range.1).contains(value.get_ref()) {
+            return value.into_inner();
+        }
+        self.report(
+            value.span(),
+            format!("`{key}` is out of range"),
+            format!("write {}{unit} to {}{unit}", range.0, range.1),
+        );
+        default
+    }
+
     /// Reports the keys that nobody asked for; called last.
     pub fn finish(self) {
         self.report_unknown();

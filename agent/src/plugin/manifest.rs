@@ -192,7 +192,7 @@ fn read(root: &Section<'_>) -> Option<Manifest> {
     }
     let world = plugin
         .as_ref()
-        .and_then(|plugin| chosen(plugin, "world", "\"collector\"", |world| one_of(world, &WORLDS)));
+        .and_then(|plugin| plugin.required("world", "\"collector\"", |world| one_of(world, &WORLDS)));
     // What is wrong with the world is told once.
     let offered = world.unwrap_or(World::Prober);
     let sources = root.tables("source").into_iter();
@@ -233,7 +233,7 @@ fn source(section: Section<'_>, world: World) -> Option<AskedSource> {
         ("tcp", SourceKind::Tcp),
         ("sql", SourceKind::Sql),
     ];
-    let kind = chosen(&section, "kind", "\"lines\"", |kind| one_of(kind, &kinds))?;
+    let kind = section.required("kind", "\"lines\"", |kind| one_of(kind, &kinds))?;
     if kind.is_peer() && world == World::Collector {
         section.report(
             section.value("kind").map_or(section.span(), Spanned::span),
@@ -262,7 +262,7 @@ fn setting(section: Section<'_>) -> Option<Setting> {
     ];
     let setting = Setting {
         name: required(&section, "name", "\"format\"")?,
-        kind: chosen(&section, "type", "\"string\"", |kind| one_of(kind, &kinds))?,
+        kind: section.required("type", "\"string\"", |kind| one_of(kind, &kinds))?,
         default: section.value("default").map(|value| to_json(value.get_ref())),
         required: section.boolean("required").is_some_and(Spanned::into_inner),
         help: help(&section),
@@ -286,7 +286,7 @@ fn metric(section: Section<'_>, labels: &BTreeMap<String, LabelPolicy>) -> Optio
     let metric = Metric {
         name: required(&section, "name", "\"queue.depth\"")?,
         unit: required(&section, "unit", "\"s\"")?,
-        kind: chosen(&section, "kind", "\"gauge\"", |kind| one_of(kind, &kinds))?,
+        kind: section.required("kind", "\"gauge\"", |kind| one_of(kind, &kinds))?,
         help: help(&section),
         label_keys: keys.into_iter().map(Spanned::into_inner).collect(),
         role: section.string("role").map(Spanned::into_inner).unwrap_or_default(),
@@ -356,19 +356,6 @@ fn required(section: &Section<'_>, key: &str, example: &str) -> Option<String> {
         section.report_missing(key, example);
     }
     section.string(key).map(Spanned::into_inner)
-}
-
-/// A string that must be there and that means something.
-fn chosen<T>(
-    section: &Section<'_>,
-    key: &str,
-    example: &str,
-    read: impl FnOnce(&str) -> Result<T, Mistake>,
-) -> Option<T> {
-    if section.value(key).is_none() {
-        section.report_missing(key, example);
-    }
-    section.read(key, read).map(Spanned::into_inner)
 }
 
 /// A whole number that may be missing, but not negative.

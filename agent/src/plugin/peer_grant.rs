@@ -27,7 +27,7 @@ const SEND_CEILING: u64 = 64 << 10;
 const ROWS_CEILING: i64 = 100_000;
 
 pub(super) fn http(section: &Section<'_>, base: &Path) -> Option<HttpGrant> {
-    let url = required(section, "url", "\"https://pos.store.example/health\"", parse_url);
+    let url = section.required("url", "\"https://pos.store.example/health\"", parse_url);
     let addresses = addresses(section);
     let methods = methods(section);
     let headers = headers(section);
@@ -55,7 +55,7 @@ pub(super) fn http(section: &Section<'_>, base: &Path) -> Option<HttpGrant> {
 
 pub(super) fn tcp(section: &Section<'_>) -> Option<TcpGrant> {
     let example = "\"printer.store.example:9100\"";
-    let peer = required(section, "peer", example, |text| {
+    let peer = section.required("peer", example, |text| {
         host_and_port(text, None)
             .ok_or_else(|| Mistake::new("names no host and port", format!("write peer = {example}")))
     });
@@ -74,9 +74,7 @@ pub(super) fn tcp(section: &Section<'_>) -> Option<TcpGrant> {
 
 pub(super) fn sql(section: &Section<'_>, base: &Path) -> Option<SqlGrant> {
     let database = database(section, base);
-    let query = required(section, "query", "\"SELECT count(*) FROM outbox\"", |text| {
-        Ok(text.to_owned())
-    });
+    let query = section.required("query", "\"SELECT count(*) FROM outbox\"", |text| Ok(text.to_owned()));
     let columns = columns(section);
     let cursor = cursor(section, &columns);
     let rows_max = section.integer("rows_max").map(|rows| {
@@ -103,18 +101,6 @@ pub(super) fn sql(section: &Section<'_>, base: &Path) -> Option<SqlGrant> {
         timeout,
         interval_min,
     })
-}
-
-fn required<T>(
-    section: &Section<'_>,
-    key: &str,
-    example: &str,
-    read: impl FnOnce(&str) -> Result<T, Mistake>,
-) -> Option<T> {
-    if section.value(key).is_none() {
-        section.report_missing(key, example);
-    }
-    section.read(key, read).map(Spanned::into_inner)
 }
 
 struct Url {
@@ -263,7 +249,7 @@ fn secret(section: &Section<'_>, base: &Path) -> Option<Secret> {
 
 fn database(section: &Section<'_>, base: &Path) -> Option<Database> {
     let example = "write \"sqlite:/var/pos/pos.db\" or \"postgres://user@host/name\"";
-    let database = required(section, "database", "\"sqlite:/var/pos/pos.db\"", |text| {
+    let database = section.required("database", "\"sqlite:/var/pos/pos.db\"", |text| {
         let (database, is_built_in) = match (text.strip_prefix("sqlite:"), text.strip_prefix("postgres://")) {
             (Some(file), _) if !file.is_empty() => (Some(Database::Sqlite(base.join(file))), cfg!(feature = "sqlite")),
             (None, Some(rest)) => (server(rest).map(Database::Postgres), cfg!(feature = "postgres")),
@@ -383,30 +369,12 @@ fn timeout(section: &Section<'_>) -> Duration {
 }
 
 fn duration(section: &Section<'_>, key: &str, default_ms: u64, range_ms: (u64, u64)) -> Duration {
-    let read = section.read(key, duration_ms);
-    let ms = in_range(section, key, read, default_ms, range_ms, "ms");
+    let ms = section.in_range(key, duration_ms, default_ms, range_ms, "ms");
     Duration::from_millis(ms)
 }
 
 fn size(section: &Section<'_>, key: &str, default: u64, ceiling: u64) -> u64 {
-    in_range(section, key, section.read(key, size_bytes), default, (1, ceiling), "B")
-}
-
-fn in_range(
-    section: &Section<'_>,
-    key: &str,
-    value: Option<Spanned<u64>>,
-    default: u64,
-    range: (u64, u64),
-    unit: &str,
-) -> u64 {
-    let Some(value) = value else { return default };
-    if (range.0..=range.1).contains(value.get_ref()) {
-        return value.into_inner();
-    }
-    let hint = format!("write {}{unit} to {}{unit}", range.0, range.1);
-    section.report(value.span(), format!("`{key}` is out of range"), hint);
-    default
+    section.in_range(key, size_bytes, default, (1, ceiling), "B")
 }
 
 fn to_usize(value: u64) -> usize {
