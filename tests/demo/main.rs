@@ -26,7 +26,7 @@ use watch::Watch;
     about = "A slow minor service becomes a priced incident, ranked first"
 )]
 struct Arguments {
-    /// To the story's end and out, then the same day without the fault; exit 0 when the story was told
+    /// To the story's end and out, beside it the same day without the fault; exit 0 when the story was told
     #[arg(long)]
     headless: bool,
     /// One JSON object on standard output for each seed; with --seeds another one with `coverage` (needs --headless)
@@ -120,7 +120,7 @@ async fn watch_live(arguments: &Arguments) -> Result<()> {
     std::future::pending().await
 }
 
-/// The story to its end, and the same day again without the fault, from the same history.
+/// The story to its end, and beside it the same day without the fault, from the same history.
 async fn headless(arguments: &Arguments, seed: u64) -> Result<Verdict> {
     let chain = Arc::new(Chain::new(seed));
     let speed = arguments.speed.unwrap_or(40.0);
@@ -129,10 +129,13 @@ async fn headless(arguments: &Arguments, seed: u64) -> Result<Verdict> {
     introduce(&mut watch, &stage);
     stage.tell_history(&mut watch).await?;
     let mut calm_stage = stage.fork(Arc::new(chain.without_fault()))?;
+    let calm = tokio::spawn(async move {
+        calm_stage.live(&mut Watch::new(true), speed).await?;
+        anyhow::Ok(calm_stage)
+    });
     stage.live(&mut watch, speed).await?;
     let incidents = stage.incidents()?;
-    drop(stage);
-    calm_stage.live(&mut watch, speed).await?;
+    let calm_stage = calm.await.context("the day without the fault broke")??;
     let without_fault = Calm {
         incidents: calm_stage.incidents()?.len(),
         costed_incidents: calm_stage.ever_costed.len(),

@@ -10,7 +10,8 @@ use crate::tools;
 
 const EXAMPLES: [&str; 2] = ["batch-jobs", "self-checkout"];
 
-/// All at the same time: a compiler that is not optimized takes a minute and a half for a language's whole runtime.
+/// All at the same time and after everything else: a compiler that is not optimized takes a minute and a half for a
+/// language's whole runtime.
 ///
 /// # Errors
 /// When a tool is missing, or a command of a README fails.
@@ -48,7 +49,10 @@ fn follow_readme(folder: &Path, path: &std::ffi::OsStr) -> Result<String> {
         .split_once("```sh\n")
         .with_context(|| format!("{} has no commands", readme.display()))?;
     let (commands, _after) = block.split_once("```").unwrap_or((block, ""));
-    let mut shell = Command::new("sh");
-    shell.current_dir(folder).env("PATH", path).args(["-ec", commands]);
+    let mut shell = Command::new("nice");
+    shell
+        .current_dir(folder)
+        .env("PATH", path)
+        .args(["-n", "19", "sh", "-ec", commands]);
     output(&mut shell).with_context(|| format!("the commands of {}", readme.display()))
 }

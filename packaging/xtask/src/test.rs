@@ -35,7 +35,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
 
 type Step = fn(&Path) -> Result<()>;
 
-const STEPS: [(&str, Step); 9] = [
+const STEPS: [(&str, Step); 8] = [
     ("format", format),
     ("spelling and TOML", spelling),
     ("tidy", tidy::run),
@@ -43,8 +43,7 @@ const STEPS: [(&str, Step); 9] = [
     ("programs", programs),
     ("plugins", |root| plugins::build(root).map(drop)),
     ("package", package),
-    ("examples", examples::test),
-    ("tests and demo", tests_and_demo),
+    ("tests, demo and examples", tests_demo_and_examples),
 ];
 
 fn format(root: &Path) -> Result<()> {
@@ -104,18 +103,27 @@ fn programs(root: &Path) -> Result<()> {
     build_compiler(root, Profile::Dev)
 }
 
-/// The demo waits for its story's clock most of the time, so the tests run beside it.
-fn tests_and_demo(root: &Path) -> Result<()> {
+/// The demo waits for its story's clock most of the time and many tests for a server, so the examples' compiler takes
+/// what they leave.
+fn tests_demo_and_examples(root: &Path) -> Result<()> {
     std::thread::scope(|scope| {
-        let demo = scope.spawn(|| demo(root));
-        let begun = Instant::now();
-        let tested = tests(root);
-        println!("── tests: {:.1} s", begun.elapsed().as_secs_f64());
-        let shown = demo.join().unwrap_or_else(|_panic| bail!("the demo's thread ended"));
-        println!("── demo: {:.1} s", begun.elapsed().as_secs_f64());
-        tested?;
-        shown.context("the demo")
+        let beside: [(&str, Step); 2] = [("the demo", demo), ("the examples", examples::test)];
+        let beside = beside.map(|(name, step)| (name, scope.spawn(move || timed(name, step, root))));
+        let tested = timed("the tests", tests, root);
+        for (name, thread) in beside {
+            thread
+                .join()
+                .unwrap_or_else(|_panic| bail!("{name}: its thread ended"))?;
+        }
+        tested
     })
+}
+
+fn timed(name: &str, step: Step, root: &Path) -> Result<()> {
+    let begun = Instant::now();
+    let done = step(root).with_context(|| name.to_owned());
+    println!("── {name}: {:.1} s", begun.elapsed().as_secs_f64());
+    done
 }
 
 fn tests(root: &Path) -> Result<()> {

@@ -105,7 +105,7 @@ fn source_faults(file: &str, text: &str) -> Vec<String> {
         .filter(|_| !file.starts_with("packaging/xtask/"))
         .map(|(name, doors)| format!("{file} uses {name} whose door is {}", doors.join(" or ")))
         .collect();
-    let generated = text.starts_with("// @generated") || text.starts_with("// This file is @generated");
+    let generated = text.starts_with("// @generated");
     if file.contains("/src/") && !text.starts_with("//!") && !generated {
         faults.push(format!(
             "{file} does not begin with its module doc\nhint: //! what comes in, what goes out, what it never does"
