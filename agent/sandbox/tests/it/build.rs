@@ -69,6 +69,13 @@ pub(crate) fn stub() -> PathBuf {
     stub
 }
 
+/// Puts the stub at `path`, by another program: what this one holds open for writing while a test beside starts a
+/// process cannot be started itself.
+pub(crate) fn copy_stub(path: &Path) {
+    let copied = Command::new("cp").arg(stub()).arg(path).status();
+    assert!(copied.expect("cp starts").success(), "{}", path.display());
+}
+
 /// One process of plugins of the hostile code.
 pub(crate) fn start_hostile<const COUNT: usize>(program: PathBuf, limits: [Limits; COUNT]) -> [Plugin; COUNT] {
     let code = &*HOSTILE;

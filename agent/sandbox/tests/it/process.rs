@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tillwatch_border::{Bound, CallError, Limits, Plugin};
 
 use crate::behavior::PATIENT;
-use crate::build::{Caller, sandbox, settings, start_hostile, stub};
+use crate::build::{Caller, copy_stub, sandbox, settings, start_hostile, stub};
 use crate::host::TestHost;
 
 const QUICK: Limits = Limits {
@@ -235,7 +235,7 @@ fn a_program_that_is_missing_or_another_is_told() {
 fn a_plugin_that_is_refused_at_a_restart_costs_its_neighbor_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("stub-once");
-    std::fs::copy(stub(), &program).unwrap();
+    copy_stub(&program);
     let [mut refused, mut neighbor] = start_hostile(program, [PATIENT; 2])
         .map(|plugin| Caller::new(plugin, "report", TestHost::with_input(b"line\n")));
     refused.collect_anew().unwrap();
@@ -280,13 +280,13 @@ fn each_restart_names_its_cause_once() {
 fn after_a_start_that_failed_the_next_call_is_refused_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("stub");
-    std::fs::copy(stub(), &program).unwrap();
+    copy_stub(&program);
     let [first, second] = start_hostile(program.clone(), [PATIENT; 2]);
     std::fs::remove_file(&program).unwrap();
     kill_wholly(first.process_id().unwrap());
     let call = |plugin| Caller::new(plugin, "report", TestHost::default()).collect_anew();
     let missing = call(first).unwrap_err();
-    std::fs::copy(stub(), &program).unwrap();
+    copy_stub(&program);
     // It could start now.
     assert_eq!(call(second).unwrap_err(), missing);
 }

@@ -2,24 +2,27 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use tillwatch_border::CallError;
 use tillwatch_core::sample::Values;
 
 use crate::behavior::PATIENT;
-use crate::build::{Caller, folder, sandbox, settings, start_hostile, stub};
+use crate::build::{Caller, copy_stub, folder, sandbox, settings, start_hostile, stub};
 use crate::host::TestHost;
 
 /// The same program under a name by which it leaves out the seal.
-fn unsealed() -> std::path::PathBuf {
-    let path = folder().join(format!("stub-{}-unsealed", std::process::id()));
-    if !path.exists() {
-        fs::copy(stub(), &path).expect("the tests' own");
-    }
-    path
+fn unsealed() -> PathBuf {
+    static COPIED: LazyLock<PathBuf> = LazyLock::new(|| {
+        let path = folder().join(format!("stub-{}-unsealed", std::process::id()));
+        copy_stub(&path);
+        path
+    });
+    COPIED.clone()
 }
 
-fn native(program: std::path::PathBuf, behavior: &str) -> Caller {
+fn native(program: PathBuf, behavior: &str) -> Caller {
     let [plugin] = start_hostile(program, [PATIENT]);
     let mut caller = Caller::new(plugin, behavior, TestHost::default());
     caller.configure().expect("the tests' own");
@@ -27,7 +30,7 @@ fn native(program: std::path::PathBuf, behavior: &str) -> Caller {
 }
 
 /// Each attempt with whether it went through.
-fn escape(program: std::path::PathBuf) -> Vec<(String, bool)> {
+fn escape(program: PathBuf) -> Vec<(String, bool)> {
     let listener = TcpListener::bind("127.0.0.1:0").expect("the tests' own");
     let port = listener.local_addr().expect("the tests' own").port();
     let batch = native(program, &format!("escape {port}"))
