@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tillwatch_border::PeerFault;
 use tillwatch_core::LabelPolicy;
 use tillwatch_core::sample::{Batch, Descriptor, Kind, Series, Values};
 use tillwatch_core::tally::REASONS;
@@ -33,6 +34,7 @@ const SOURCE_UP: u16 = 9;
 const UNREADABLE: u16 = 10;
 const RESTARTS: u16 = 11;
 const QUARANTINED: u16 = 12;
+const SOURCE_FAILURES: u16 = 13;
 
 /// How a call of a plugin can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +98,8 @@ pub enum Limit {
     PeerTime,
     /// A question to a peer that was not granted.
     PeerGrant,
+    /// A question to a peer that came too soon after the last ones.
+    PeerRate,
     /// Calls that were put off until its share of the processor came.
     CpuShare,
     /// Rounds that ended though there was more.
@@ -103,7 +107,7 @@ pub enum Limit {
 }
 
 impl Limit {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::LogLines,
         Self::LogRate,
         Self::LogBytes,
@@ -113,6 +117,7 @@ impl Limit {
         Self::PeerBytes,
         Self::PeerTime,
         Self::PeerGrant,
+        Self::PeerRate,
         Self::CpuShare,
         Self::RoundCalls,
     ];
@@ -128,6 +133,7 @@ impl Limit {
             Self::PeerBytes => "peer_bytes",
             Self::PeerTime => "peer_time",
             Self::PeerGrant => "peer_grant",
+            Self::PeerRate => "peer_rate",
             Self::CpuShare => "cpu_share",
             Self::RoundCalls => "round_calls",
         }
@@ -143,11 +149,13 @@ pub struct PluginHealth {
     read_bytes: AtomicU64,
     skipped_bytes: AtomicU64,
     lost: AtomicU64,
-    beyond: [AtomicU64; 11],
+    beyond: [AtomicU64; 12],
     unreadable: AtomicU64,
     is_quarantined: AtomicBool,
     restarts: AtomicU64,
     sources_up: Mutex<BTreeMap<String, bool>>,
+    /// By source and reason; as many as there are grants and faults.
+    source_failures: Mutex<BTreeMap<(String, &'static str), u64>>,
 }
 
 impl PluginHealth {
@@ -198,6 +206,12 @@ impl PluginHealth {
         }
     }
 
+    /// A peer did not answer, for this reason.
+    pub fn on_source_failure(&self, source: &str, fault: &'static str) {
+        let mut failures = self.source_failures.lock().unwrap_or_else(PoisonError::into_inner);
+        *failures.entry((source.to_owned(), fault)).or_default() += 1;
+    }
+
     /// While a plugin pauses, nobody knows of its sources.
     pub fn forget_sources(&self) {
         self.sources_up.lock().unwrap_or_else(PoisonError::into_inner).clear();
@@ -225,8 +239,19 @@ impl PluginHealth {
     }
 
     #[cfg(test)]
-    pub(crate) fn beyond(&self) -> [u64; 11] {
+    pub(crate) fn beyond(&self) -> [u64; 12] {
         Limit::ALL.map(|limit| self.beyond[limit as usize].load(Relaxed))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn source_failures(&self) -> Vec<((String, &'static str), u64)> {
+        let failures = self.source_failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.iter().map(|(what, count)| (what.clone(), *count)).collect()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn beyond_of(&self, limit: Limit) -> u64 {
+        self.beyond[limit as usize].load(Relaxed)
     }
 
     #[must_use]
@@ -300,6 +325,10 @@ impl Health {
             for (source, is_up) in &*health.sources_up.lock().unwrap_or_else(PoisonError::into_inner) {
                 push(SOURCE_UP, &[source], u64::from(*is_up));
             }
+            let failures = health.source_failures.lock().unwrap_or_else(PoisonError::into_inner);
+            for ((source, fault), count) in &*failures {
+                push(SOURCE_FAILURES, &[source, fault], *count);
+            }
         }
         let restarts = self.plugins.values().map(|plugin| plugin.restarts.load(Relaxed)).sum();
         if restarts > 0 {
@@ -339,7 +368,9 @@ impl Health {
                 values_max,
             }
         };
-        let failures = Failure::ALL.iter().map(|failure| failure.name().to_owned()).collect();
+        let of_calls = Failure::ALL.iter().map(|failure| failure.name());
+        let of_peers = PeerFault::ALL.iter().map(|fault| fault.name());
+        let failures = of_calls.chain(of_peers).map(str::to_owned).collect();
         let limits = Limit::ALL.iter().map(|limit| limit.name().to_owned()).collect();
         let reasons = REASONS.iter().map(|(_reason, name)| (*name).to_owned()).collect();
         let events = events(&Status::default())
@@ -516,6 +547,14 @@ fn descriptor() -> Descriptor {
             &plugin,
             "1 while the plugin is not called because it broke its bounds too often in a row, else 0.",
         ),
+        metric(
+            "source.failures",
+            "{question}",
+            Kind::Counter,
+            0,
+            &["tillwatch.plugin", "tillwatch.source", "error.type"],
+            "Questions that a peer over the network did not answer, by reason.",
+        ),
     ];
     Descriptor {
         name: NAME.to_owned(),
@@ -588,6 +627,8 @@ mod tests {
         sales.set_quarantined(true);
         health.plugin("queues").on_restart();
         sales.set_source("lines", false);
+        sales.on_source_failure("lines", "timeout");
+        sales.on_source_failure("lines", "timeout");
         let batch = health.collect(1_000);
         let metrics = descriptor().metrics;
         let policies = health.labels(vec!["lines".to_owned()]);
@@ -606,6 +647,7 @@ mod tests {
             ("tillwatch.plugin.beyond", "sales state_bytes", 3),
             ("tillwatch.plugin.time", "sales", 1_500),
             ("source.up", "sales lines", 0),
+            ("source.failures", "sales lines timeout", 2),
             ("tillwatch.plugin.process.restarts", "", 2),
             ("tillwatch.plugin.quarantined", "sales", 1),
             ("tillwatch.plugin.quarantined", "queues", 0),

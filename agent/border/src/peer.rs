@@ -49,6 +49,43 @@ pub enum PeerFault {
 }
 
 impl PeerFault {
+    pub const ALL: [Self; 9] = [
+        Self::Unknown,
+        Self::Denied,
+        Self::Unreachable,
+        Self::Untrusted,
+        Self::Timeout,
+        Self::TooLarge,
+        Self::Malformed,
+        Self::Exhausted,
+        Self::TooSoon,
+    ];
+
+    /// As in the contract.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Denied => "denied",
+            Self::Unreachable => "unreachable",
+            Self::Untrusted => "untrusted",
+            Self::Timeout => "timeout",
+            Self::TooLarge => "too-large",
+            Self::Malformed => "malformed",
+            Self::Exhausted => "exhausted",
+            Self::TooSoon => "too-soon",
+        }
+    }
+
+    /// Whether it says something about the peer, in distinction from the plugin, its grant and this agent.
+    #[must_use]
+    pub fn is_peers(self) -> bool {
+        match self {
+            Self::Unreachable | Self::Untrusted | Self::Timeout | Self::TooLarge | Self::Malformed => true,
+            Self::Unknown | Self::Denied | Self::Exhausted | Self::TooSoon => false,
+        }
+    }
+
     /// A failure before anything was tried.
     #[must_use]
     pub fn at_once(self) -> PeerFailure {
@@ -174,6 +211,21 @@ impl Reply {
 }
 
 impl ColumnValues {
+    /// How many rows.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Integers(values) => values.len(),
+            Self::Reals(values) => values.len(),
+            Self::Texts(values) => values.len(),
+        }
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     fn bytes(&self) -> usize {
         match self {
             Self::Integers(values) => values.len() * 8,

@@ -45,7 +45,7 @@ impl Guest {
     }
 
     /// No source has so long a name, and a message with it could be larger than the agent takes.
-    fn check_name(&self, name: &str) -> Result<(), source::Fault> {
+    pub(crate) fn check_name(&self, name: &str) -> Result<(), source::Fault> {
         if name.len() > self.limits.text_bytes_max {
             return Err(convert::fault(Fault::Unknown));
         }
@@ -140,7 +140,11 @@ impl ResourceLimiter for Guest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tillwatch_border::{Document, Level, Lines, Listing};
+    use std::time::Duration;
+
+    use tillwatch_border::{Document, Level, Lines, Listing, PeerFailure, Question, Reply};
+
+    use crate::contract::tillwatch::collector::{http, peer, sql, tcp};
 
     /// Whoever asks it has gone too far.
     struct NeverAsked;
@@ -171,6 +175,10 @@ mod tests {
         fn list_folder(&mut self, source: &str) -> Result<Listing, Fault> {
             panic!("asked for {} bytes", source.len())
         }
+
+        fn ask_peer(&mut self, peer: &str, _question: Question, _within: Duration) -> Result<Reply, PeerFailure> {
+            panic!("asked for {} bytes", peer.len())
+        }
     }
 
     /// A name of 8 MiB became a message that the agent does not take, and all plugins lost their process.
@@ -184,6 +192,31 @@ mod tests {
         let listed = source::Host::list_folder(&mut guest, name).unwrap_err();
         for fault in [read, document, listed] {
             assert_eq!(fault, source::Fault::Unknown);
+        }
+    }
+
+    /// The same with the name of a peer.
+    #[test]
+    fn a_peer_whose_name_is_too_long_is_unknown_without_asking() {
+        let limits = Limits::default();
+        let mut guest = Guest::new(limits, Box::new(NeverAsked));
+        let name = "x".repeat(limits.text_bytes_max + 1);
+        let get = http::Request {
+            method: http::Method::Get,
+            path: String::new(),
+            headers: Vec::new(),
+            body: Vec::new(),
+        };
+        let connect = tcp::Request {
+            bytes: Vec::new(),
+            until: None,
+            max_bytes: 0,
+        };
+        let sent = http::Host::send(&mut guest, name.clone(), get).unwrap_err();
+        let exchanged = tcp::Host::exchange(&mut guest, name.clone(), connect).unwrap_err();
+        let queried = sql::Host::run(&mut guest, name, None).unwrap_err();
+        for failure in [sent, exchanged, queried] {
+            assert_eq!(failure.fault, peer::Fault::Unknown);
         }
     }
 }

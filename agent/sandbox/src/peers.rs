@@ -63,6 +63,9 @@ impl Guest {
         }
         let within = self.budget.peer(&mut self.counters);
         let within = within.map_err(|fault| failure(fault.at_once()))?;
+        if self.check_name(name).is_err() {
+            return Err(failure(PeerFault::Unknown.at_once()));
+        }
         let reply = self.host.ask_peer(name, question, within);
         // How long it took is the agent's to measure and to bound.
         if let Ok(reply) = &reply {

@@ -421,8 +421,8 @@ mod tests {
     #[test]
     fn what_a_plugin_wanted_beyond_its_limits_is_counted_also_when_it_fails_for_it() {
         for (behavior, failures, beyond) in [
-            ("logs", 0, [968, 12, 32, 0, 0, 0, 0, 0, 0, 0, 0]),
-            ("huge-state", 1, [0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0]),
+            ("logs", 0, [968, 12, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+            ("huge-state", 1, [0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]),
         ] {
             let mut collector = collector(hostile(&[PATIENT_MS]).remove(0), behavior, &BTreeMap::new());
             collector.collect();
@@ -463,7 +463,7 @@ mod tests {
         collector.restraint.on_busy(10_000_000, Instant::now());
         assert!(collector.collect().is_none());
         assert!(collector.put_off().unwrap() > Duration::from_secs(900));
-        assert_eq!(collector.health.beyond(), [0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0]);
+        assert_eq!(collector.health.beyond(), [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0]);
         collector.restraint = Restraint::new(Some(1), Instant::now());
         let lines = collect_all(&mut collector, 10, &AtomicUsize::new(0));
         assert_eq!((lines.len(), collector.put_off()), (10, None));

@@ -5,8 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::Value;
+use tillwatch_border::Limits;
 use tillwatch_border::wire::TO_SANDBOX_BYTES_MAX;
 use toml::Spanned;
 
@@ -60,6 +62,7 @@ pub fn sources(plugin: &Section<'_>, manifest: &Manifest, base: &Path) -> BTreeM
             grants.insert(name.into_inner(), grant);
         }
     }
+    report_slow_peers(plugin, &grants);
     let is_named = |asked: &AskedSource| {
         sources
             .iter()
@@ -90,6 +93,22 @@ pub fn sources(plugin: &Section<'_>, manifest: &Manifest, base: &Path) -> BTreeM
         );
     }
     grants
+}
+
+/// A peer that hangs must leave time for the others of the same call: nobody can say then whether they are up.
+fn report_slow_peers(plugin: &Section<'_>, grants: &BTreeMap<String, Grant>) {
+    let timeouts = grants.values().filter_map(|grant| match grant {
+        Grant::Peer(grant) => Some(grant.timeout()),
+        Grant::Lines { .. } | Grant::Documents { .. } | Grant::Folder { .. } => None,
+    });
+    let (together_ms, most_ms) = (timeouts.sum::<Duration>().as_millis(), Limits::default().peer_ms_max);
+    if together_ms > u128::from(most_ms) {
+        plugin.report(
+            plugin.span(),
+            format!("the timeouts of its peers add up to {together_ms} ms, and one call waits {most_ms} ms"),
+            "write shorter ones under [plugin.sources.*]",
+        );
+    }
 }
 
 fn report_not_asked(plugin: &Section<'_>, name: &Spanned<String>, manifest: &Manifest) {
@@ -301,6 +320,31 @@ mod tests {
                 "agent.toml:4:9: `limit` must be a whole number, not a string\n  hint: A limit.",
                 "agent.toml:5:1: unknown key `formatt`\n  hint: did you mean `format`?",
             ]
+        );
+    }
+
+    /// A hanging endpoint took all the time of each call, and nothing was said of the other.
+    #[test]
+    fn peers_that_cannot_all_be_waited_for_in_one_call_are_a_problem() {
+        let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins/probe");
+        let manifest = Manifest::load(&manifest).unwrap();
+        let problems = |timeout: &str| {
+            let text = format!(
+                "[sources.endpoint]\nurl = \"https://a.example/\"\ntimeout = \"5s\"\n\
+                 [sources.peer]\npeer = \"a.example:1\"\ntimeout = {timeout:?}\n"
+            );
+            let reporter = Reporter::new(Path::new("agent.toml"), &text);
+            let root = parse(&text, &reporter);
+            let section = Section::root(&root, &reporter);
+            assert!(sources(&section, &manifest, Path::new("/base")).len() == 2);
+            drop(section);
+            reporter.into_problems().to_string()
+        };
+        assert_eq!(problems("5s"), "0 problems");
+        let told = problems("5001ms");
+        assert!(
+            told.contains("add up to 10001 ms, and one call waits 10000 ms"),
+            "{told}"
         );
     }
 

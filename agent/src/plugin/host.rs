@@ -321,7 +321,7 @@ impl Host for GrantedHost {
         }
         match peer.ask(question, within) {
             Ok(reply) => {
-                granted.on_tried(name, true);
+                granted.on_answered(name);
                 granted.health.on_read(reply.bytes() as u64, 0);
                 Ok(reply)
             }
@@ -384,27 +384,40 @@ impl Granted {
         }
     }
 
-    fn on_failed(&mut self, peer: &str, fault: PeerFault, why: &str) {
-        match fault {
-            PeerFault::Denied | PeerFault::Unknown => {
-                self.health.on_beyond(Limit::PeerGrant, 1);
-                self.on_refused(peer, why);
-            }
-            PeerFault::Exhausted | PeerFault::TooSoon => {}
-            PeerFault::TooLarge => {
-                self.health.on_beyond(Limit::PeerBytes, 1);
-                self.on_tried(peer, false);
-            }
-            PeerFault::Timeout => {
-                self.health.on_beyond(Limit::PeerTime, 1);
-                self.on_tried(peer, false);
-            }
-            PeerFault::Unreachable => self.on_tried(peer, false),
-            PeerFault::Untrusted | PeerFault::Malformed => {
-                self.on_tried(peer, false);
-                self.on_refused(peer, why);
-            }
+    fn on_answered(&mut self, peer: &str) {
+        if self.tried.get(peer) == Some(&false) {
+            let plugin = self.plugin.as_str();
+            info!(plugin, source = peer, "a peer answers again");
         }
+        self.on_tried(peer, true);
+    }
+
+    fn on_failed(&mut self, peer: &str, fault: PeerFault, why: &str) {
+        let limit = match fault {
+            PeerFault::Denied | PeerFault::Unknown => Some(Limit::PeerGrant),
+            PeerFault::TooSoon => Some(Limit::PeerRate),
+            PeerFault::TooLarge => Some(Limit::PeerBytes),
+            PeerFault::Timeout => Some(Limit::PeerTime),
+            PeerFault::Exhausted | PeerFault::Unreachable | PeerFault::Untrusted | PeerFault::Malformed => None,
+        };
+        if let Some(limit) = limit {
+            self.health.on_beyond(limit, 1);
+        }
+        if fault.is_peers() {
+            self.on_down(peer, fault, why);
+        } else if limit == Some(Limit::PeerGrant) {
+            self.on_refused(peer, why);
+        }
+    }
+
+    /// Said once for each time that it goes down.
+    fn on_down(&mut self, peer: &str, fault: PeerFault, why: &str) {
+        self.health.on_source_failure(peer, fault.name());
+        if self.tried.get(peer) != Some(&false) {
+            let (plugin, fault, why) = (self.plugin.as_str(), fault.name(), Guard.text(why));
+            warn!(plugin, source = peer, fault, %why, "a peer is down");
+        }
+        self.on_tried(peer, false);
     }
 
     /// What a person must mend.

@@ -6,20 +6,23 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use tillwatch_border::{self as border, CallError, Counters, Host, Limits, Load, Plugin};
 use tillwatch_core::sample::{Batch, Descriptor};
 
 use super::collector::check_description;
-use super::compile::Loader;
+use super::compile::{self, Loader, Names};
 use super::golden::host::CaseHost;
-use super::manifest::Manifest;
+use super::manifest::{Manifest, World};
 use super::program;
 
 /// A loaded test machine is no store: what takes longer than a store allows is for `plugin bench` to say.
 const CALL_MS_MAX: u64 = 10_000;
 /// Enough for the runtime of any language that there is.
 const COMPILER_BYTES_MAX: u64 = 2 << 30;
+
+/// What only a prober imports.
+const OF_PROBERS: [&str; 3] = ["http", "tcp", "sql"];
 
 /// A plugin of which everything is there.
 pub struct Outside {
@@ -35,7 +38,9 @@ impl Outside {
     pub fn open(folder: &Path, wasm: Option<&Path>) -> Result<Self> {
         let manifest = Manifest::load(folder)?;
         let built = || folder.join(format!("{}.wasm", manifest.name));
-        let code = Code::load(&wasm.map_or_else(built, Path::to_owned), None)?;
+        let wasm = wasm.map_or_else(built, Path::to_owned);
+        let code = Code::load(&wasm, None)?;
+        check_world(manifest.world, &compile::names(&wasm)?)?;
         Ok(Self { manifest, code })
     }
 
@@ -53,6 +58,21 @@ impl Outside {
     /// When its process does not start, or its code was compiled for another machine.
     pub fn instantiate(&self, limits: Limits, host: Box<dyn Host>) -> Result<Instance, CallError> {
         self.code.instantiate(limits, host)
+    }
+}
+
+/// Whoever reads in plugin.toml that it is a collector may rely on it: it asks nobody over the network.
+fn check_world(world: World, names: &Names) -> Result<()> {
+    let is_of_probers = |import: &&String| {
+        let interface = import.strip_prefix("tillwatch:collector/");
+        let interface = interface.and_then(|interface| interface.split('@').next());
+        interface.is_some_and(|interface| OF_PROBERS.contains(&interface))
+    };
+    match names.imports.iter().find(is_of_probers) {
+        Some(import) if world == World::Collector => bail!(
+            "plugin.toml says world = \"collector\", and the component imports {import}\nhint: write world = \"prober\", or export it with `export!`"
+        ),
+        _ => Ok(()),
     }
 }
 

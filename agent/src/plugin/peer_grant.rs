@@ -10,6 +10,7 @@ use toml::Spanned;
 
 use crate::config::units::{duration_ms, size_bytes};
 use crate::config::written::{Mistake, Section};
+use crate::source::peer::ASKS_PER_MINUTE_MAX;
 use crate::source::peer::http::{BODY_BYTES_MAX, HttpGrant, Secret};
 use crate::source::peer::place::{Network, Place};
 use crate::source::peer::sql::{
@@ -25,6 +26,7 @@ const INTERVAL_RANGE_MS: (u64, u64) = (1, 86_400_000);
 const ANSWER_CEILING: u64 = 4 << 20;
 const SEND_CEILING: u64 = 64 << 10;
 const ROWS_CEILING: i64 = 100_000;
+const ASKS_PER_MINUTE_CEILING: u32 = 6_000;
 
 pub(super) fn http(section: &Section<'_>, base: &Path) -> Option<HttpGrant> {
     let url = section.required("url", "\"https://pos.store.example/health\"", parse_url);
@@ -35,13 +37,23 @@ pub(super) fn http(section: &Section<'_>, base: &Path) -> Option<HttpGrant> {
     let ca = file(section, "ca", base);
     let timeout = timeout(section);
     let body_bytes_max = size(section, "body_max", BODY_BYTES_MAX, ANSWER_CEILING);
+    let asks_per_minute_max = asks_per_minute(section);
     let url = url?;
+    let place = Place {
+        host: url.host,
+        port: url.port,
+        addresses,
+    };
+    if !url.is_secure && ca.is_some() {
+        let what = "`ca` means nothing where no certificate is asked for";
+        section.report_at("ca", what, "write https:// in url, or leave out ca");
+    }
+    if !url.is_secure && secret.is_some() && !place.is_loopback() {
+        let what = "the secret would go in the clear to another machine";
+        section.report_at("url", what, "write https://, or leave out secret_file");
+    }
     Some(HttpGrant {
-        place: Place {
-            host: url.host,
-            port: url.port,
-            addresses,
-        },
+        place,
         is_secure: url.is_secure,
         path: url.path,
         methods,
@@ -50,6 +62,7 @@ pub(super) fn http(section: &Section<'_>, base: &Path) -> Option<HttpGrant> {
         ca,
         timeout,
         body_bytes_max,
+        asks_per_minute_max,
     })
 }
 
@@ -63,18 +76,26 @@ pub(super) fn tcp(section: &Section<'_>) -> Option<TcpGrant> {
     let timeout = timeout(section);
     let send = size(section, "send_max", SEND_BYTES_MAX, SEND_CEILING);
     let receive = size(section, "receive_max", RECEIVE_BYTES_MAX, ANSWER_CEILING);
+    let asks_per_minute_max = asks_per_minute(section);
     let (host, port) = peer?;
     Some(TcpGrant {
         place: Place { host, port, addresses },
         timeout,
         send_bytes_max: to_usize(send),
         receive_bytes_max: to_usize(receive),
+        asks_per_minute_max,
     })
 }
 
 pub(super) fn sql(section: &Section<'_>, base: &Path) -> Option<SqlGrant> {
     let database = database(section, base);
-    let query = section.required("query", "\"SELECT count(*) FROM outbox\"", |text| Ok(text.to_owned()));
+    let query = section.required("query", "\"SELECT count(*) FROM outbox\"", |text| {
+        let hint = "write what the database is to be asked";
+        match text.trim().is_empty() {
+            true => Err(Mistake::new("is empty", hint)),
+            false => Ok(text.to_owned()),
+        }
+    });
     let columns = columns(section);
     let cursor = cursor(section, &columns);
     let rows_max = section.integer("rows_max").map(|rows| {
@@ -119,7 +140,10 @@ fn parse_url(text: &str) -> Result<Url, Mistake> {
     };
     let (authority, path) = match rest.find('/') {
         Some(at) => rest.split_at(at),
-        None => (rest, "/"),
+        None => {
+            let hint = "write the path, such as https://pos.store.example/health; / alone grants all of them";
+            return Err(Mistake::new("has no path", hint));
+        }
     };
     if authority.contains('@') {
         return Err(Mistake::new(
@@ -175,6 +199,13 @@ fn methods(section: &Section<'_>) -> Vec<Method> {
     let Some(methods) = section.strings("methods") else {
         return vec![Method::Get];
     };
+    if methods.get_ref().is_empty() {
+        section.report(
+            methods.span(),
+            "`methods` grants none",
+            "write [\"GET\"], or leave it out",
+        );
+    }
     let mut granted = Vec::new();
     for method in methods.into_inner() {
         match method.get_ref().as_str() {
@@ -268,19 +299,12 @@ fn database(section: &Section<'_>, base: &Path) -> Option<Database> {
     server.secret_file = file(section, "secret_file", base);
     server.ca = file(section, "ca", base);
     server.place.addresses = addresses(section);
-    if server.ca.is_none() && !is_loopback(&server.place.host) {
+    if server.ca.is_none() && !server.place.is_loopback() {
         let what = "`database` would send store data without TLS to another machine";
         section.report(section.span(), what, "add ca = \"/etc/tillwatch/database-ca.pem\"");
         return None;
     }
     Some(Database::Postgres(server))
-}
-
-fn is_loopback(host: &str) -> bool {
-    host == "localhost"
-        || host
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
 }
 
 /// `user@host:port/name`; a password is no part of it.
@@ -314,7 +338,14 @@ fn columns(section: &Section<'_>) -> Vec<(String, ColumnType)> {
         }
         return Vec::new();
     };
-    let mut columns = Vec::new();
+    if written.get_ref().is_empty() {
+        section.report(
+            written.span(),
+            "`columns` names none",
+            "write [\"id integer\", \"till text\"]",
+        );
+    }
+    let mut columns: Vec<(String, ColumnType)> = Vec::new();
     for column in written.into_inner() {
         let (name, kind) = column.get_ref().split_once(' ').unwrap_or((column.get_ref(), ""));
         let kind = match kind {
@@ -327,6 +358,13 @@ fn columns(section: &Section<'_>) -> Vec<(String, ColumnType)> {
                 continue;
             }
         };
+        if columns.iter().any(|(known, _kind)| known == name) {
+            section.report(
+                column.span(),
+                format!("column {name:?} is there twice"),
+                "name each once",
+            );
+        }
         columns.push((name.to_owned(), kind));
     }
     columns
@@ -334,6 +372,10 @@ fn columns(section: &Section<'_>) -> Vec<(String, ColumnType)> {
 
 fn cursor(section: &Section<'_>, columns: &[(String, ColumnType)]) -> Option<CursorGrant> {
     let start = section.string("cursor_start");
+    if start.is_some() && section.value("cursor").is_none() {
+        let what = "`cursor_start` means nothing without `cursor`";
+        section.report_at("cursor_start", what, "add cursor with the name of the column");
+    }
     let column = section.string("cursor")?;
     let kind = columns
         .iter()
@@ -371,6 +413,20 @@ fn timeout(section: &Section<'_>) -> Duration {
 fn duration(section: &Section<'_>, key: &str, default_ms: u64, range_ms: (u64, u64)) -> Duration {
     let ms = section.in_range(key, duration_ms, default_ms, range_ms, "ms");
     Duration::from_millis(ms)
+}
+
+fn asks_per_minute(section: &Section<'_>) -> u32 {
+    let Some(asks) = section.integer("asks_per_minute_max") else {
+        return ASKS_PER_MINUTE_MAX;
+    };
+    let within = u32::try_from(*asks.get_ref()).ok();
+    within
+        .filter(|asks| (1..=ASKS_PER_MINUTE_CEILING).contains(asks))
+        .unwrap_or_else(|| {
+            let hint = format!("write 1 to {ASKS_PER_MINUTE_CEILING}");
+            section.report(asks.span(), "`asks_per_minute_max` is out of range", hint);
+            ASKS_PER_MINUTE_MAX
+        })
 }
 
 fn size(section: &Section<'_>, key: &str, default: u64, ceiling: u64) -> u64 {
@@ -440,6 +496,18 @@ mod tests {
             "write basic_user and secret_file",
         );
         told("url = \"http://:80/\"", "names no host");
+        told("url = \"http://a.example\"", "write the path");
+        told("url = \"http://a.example?x=/\"", "names no host");
+        let secret = "secret_header = \"x-key\"\nsecret_file = \"key\"";
+        told(&format!("{url}{secret}"), "would go in the clear to another machine");
+        told(&format!("{url}ca = \"ca.pem\""), "`ca` means nothing where");
+        told(&format!("{url}methods = []"), "`methods` grants none");
+        told(&format!("{url}asks_per_minute_max = 0"), "write 1 to 6000");
+        told(&format!("{url}asks_per_minute_max = 6001"), "write 1 to 6000");
+        told(
+            &format!("{url}addresses = [\"::ffff:10.0.0.0/104\"]"),
+            "is no address and no network",
+        );
         told(
             &format!("{url}methods = [\"DELETE\"]"),
             "method \"DELETE\" cannot be granted",
@@ -465,6 +533,43 @@ mod tests {
             "database = \"sqlite:x\"\nquery = \"\"\ncolumns = [\"n number\"]",
             "\"n number\" is no column",
         );
+        let sql = "database = \"sqlite:x\"\nquery = \"SELECT 1\"\n";
+        told(
+            "database = \"sqlite:x\"\nquery = \" \"\ncolumns = [\"n integer\"]",
+            "`query` is empty",
+        );
+        told(&format!("{sql}columns = []"), "`columns` names none");
+        told(
+            &format!("{sql}columns = [\"n integer\", \"n text\"]"),
+            "column \"n\" is there twice",
+        );
+        told(
+            &format!("database = \"sqlite:x\"\ncursor_start = \"3\"\n{query}"),
+            "means nothing without `cursor`",
+        );
+    }
+
+    /// On its way to this machine nobody reads it.
+    #[test]
+    fn a_secret_goes_in_the_clear_to_this_machine_only() {
+        let secret = "secret_header = \"x-key\"\nsecret_file = \"key\"";
+        let problems = |url: &str| {
+            read(&format!("url = {url:?}\n{secret}"), |section| {
+                http(section, Path::new("/"))
+            })
+            .1
+        };
+        for url in [
+            "http://localhost/a",
+            "http://127.0.0.1:8080/a",
+            "http://[::1]/a",
+            "https://a.example/a",
+        ] {
+            assert_eq!(problems(url), Vec::<String>::new(), "{url}");
+        }
+        for url in ["http://10.0.0.1/a", "http://localhost.example/a", "http://LOCALHOST/a"] {
+            assert!(problems(url)[0].contains("in the clear"), "{url}");
+        }
     }
 
     #[cfg(feature = "postgres")]

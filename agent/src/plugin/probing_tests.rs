@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tillwatch_border::{Code, Host, HttpRequest, Limits, Load, Method, PeerFault, Plugin, Question, start};
+use tillwatch_border::{Code, Host, HttpRequest, Limits, Load, Method, PeerFault, Plugin, Question, TcpRequest, start};
 use tillwatch_core::sample::{Batch, Values};
 
 use super::collector::check_description;
@@ -15,7 +15,7 @@ use super::grant::Grant;
 use super::host::{GrantedHost, Reading};
 use super::manifest::{Manifest, World};
 use crate::clock::Clock;
-use crate::health::PluginHealth;
+use crate::health::{Limit, PluginHealth};
 use crate::source::peer::PeerGrant;
 use crate::source::peer::http::HttpGrant;
 use crate::source::peer::place::Place;
@@ -62,6 +62,7 @@ fn http(port: u16) -> Grant {
         ca: None,
         timeout: Duration::from_millis(300),
         body_bytes_max: 1_000,
+        asks_per_minute_max: 3,
     })))
 }
 
@@ -71,11 +72,24 @@ fn tcp(port: u16) -> Grant {
         timeout: Duration::from_secs(10),
         send_bytes_max: 1,
         receive_bytes_max: 1,
+        asks_per_minute_max: 3,
     })))
 }
 
 /// A server that answers each request with this status, or with none at all.
 fn serve(status: Option<u16>) -> u16 {
+    serve_text(status.map(|status| format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")))
+}
+
+fn serve_body(body: &str) -> u16 {
+    let head = format!(
+        "HTTP/1.1 200 X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        body.len()
+    );
+    serve_text(Some(head + body))
+}
+
+fn serve_text(answer: Option<String>) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
@@ -84,8 +98,7 @@ fn serve(status: Option<u16>) -> u16 {
             let mut stream = stream.unwrap();
             let mut line = String::new();
             BufReader::new(&stream).read_line(&mut line).unwrap();
-            if let Some(status) = status {
-                let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            if let Some(answer) = &answer {
                 drop(stream.write_all(answer.as_bytes()));
             }
             open.push(stream);
@@ -151,8 +164,66 @@ fn a_probe_reports_what_answers_and_what_does_not() {
 fn an_endpoint_that_hangs_is_reported_as_down_and_counted() {
     let (mut host, health) = host(&[("endpoint", http(serve(None)))], Reading::LIVE);
     assert_eq!(shown(&collect(&mut host)), [(SUCCESS, "http".to_owned(), 0)]);
-    // Of one timeout, and of no question to what was not granted.
-    assert_eq!(health.beyond()[7..9], [1, 0]);
+    assert_eq!(health.beyond_of(Limit::PeerTime), 1);
+    assert_eq!(health.beyond_of(Limit::PeerGrant), 0);
+}
+
+/// A round of 256 calls could put 4,096 questions to one endpoint.
+#[test]
+fn an_endpoint_is_asked_so_often_in_a_minute_and_then_not_said_to_be_down() {
+    let (mut host, health) = host(&[("endpoint", http(serve(Some(200))))], Reading::LIVE);
+    let mut plugin = probe();
+    plugin.renew();
+    plugin.configure("{}", &mut host).unwrap();
+    let mut answered = Vec::new();
+    for _ in 0..5 {
+        answered.push(shown(&plugin.collect(&mut host).unwrap()).len());
+        host.commit();
+    }
+    assert_eq!(answered, [2, 2, 2, 0, 0]);
+    assert_eq!(health.sources(), [("endpoint".to_owned(), true)]);
+    assert_eq!(health.beyond_of(Limit::PeerRate), 2);
+}
+
+/// A service with a page of more than `body_max` was reported as down.
+#[test]
+fn an_endpoint_that_says_too_much_has_answered() {
+    let (mut host, health) = host(&[("endpoint", http(serve_body(&"x".repeat(1_001))))], Reading::LIVE);
+    let shown = shown(&collect(&mut host));
+    assert_eq!(shown[0], (SUCCESS, "http".to_owned(), 1));
+    assert!(shown[1].0 == DURATION && shown[1].2 > 0, "{shown:?}");
+    assert_eq!(health.beyond_of(Limit::PeerBytes), 1);
+}
+
+/// Nobody learned why a peer was down, and with each question anew it would have been too often.
+#[test]
+fn why_a_peer_is_down_is_said_once_and_each_failure_is_counted() {
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let writer = Arc::new(log.reopen().unwrap());
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(writer).finish();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (mut host, health) = host(&[("peer", tcp(port))], Reading::LIVE);
+    tracing::subscriber::with_default(subscriber, || {
+        let mut connect = || host.ask_peer("peer", Question::Tcp(nothing()), Duration::from_secs(10));
+        for _ in 0..2 {
+            assert_eq!(connect().unwrap_err().fault, PeerFault::Unreachable);
+        }
+        let _there = TcpListener::bind(("127.0.0.1", port)).unwrap();
+        connect().unwrap();
+    });
+    let said = std::fs::read_to_string(log.path()).unwrap();
+    assert_eq!(said.matches("a peer is down").count(), 1, "{said}");
+    assert!(said.contains("unreachable") && said.contains("refused"), "{said}");
+    assert!(said.contains("a peer answers again"), "{said}");
+    assert_eq!(health.source_failures(), [(("peer".to_owned(), "unreachable"), 2)]);
+}
+
+fn nothing() -> TcpRequest {
+    TcpRequest {
+        bytes: Vec::new(),
+        until: Vec::new(),
+        bytes_max: 0,
+    }
 }
 
 #[test]
@@ -177,7 +248,7 @@ fn what_was_not_granted_or_is_of_another_kind_is_unknown() {
         assert_eq!(failure.fault, PeerFault::Unknown);
     }
     assert_eq!(
-        health.beyond()[8],
+        health.beyond_of(Limit::PeerGrant),
         1,
         "of another kind is a mistake, not granted may be meant"
     );

@@ -4,7 +4,7 @@
 //! It reports nothing where nothing was tried: without a grant, or while the past is replayed.
 
 use serde::Deserialize;
-use tillwatch_sdk::{Batch, Collector, Error, Host, HttpRequest, PeerFailure, TcpRequest};
+use tillwatch_sdk::{Batch, Collector, Error, Host, HttpRequest, PeerFailure, PeerFault, TcpRequest};
 
 tillwatch_sdk::plugin!();
 tillwatch_sdk::export_prober!(Probe);
@@ -93,6 +93,11 @@ fn tried(answered: Result<(bool, u64), PeerFailure>) -> Option<Tried> {
         Ok((is_well, elapsed_us)) => Some(Tried {
             is_well,
             elapsed_us: Some(elapsed_us),
+        }),
+        // It speaks, only more than the operator allows.
+        Err(failure) if failure.fault == PeerFault::TooLarge => Some(Tried {
+            is_well: true,
+            elapsed_us: Some(failure.elapsed_us),
         }),
         Err(failure) if failure.fault.is_peers() => Some(Tried {
             is_well: false,

@@ -120,6 +120,10 @@ pub(super) const ATTACKS: &[Attack] = &[
     attack("source-proc", &[UNKNOWN]),
     attack("source-huge", &[UNKNOWN, "said more than", "bytes of memory, at most"]),
     attack("source-wrong-kind", &["every source is of one kind only"]),
+    attack("peer-huge-http", NO_PEER),
+    attack("peer-huge-tcp", NO_PEER),
+    attack("peer-huge-sql", NO_PEER),
+    attack("peer-flood", &["more was asked than one call may"]),
     Attack {
         behavior: "steal",
         becomes: &["0 count, refused: {}"],
@@ -127,4 +131,5 @@ pub(super) const ATTACKS: &[Attack] = &[
     },
 ];
 
+const NO_PEER: &[&str] = &["no peer of that name and kind is granted", "bytes of memory, at most"];
 const UNKNOWN: &str = "no source of that name and kind is granted";

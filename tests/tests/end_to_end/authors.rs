@@ -50,6 +50,8 @@ fn each_broken_promise_is_found_by_its_check_and_by_no_other() -> Result<()> {
         ("proud", &["clock jumps"]),
         ("twice", &["restart with old state"]),
         ("trustful", &["restart with old state"]),
+        ("reliant", &["peers that are down"]),
+        ("offended", &["peers that are down"]),
     ] {
         let folder = hostile(place.path(), behavior)?;
         let told = text(&tillwatch(&folder, &["plugin", "test", "--wasm", &guest()?])?);
@@ -75,6 +77,26 @@ fn a_broken_promise_fails_the_command_although_all_cases_pass() -> Result<()> {
         ensure!(told.contains("1 of 1 cases came out as expected"), "{told}");
         ensure!(output.status.success() == is_good, "{behavior}: {told}");
     }
+    Ok(())
+}
+
+/// An operator read that it asks nobody over the network, and its code could.
+#[test]
+fn a_component_that_can_ask_over_the_network_is_no_collector() -> Result<()> {
+    let place = tempfile::tempdir()?;
+    let folder = hostile(place.path(), "count")?;
+    let manifest = folder.join("plugin.toml");
+    let prober = std::fs::read_to_string(&manifest)?;
+    let (head, rest) = prober.split_once("[[source]]\nname = \"peer\"").context("its peer")?;
+    let (_peer, rest) = rest.split_once("\n\n").context("what follows")?;
+    std::fs::write(
+        &manifest,
+        format!("{head}{rest}").replace("\"prober\"", "\"collector\""),
+    )?;
+    let output = tillwatch(&folder, &["plugin", "test", "--wasm", &guest()?])?;
+    let told = text(&output);
+    let expected = "plugin.toml says world = \"collector\", and the component imports tillwatch:collector/";
+    ensure!(!output.status.success() && told.contains(expected), "{told}");
     Ok(())
 }
 

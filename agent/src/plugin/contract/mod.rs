@@ -29,7 +29,7 @@ struct Check {
     breaches: fn(&Outside, &Case) -> Result<Vec<String>>,
 }
 
-const CHECKS: [Check; 8] = [
+const CHECKS: [Check; 9] = [
     Check {
         name: "description",
         remedy: "describe must give what plugin.toml says, the same at each call; settings may change a currency and its decimals only",
@@ -49,6 +49,11 @@ const CHECKS: [Check; 8] = [
         name: "no data",
         remedy: "report nothing when there is nothing to read; for a missing source the agent itself reports source.up",
         breaches: sources::no_data,
+    },
+    Check {
+        name: "peers that are down",
+        remedy: "go on without an answer: report that the peer is down, or return the failure as it is, which is transient",
+        breaches: sources::peers_down,
     },
     Check {
         name: "slow source",

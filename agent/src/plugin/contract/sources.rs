@@ -1,7 +1,7 @@
 //! Sources as stores have them: empty, missing, slow, huge.
 
 use anyhow::Result;
-use tillwatch_border::Fault;
+use tillwatch_border::{ErrorKind, Fault, PeerFault};
 
 use super::Case;
 use super::play::{Manner, play};
@@ -40,6 +40,27 @@ pub(super) fn no_data(plugin: &Outside, case: &Case) -> Result<Vec<String>> {
                 breaches.push(format!("with {what} sources it reports zeros, which nobody measured"));
             }
             Ok(_nothing) => {}
+        }
+    }
+    Ok(breaches)
+}
+
+/// A peer that cannot be reached, hangs or says too much ends neither a call nor the plugin.
+pub(super) fn peers_down(plugin: &Outside, case: &Case) -> Result<Vec<String>> {
+    let mut breaches = Vec::new();
+    if !plugin.manifest.sources.iter().any(|source| source.kind.is_peer()) {
+        return Ok(breaches);
+    }
+    for fault in PeerFault::ALL.into_iter().filter(|fault| fault.is_peers()) {
+        let host = case.host(plugin)?;
+        host.set_peer_fault(fault);
+        let what = format!("when its peers are {}", fault.name());
+        match play(plugin, &case.settings, &host, &Manner::default()) {
+            Err(error) => breaches.push(format!("{what}: {error}")),
+            Ok(end) => {
+                let error = end.collected.error.filter(|error| error.kind != ErrorKind::Transient);
+                breaches.extend(error.map(|error| format!("{what} it is done for good: {}", error.message)));
+            }
         }
     }
     Ok(breaches)

@@ -4,14 +4,14 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use tillwatch_border::{
     Column, ColumnValues, HttpResponse, PeerFailure, PeerFault, Question, Reply, Table, TcpResponse,
 };
 
 /// By peer, in the order in which they are given.
-pub(super) type Answers = BTreeMap<String, VecDeque<Result<Reply, PeerFailure>>>;
+pub(in crate::plugin) type Answers = BTreeMap<String, VecDeque<Result<Reply, PeerFailure>>>;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -43,12 +43,24 @@ struct Written {
 #[serde(deny_unknown_fields)]
 struct WrittenColumn {
     name: String,
-    integers: Option<Vec<i64>>,
-    reals: Option<Vec<f64>>,
-    texts: Option<Vec<String>>,
+    integers: Option<Vec<Cell<i64>>>,
+    reals: Option<Vec<Cell<f64>>>,
+    texts: Option<Vec<Cell<String>>>,
 }
 
-pub(super) fn parse(text: &str) -> Result<Answers> {
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Cell<T> {
+    Value(T),
+    Null(Null),
+}
+
+/// `{}`, since TOML has no word for it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Null {}
+
+pub(in crate::plugin) fn parse(text: &str) -> Result<Answers> {
     let file: File = toml::from_str(text)?;
     let mut answers = Answers::new();
     for written in file.answer {
@@ -79,7 +91,7 @@ fn answer(written: Written) -> Result<Result<Reply, PeerFailure>> {
         }),
         (None, Some(status), None, None) => Ok(Reply::Http(HttpResponse {
             status,
-            headers: written.headers.into_iter().collect(),
+            headers: lowered(written.headers),
             body: written.body.into_bytes(),
             elapsed_us,
         })),
@@ -89,7 +101,7 @@ fn answer(written: Written) -> Result<Result<Reply, PeerFailure>> {
             elapsed_us,
         })),
         (None, None, None, Some(columns)) => Ok(Reply::Sql(Table {
-            columns: columns.into_iter().map(column).collect::<Result<_>>()?,
+            columns: table(&peer, columns)?,
             more: written.more,
             elapsed_us,
         })),
@@ -97,28 +109,102 @@ fn answer(written: Written) -> Result<Result<Reply, PeerFailure>> {
     })
 }
 
+fn table(peer: &str, written: Vec<WrittenColumn>) -> Result<Vec<Column>> {
+    let columns: Vec<Column> = written.into_iter().map(column).collect::<Result<_>>()?;
+    let mut rows = columns.iter().map(|column| column.values.len());
+    let first = rows.next();
+    ensure!(
+        rows.all(|rows| Some(rows) == first),
+        "columns of peer {peer} have not as many values as each other"
+    );
+    Ok(columns)
+}
+
 fn column(written: WrittenColumn) -> Result<Column> {
     let WrittenColumn { name, .. } = written;
     let values = match (written.integers, written.reals, written.texts) {
-        (Some(values), None, None) => ColumnValues::Integers(values.into_iter().map(Some).collect()),
-        (None, Some(values), None) => ColumnValues::Reals(values.into_iter().map(Some).collect()),
-        (None, None, Some(values)) => ColumnValues::Texts(values.into_iter().map(Some).collect()),
+        (Some(values), None, None) => ColumnValues::Integers(values.into_iter().map(value).collect()),
+        (None, Some(values), None) => ColumnValues::Reals(values.into_iter().map(value).collect()),
+        (None, None, Some(values)) => ColumnValues::Texts(values.into_iter().map(value).collect()),
         _ => bail!("column {name} has one of integers, reals and texts"),
     };
     Ok(Column { name, values })
 }
 
+fn value<T>(cell: Cell<T>) -> Option<T> {
+    match cell {
+        Cell::Value(value) => Some(value),
+        Cell::Null(Null {}) => None,
+    }
+}
+
+fn lowered(headers: BTreeMap<String, String>) -> Vec<(String, String)> {
+    let headers = headers.into_iter();
+    headers
+        .map(|(name, value)| (name.to_ascii_lowercase(), value))
+        .collect()
+}
+
 fn fault(name: &str) -> Option<PeerFault> {
-    Some(match name {
-        "unknown" => PeerFault::Unknown,
-        "denied" => PeerFault::Denied,
-        "unreachable" => PeerFault::Unreachable,
-        "untrusted" => PeerFault::Untrusted,
-        "timeout" => PeerFault::Timeout,
-        "too-large" => PeerFault::TooLarge,
-        "malformed" => PeerFault::Malformed,
-        "exhausted" => PeerFault::Exhausted,
-        "too-soon" => PeerFault::TooSoon,
-        _ => return None,
-    })
+    PeerFault::ALL.into_iter().find(|fault| fault.name() == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fmt::Write as _;
+    use std::path::Path;
+
+    /// What the SDK's tests hold their own reader against, too: an author's cases come out the same natively and here.
+    #[test]
+    fn answers_are_read_as_the_sdk_reads_them() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sdk/collector/src/testing/peers");
+        let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
+        assert_eq!(shown(&parse(&read("peers.toml")).unwrap()), read("shown.txt"));
+        let refused = read("refused.toml");
+        let refused = refused.split("# ----\n").skip(1);
+        assert!(refused.clone().count() > 5);
+        for text in refused {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+
+    fn shown(answers: &Answers) -> String {
+        let mut out = String::new();
+        for (peer, answers) in answers {
+            for answer in answers {
+                writeln!(out, "{peer} {}", shown_answer(answer)).unwrap();
+            }
+        }
+        out
+    }
+
+    fn shown_answer(answer: &Result<Reply, PeerFailure>) -> String {
+        match answer {
+            Err(failure) => format!("{} {}", failure.fault.name(), failure.elapsed_us),
+            Ok(Reply::Http(response)) => {
+                let body = String::from_utf8_lossy(&response.body);
+                format!(
+                    "{} {:?} {body:?} {}",
+                    response.status, response.headers, response.elapsed_us
+                )
+            }
+            Ok(Reply::Tcp(response)) => {
+                let bytes = String::from_utf8_lossy(&response.bytes);
+                format!("{bytes:?} {} {}", response.connect_us, response.elapsed_us)
+            }
+            Ok(Reply::Sql(table)) => {
+                let columns: Vec<String> = table.columns.iter().map(shown_column).collect();
+                format!("{} {} {}", columns.join(" "), table.more, table.elapsed_us)
+            }
+        }
+    }
+
+    fn shown_column(column: &Column) -> String {
+        match &column.values {
+            ColumnValues::Integers(values) => format!("{} {values:?}", column.name),
+            ColumnValues::Reals(values) => format!("{} {values:?}", column.name),
+            ColumnValues::Texts(values) => format!("{} {values:?}", column.name),
+        }
+    }
 }

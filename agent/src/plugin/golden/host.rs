@@ -57,6 +57,8 @@ struct Case {
     given_bytes: u64,
     /// What every source answers instead.
     fault: Option<Fault>,
+    /// What every peer answers instead.
+    peer_fault: Option<PeerFault>,
 }
 
 /// Oldest first; the first `given` were given as documents.
@@ -140,6 +142,10 @@ impl CaseHost {
 
     pub(in crate::plugin) fn set_fault(&self, fault: Fault) {
         self.lock().fault = Some(fault);
+    }
+
+    pub(in crate::plugin) fn set_peer_fault(&self, fault: PeerFault) {
+        self.lock().peer_fault = Some(fault);
     }
 
     pub(in crate::plugin) fn set_piece_bytes(&self, bytes: usize) {
@@ -384,7 +390,10 @@ impl Host for CaseHost {
             Question::Sql { .. } => SourceKind::Sql,
         };
         match self.open_source(name, kind) {
-            Ok(mut case) => answers::next(&mut case.answers, name, &question),
+            Ok(mut case) => match case.peer_fault {
+                Some(fault) => Err(fault.at_once()),
+                None => answers::next(&mut case.answers, name, &question),
+            },
             Err(Fault::Unknown) => Err(PeerFault::Unknown.at_once()),
             Err(_a_source_is_down) => Err(PeerFault::TooSoon.at_once()),
         }

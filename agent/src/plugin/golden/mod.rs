@@ -14,7 +14,7 @@
 //! refuse. Then the same input shows whether the plugin keeps the contract, in `contract`.
 
 pub(super) mod admission;
-mod answers;
+pub(super) mod answers;
 pub(super) mod host;
 
 use std::collections::BTreeMap;

@@ -2,11 +2,13 @@
 //!
 //! In: agent.toml and a plugin's name in it. Out: a folder like those in `testcases/`, for its owner only.
 //! It reads the granted files as they are now, newest first, and neither the agent's offsets nor its spool: the agent
-//! may run meanwhile and misses nothing. What stays and what goes is decided in `redact`.
+//! may run meanwhile and misses nothing. Granted peers are asked as one call of the plugin asks them.
+//! What stays and what goes is decided in `redact`.
 
 mod redact;
 mod structure;
 mod sources;
+mod peers;
 
 use std::path::{Path, PathBuf};
 
@@ -22,6 +24,7 @@ use super::manifest::Manifest;
 use super::outside::{Code, Outside};
 use crate::config::{Config, PluginConfig};
 use crate::output;
+use peers::Answers;
 use redact::Redactor;
 use sources::Recorded;
 
@@ -65,19 +68,27 @@ pub fn run(arguments: &Record) -> Result<()> {
         out.display()
     );
     let now = Timestamp::from_second(Timestamp::now().as_second())?;
-    let recorded = record(plugin, now, arguments.lines)?;
-    let told: Vec<String> = recorded.iter().map(|source| source.told.clone()).collect();
-    ensure!(
-        recorded.iter().any(|source| !source.files.is_empty()),
-        "nothing to record: {}",
-        told.join("; ")
-    );
     let code = Code::load(
         &plugin.wasm,
         plugin.bundle.as_ref().map(|bundle| bundle.sha256.as_str()),
     )?;
+    let redactor = redactor(plugin, now)?;
+    let sources = plugin.grants.iter();
+    let recorded: Vec<Recorded> = sources
+        .filter_map(|(name, grant)| sources::record(name, grant, &redactor, now, arguments.lines))
+        .collect();
+    let now_ms = u64::try_from(now.as_millisecond()).unwrap_or_default();
+    let answers = peers::record(plugin, &code, &redactor, now_ms)?;
+    let told = recorded.iter().map(|source| source.told.clone());
+    let told: Vec<String> = told.chain(answers.iter().map(|answers| answers.told.clone())).collect();
+    let has_answers = answers.iter().any(|answers| answers.text.is_some());
+    ensure!(
+        has_answers || recorded.iter().any(|source| !source.files.is_empty()),
+        "nothing to record: {}",
+        told.join("; ")
+    );
     let manifest = plugin.manifest.clone();
-    let written = write_case(out, plugin, now, &recorded);
+    let written = write_case(out, plugin, now, &recorded, answers);
     let written = written.and_then(|()| write_expected(out, &Outside { manifest, code }));
     if out.exists() {
         let how = if written.is_ok() {
@@ -90,16 +101,12 @@ pub fn run(arguments: &Record) -> Result<()> {
     written
 }
 
-fn record(plugin: &PluginConfig, now: Timestamp, lines_max: usize) -> Result<Vec<Recorded>> {
+fn redactor(plugin: &PluginConfig, now: Timestamp) -> Result<Redactor> {
     let mut secret = [0; 32];
     getrandom::fill(&mut secret).context("the system gives no random bytes")?;
     let kept = kept_texts(plugin);
     let year = u16::try_from(now.to_zoned(TimeZone::UTC).year()).unwrap_or_default();
-    let redactor = Redactor::new(kept.iter().map(String::as_str), year, &secret);
-    let sources = plugin.grants.iter();
-    Ok(sources
-        .map(|(name, grant)| sources::record(name, grant, &redactor, now, lines_max))
-        .collect())
+    Ok(Redactor::new(kept.iter().map(String::as_str), year, &secret))
 }
 
 /// What the plugin's author and the operator wrote themselves.
@@ -143,8 +150,17 @@ fn push_strings(value: Option<&Value>, texts: &mut Vec<String>) {
     }
 }
 
-fn write_case(out: &Path, plugin: &PluginConfig, now: Timestamp, recorded: &[Recorded]) -> Result<()> {
+fn write_case(
+    out: &Path,
+    plugin: &PluginConfig,
+    now: Timestamp,
+    recorded: &[Recorded],
+    answers: Option<Answers>,
+) -> Result<()> {
     make_folder(out)?;
+    if let Some(text) = answers.and_then(|answers| answers.text) {
+        write(&out.join("peers.toml"), text.as_bytes())?;
+    }
     let settings: toml::Table = serde_json::from_value(plugin.settings.clone()).context("the plugin's settings")?;
     write(&out.join("settings.toml"), toml::to_string(&settings)?.as_bytes())?;
     let mut clock = format!("now = {now}\n\n[age_s]\n");

@@ -40,8 +40,14 @@ pub(super) struct RecordedFile {
     pub age_s: Option<u64>,
 }
 
-/// A source that cannot be read is told and left out.
-pub(super) fn record(name: &str, grant: &Grant, redactor: &Redactor, now: Timestamp, lines_max: usize) -> Recorded {
+/// A source that cannot be read is told and left out; none for a peer, which has no files.
+pub(super) fn record(
+    name: &str,
+    grant: &Grant,
+    redactor: &Redactor,
+    now: Timestamp,
+    lines_max: usize,
+) -> Option<Recorded> {
     let files_max = lines_max.min(FILES_MAX);
     let (folder, files) = match grant {
         Grant::Lines { file, .. } => (None, log(name, file, redactor, lines_max)),
@@ -58,15 +64,7 @@ pub(super) fn record(name: &str, grant: &Grant, redactor: &Redactor, now: Timest
                 files.and_then(|files| case_files(name, files, redactor, bytes_of)),
             )
         }
-        Grant::Peer(_) => {
-            return Recorded {
-                told: format!(
-                    "source {name} is asked over the network and not recorded: write its answers into peers.toml"
-                ),
-                folder: None,
-                files: Vec::new(),
-            };
-        }
+        Grant::Peer(_) => return None,
         Grant::Folder { folder, pattern } => {
             let bytes_of = |path: &Path| {
                 let size = path.metadata()?.len().min(LISTED_BYTES_MAX);
@@ -80,7 +78,7 @@ pub(super) fn record(name: &str, grant: &Grant, redactor: &Redactor, now: Timest
         }
     };
     let folder = folder.map(str::to_owned);
-    match files {
+    Some(match files {
         Err(error) => Recorded {
             told: format!("source {name} cannot be read: {error}"),
             folder: None,
@@ -91,7 +89,7 @@ pub(super) fn record(name: &str, grant: &Grant, redactor: &Redactor, now: Timest
             folder,
             files,
         },
-    }
+    })
 }
 
 fn count(grant: &Grant, files: &[RecordedFile]) -> String {

@@ -6,7 +6,7 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
@@ -16,6 +16,7 @@ use ureq::http::{self, Uri};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+use ureq::{AsSendBody, Body};
 
 use super::place::Place;
 use super::{PeerError, secret};
@@ -51,6 +52,7 @@ pub struct HttpGrant {
     pub ca: Option<PathBuf>,
     pub timeout: Duration,
     pub body_bytes_max: u64,
+    pub asks_per_minute_max: u32,
 }
 
 /// What the agent adds from a file that no plugin sees.
@@ -60,33 +62,36 @@ pub enum Secret {
     Basic { user: String, file: PathBuf },
 }
 
-/// A granted endpoint; what it needs of TLS is read at the first request.
+/// A granted endpoint; what it needs of TLS is read at the first request, and again when its file is another.
 pub struct Endpoint {
     grant: HttpGrant,
-    agent: Option<ureq::Agent>,
+    client: Option<Client>,
+}
+
+struct Client {
+    agent: ureq::Agent,
+    /// When the file of authorities was changed, if there is one.
+    authorities_changed: Option<SystemTime>,
 }
 
 impl Endpoint {
     #[must_use]
     pub fn new(grant: HttpGrant) -> Self {
-        Self { grant, agent: None }
+        Self { grant, client: None }
     }
 
     /// # Errors
     /// Why there is no answer.
     pub fn send(&mut self, request: HttpRequest, within: Duration) -> Result<HttpResponse, PeerError> {
+        let method = request.method;
         let request = self.checked(request)?;
-        let agent = match &self.agent {
-            Some(agent) => agent.clone(),
-            None => self.agent.insert(agent(&self.grant)?).clone(),
+        let agent = self.agent()?;
+        let within = within.min(self.grant.timeout);
+        let answered = match method {
+            Method::Get => run(&agent, request.map(drop), within),
+            Method::Post => run(&agent, request, within),
         };
-        let mut response = if within < self.grant.timeout {
-            let configured = agent.configure_request(request).timeout_global(Some(within)).build();
-            agent.run(configured)
-        } else {
-            agent.run(request)
-        }
-        .map_err(|error| failed(error, &self.grant))?;
+        let mut response = answered.map_err(|error| failed(error, &self.grant))?;
         let body = response.body_mut().with_config().limit(self.grant.body_bytes_max);
         let body = body.read_to_vec().map_err(|error| failed(error, &self.grant))?;
         Ok(HttpResponse {
@@ -95,6 +100,23 @@ impl Endpoint {
             body,
             elapsed_us: 0,
         })
+    }
+
+    fn agent(&mut self) -> Result<ureq::Agent, PeerError> {
+        let authorities_changed = match authorities_file(&self.grant) {
+            Some(file) => std::fs::metadata(file).and_then(|metadata| metadata.modified()).ok(),
+            None => None,
+        };
+        let known = self.client.as_ref();
+        if let Some(client) = known.filter(|client| client.authorities_changed == authorities_changed) {
+            return Ok(client.agent.clone());
+        }
+        let agent = agent(&self.grant)?;
+        self.client = Some(Client {
+            agent: agent.clone(),
+            authorities_changed,
+        });
+        Ok(agent)
     }
 
     /// The request as it is sent, if the grant goes so far.
@@ -106,6 +128,9 @@ impl Endpoint {
             return Err(PeerError::denied(format!(
                 "plugin asks for {asked}, agent.toml grants {granted:?}"
             )));
+        }
+        if request.method == Method::Get && !request.body.is_empty() {
+            return Err(PeerError::denied("plugin gives a body to a GET, which has none"));
         }
         let path = checked_path(&request.path, &grant.path)?;
         let scheme = if grant.is_secure { "https" } else { "http" };
@@ -134,28 +159,63 @@ impl Endpoint {
     }
 }
 
-/// Below the granted path and not out of it again, whatever the server makes of dots.
+fn run(
+    agent: &ureq::Agent,
+    request: http::Request<impl AsSendBody>,
+    within: Duration,
+) -> Result<http::Response<Body>, ureq::Error> {
+    agent.run(agent.configure_request(request).timeout_global(Some(within)).build())
+}
+
+/// Below the granted path and not out of it again, whatever the server makes of dots and escapes.
 fn checked_path(asked: &str, granted: &str) -> Result<String, PeerError> {
     if asked.is_empty() || asked == granted {
         return Ok(granted.to_owned());
     }
-    let denied = || {
-        let asked = asked.escape_debug();
-        PeerError::denied(format!("plugin asks for path {asked}, agent.toml grants {granted}"))
-    };
     let path = asked.split_once('?').map_or(asked, |(path, _query)| path);
-    let lower = path.to_ascii_lowercase();
-    let is_plain = asked
-        .bytes()
-        .all(|byte| byte.is_ascii_graphic() && !b"\\#\"<>^`{|}".contains(&byte));
-    let is_straight = !["%2e", "%2f", "%5c", "%25", ";", "//"]
-        .iter()
-        .any(|part| lower.contains(part))
-        && !path.split('/').any(|segment| segment == ".." || segment == ".");
-    if granted.ends_with('/') && path.starts_with(granted) && is_plain && is_straight {
+    let below = path.strip_prefix(granted).filter(|_below| granted.ends_with('/'));
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"\\#\"<>^`{|}".contains(&byte);
+    if below.is_some_and(is_straight) && asked.bytes().all(is_plain) {
         return Ok(asked.to_owned());
     }
-    Err(denied())
+    let asked = asked.escape_debug();
+    let why = format!("plugin asks for path {asked}, agent.toml grants {granted}");
+    Err(PeerError::denied(why))
+}
+
+fn is_straight(below: &str) -> bool {
+    let has_detour = below.starts_with('/') || below.contains("//") || below.contains(';');
+    let is_dots = |segment: &str| segment == "." || segment == "..";
+    !has_detour && !below.split('/').any(is_dots) && has_plain_escapes(below)
+}
+
+/// Whether its escapes stand for letters, digits and spaces, as one would read them and no server otherwise.
+fn has_plain_escapes(path: &str) -> bool {
+    let mut pieces = path.split('%');
+    let mut escaped = Vec::new();
+    pieces.next();
+    for piece in pieces {
+        let byte = piece
+            .get(..2)
+            .filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
+        let Some(byte) = byte.and_then(|digits| u8::from_str_radix(digits, 16).ok()) else {
+            return false;
+        };
+        escaped.push(byte);
+        // The parts of one letter stand side by side.
+        if piece.len() > 2 && !is_text(&std::mem::take(&mut escaped)) {
+            return false;
+        }
+    }
+    is_text(&escaped)
+}
+
+fn is_text(bytes: &[u8]) -> bool {
+    let text = std::str::from_utf8(bytes);
+    text.is_ok_and(|text| {
+        text.chars()
+            .all(|character| character.is_alphanumeric() || character == ' ')
+    })
 }
 
 fn secret_header(secret_of: &Secret) -> Result<(String, http::HeaderValue), PeerError> {
@@ -216,8 +276,8 @@ fn headers(headers: &http::HeaderMap) -> Vec<(String, String)> {
 fn agent(grant: &HttpGrant) -> Result<ureq::Agent, PeerError> {
     let mut tls =
         TlsConfig::builder().unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()));
-    if grant.is_secure {
-        tls = tls.root_certs(authorities(grant.ca.as_deref().unwrap_or(Path::new(SYSTEM_CA)))?);
+    if let Some(file) = authorities_file(grant) {
+        tls = tls.root_certs(authorities(file)?);
     }
     let config = Config::builder()
         .tls_config(tls.build())
@@ -236,6 +296,11 @@ fn agent(grant: &HttpGrant) -> Result<ureq::Agent, PeerError> {
         DefaultConnector::new(),
         Checked(grant.place.clone()),
     ))
+}
+
+fn authorities_file(grant: &HttpGrant) -> Option<&Path> {
+    let file = grant.ca.as_deref().unwrap_or(Path::new(SYSTEM_CA));
+    grant.is_secure.then_some(file)
 }
 
 fn authorities(file: &Path) -> Result<RootCerts, PeerError> {
@@ -264,6 +329,7 @@ impl Resolver for Checked {
 }
 
 fn failed(error: ureq::Error, grant: &HttpGrant) -> PeerError {
+    let why = format!("{}: {}", grant.place, kind_of(&error));
     let fault = match error {
         ureq::Error::Other(error) => match error.downcast::<PeerError>() {
             Ok(error) => return *error,
@@ -276,7 +342,20 @@ fn failed(error: ureq::Error, grant: &HttpGrant) -> PeerError {
         ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => PeerFault::Unreachable,
         _ => PeerFault::Malformed,
     };
-    PeerError::new(fault, format!("asking {} failed", grant.place))
+    PeerError::new(fault, why)
+}
+
+/// In the client's words, unless they may quote what was sent or said.
+fn kind_of(error: &ureq::Error) -> String {
+    use ureq::Error::{
+        BodyExceedsLimit, ConnectionFailed, HostNotFound, Io, LargeResponseHeader, Rustls, Timeout, Tls,
+    };
+    match error {
+        Io(_) | Timeout(_) | Tls(_) | Rustls(_) | ConnectionFailed | HostNotFound => error.to_string(),
+        BodyExceedsLimit(most) => format!("it says more than body_max = {most}B"),
+        LargeResponseHeader(..) => format!("its headers have more than {HEADERS_BYTES_MAX} bytes"),
+        _ => "its answer is not HTTP/1.1 as it should be".to_owned(),
+    }
 }
 
 fn io_fault(error: &std::io::Error) -> PeerFault {
@@ -378,6 +457,7 @@ mod tests {
             ca: None,
             timeout: TIMEOUT,
             body_bytes_max: 1_000,
+            asks_per_minute_max: 60,
         }
     }
 
@@ -408,6 +488,10 @@ mod tests {
         let asked = server.asked.recv().unwrap();
         assert!(asked.starts_with("GET /health?full=1 HTTP/1.1\r\n"), "{asked}");
         assert!(asked.contains("user-agent: tillwatch/"), "{asked}");
+        assert!(
+            !asked.contains("content-length"),
+            "a GET has no body, not even an empty one: {asked}"
+        );
     }
 
     #[test]
@@ -424,10 +508,14 @@ mod tests {
         let other = serve(say(ok("secret place")));
         let to = format!("http://127.0.0.1:{}/", other.port);
         let answer = format!("HTTP/1.1 302 Found\r\nlocation: {to}\r\ncontent-length: 0\r\n\r\n");
-        let response = get(grant(serve(say(answer)).port, "/")).unwrap();
+        let server = serve(say(answer));
+        let response = get(grant(server.port, "/")).unwrap();
         assert_eq!(response.status, 302);
         assert!(response.headers.contains(&("location".to_owned(), to)));
         assert!(other.asked.try_recv().is_err());
+        // Wherever it points to, the granted place alone would be asked again.
+        server.asked.recv().unwrap();
+        assert!(server.asked.try_recv().is_err());
     }
 
     #[test]
@@ -497,11 +585,21 @@ mod tests {
         };
         for denied in [
             request(Method::Post, "", b""),
+            request(Method::Get, "", b"{}"),
             request(Method::Get, "/", b""),
             request(Method::Get, "/apis", b""),
             request(Method::Get, "/api/../admin", b""),
             request(Method::Get, "/api/%2e%2e/admin", b""),
             request(Method::Get, "/api/%252e%252e/admin", b""),
+            request(Method::Get, "/api/%u002e%u002e/admin", b""),
+            request(Method::Get, "/api/%c0%ae%c0%ae/admin", b""),
+            request(Method::Get, "/api/%EF%BC%8E%EF%BC%8E/admin", b""),
+            request(Method::Get, "/api/a%2fb", b""),
+            request(Method::Get, "/api/a%00", b""),
+            request(Method::Get, "/api/a%2", b""),
+            request(Method::Get, "/api/a%", b""),
+            request(Method::Get, "/api/%C3a%A9", b""),
+            request(Method::Get, "/api/a;b=c", b""),
             request(Method::Get, "/api//evil.example/", b""),
             request(Method::Get, "/api/a b", b""),
             request(Method::Get, "/api/\r\nhost: b", b""),
@@ -528,6 +626,18 @@ mod tests {
                 .status,
             200
         );
+        for granted in [
+            "/api/caf%C3%A9/Till%203",
+            "/api/%E3%83%AC%E3%82%B8%31/",
+            "/api/b?c=%2e%2e",
+        ] {
+            let asked = request(Method::Get, granted, b"");
+            assert_eq!(endpoint.send(asked, TIMEOUT).unwrap().status, 200, "{granted}");
+        }
+        // What the operator wrote is the operator's: the first of all virtual hosts of RabbitMQ is `/`.
+        let mut queues = Endpoint::new(grant(server.port, "/api/queues/%2F/"));
+        let asked = request(Method::Get, "/api/queues/%2F/sales", b"");
+        assert_eq!(queues.send(asked, TIMEOUT).unwrap().status, 200);
         let mut exact = Endpoint::new(grant(server.port, "/api"));
         assert!(exact.send(request(Method::Get, "/api/b", b""), TIMEOUT).is_err());
     }
@@ -561,7 +671,8 @@ mod tests {
             grant.timeout = Duration::from_millis(100);
             let begun = Instant::now();
             assert_eq!(fault(grant), PeerFault::Timeout);
-            assert!(begun.elapsed() < Duration::from_secs(5));
+            let took = begun.elapsed();
+            assert!(took >= Duration::from_millis(100) && took < TIMEOUT / 2, "{took:?}");
         }
         drop(hold);
     }
@@ -644,13 +755,53 @@ mod tests {
         assert_eq!(get(secure.clone()).unwrap().body, b"over TLS");
         let (_other, ca) = serve_tls(folder.path());
         secure.ca = Some(ca);
-        assert_eq!(fault(secure.clone()), PeerFault::Untrusted);
+        let error = get(secure.clone()).unwrap_err();
+        assert_eq!(error.fault, PeerFault::Untrusted);
+        assert!(error.why.contains("certificate"), "{error}");
         secure.ca = Some(folder.path().join("missing.pem"));
         assert_eq!(fault(secure.clone()), PeerFault::Denied);
         let mut plain = secure;
         plain.is_secure = false;
         plain.place.port = server.port;
         assert_ne!(get(plain).map(|response| response.status).unwrap_or(0), 200);
+    }
+
+    /// A renewed authority was read when the agent was started again, and the endpoint was down until then.
+    #[test]
+    fn a_renewed_authority_is_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (_server, former) = serve_tls(folder.path());
+        let ca = folder.path().join("renewed.pem");
+        std::fs::copy(former, &ca).unwrap();
+        let (server, renewed) = serve_tls(folder.path());
+        let mut secure = grant(server.port, "/");
+        (secure.is_secure, secure.ca) = (true, Some(ca.clone()));
+        let mut endpoint = Endpoint::new(secure);
+        let mut ask = || {
+            endpoint
+                .send(request(Method::Get, "", b""), TIMEOUT)
+                .map(|response| response.status)
+        };
+        assert_eq!(ask().unwrap_err().fault, PeerFault::Untrusted);
+        std::fs::copy(renewed, &ca).unwrap();
+        let file = std::fs::File::options().append(true).open(&ca).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        assert_eq!(ask().unwrap(), 200);
+        std::fs::write(&ca, "").unwrap();
+        assert_eq!(ask().unwrap_err().fault, PeerFault::Denied);
+    }
+
+    #[test]
+    fn why_there_is_no_answer_is_told_and_what_was_asked_is_not() {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let refused = get(grant(port, "/secret-path")).unwrap_err();
+        assert!(refused.why.starts_with(&format!("127.0.0.1:{port}: ")), "{refused}");
+        assert!(refused.why.contains("refused"), "{refused}");
+        let strange = get(grant(serve(say("SSH-2.0-x\r\n\r\n".to_owned())).port, "/secret-path")).unwrap_err();
+        assert!(strange.why.contains("not HTTP/1.1"), "{strange}");
+        for error in [refused, strange] {
+            assert!(!error.why.contains("secret-path"), "{error}");
+        }
     }
 
     #[test]

@@ -13,6 +13,10 @@ use std::time::{Duration, Instant};
 
 use tillwatch_border::{PeerFailure, PeerFault, Question, Reply};
 
+use crate::rate::PerMinute;
+
+/// How often an endpoint or a TCP peer is asked in a minute, by one plugin; queries have their own interval.
+pub const ASKS_PER_MINUTE_MAX: u32 = 120;
 /// A key or password is a line; a file with more is another file.
 const SECRET_BYTES_MAX: u64 = 4 << 10;
 
@@ -25,10 +29,22 @@ pub enum PeerGrant {
 }
 
 /// A granted peer, connected to when it is asked.
-pub enum Peer {
+pub struct Peer {
+    kind: Kind,
+    rate: Option<Rate>,
+}
+
+enum Kind {
     Http(Box<http::Endpoint>),
     Tcp(tcp::TcpGrant),
     Sql(Box<sql::Query>),
+}
+
+/// How often a peer may be asked, in its own time and not in that which plugins live in.
+struct Rate {
+    begun: Instant,
+    admitted: PerMinute,
+    asks_per_minute_max: u32,
 }
 
 /// Why a peer gave nothing; the text is for the operator and holds no secret.
@@ -37,6 +53,18 @@ pub enum Peer {
 pub struct PeerError {
     pub fault: PeerFault,
     pub why: String,
+}
+
+impl PeerGrant {
+    /// How long one question may take.
+    #[must_use]
+    pub fn timeout(&self) -> Duration {
+        match self {
+            Self::Http(grant) => grant.timeout,
+            Self::Tcp(grant) => grant.timeout,
+            Self::Sql(grant) => grant.timeout,
+        }
+    }
 }
 
 impl PeerError {
@@ -52,17 +80,23 @@ impl PeerError {
 impl Peer {
     #[must_use]
     pub fn open(grant: &PeerGrant) -> Self {
-        match grant.clone() {
-            PeerGrant::Http(grant) => Self::Http(Box::new(http::Endpoint::new(grant))),
-            PeerGrant::Tcp(grant) => Self::Tcp(grant),
-            PeerGrant::Sql(grant) => Self::Sql(Box::new(sql::Query::new(grant))),
-        }
+        let rate = match grant {
+            PeerGrant::Http(grant) => Some(Rate::new(grant.asks_per_minute_max)),
+            PeerGrant::Tcp(grant) => Some(Rate::new(grant.asks_per_minute_max)),
+            PeerGrant::Sql(_) => None,
+        };
+        let kind = match grant.clone() {
+            PeerGrant::Http(grant) => Kind::Http(Box::new(http::Endpoint::new(grant))),
+            PeerGrant::Tcp(grant) => Kind::Tcp(grant),
+            PeerGrant::Sql(grant) => Kind::Sql(Box::new(sql::Query::new(grant))),
+        };
+        Self { kind, rate }
     }
 
     /// Whether no answer is a lack of data, in distinction from an answer that a probe reports.
     #[must_use]
     pub fn is_read(&self) -> bool {
-        matches!(self, Self::Sql(_))
+        matches!(self.kind, Kind::Sql(_))
     }
 
     /// Asks it, and waits no longer than `within` nor than the operator allows.
@@ -71,12 +105,7 @@ impl Peer {
     /// Why there is no answer, with the time that it took.
     pub fn ask(&mut self, question: Question, within: Duration) -> Result<Reply, (PeerFailure, PeerError)> {
         let begun = Instant::now();
-        let result = match (self, question) {
-            (Self::Http(endpoint), Question::Http(request)) => endpoint.send(request, within).map(Reply::Http),
-            (Self::Tcp(grant), Question::Tcp(request)) => tcp::exchange(grant, &request, within).map(Reply::Tcp),
-            (Self::Sql(query), Question::Sql { after }) => query.run(after, within).map(Reply::Sql),
-            _ => Err(PeerError::new(PeerFault::Unknown, "it is of another kind")),
-        };
+        let result = self.answer(question, within);
         let elapsed_us = micros(begun.elapsed());
         match result {
             Ok(mut reply) => {
@@ -92,6 +121,38 @@ impl Peer {
                 Err((PeerFailure { fault, elapsed_us }, error))
             }
         }
+    }
+}
+
+impl Peer {
+    fn answer(&mut self, question: Question, within: Duration) -> Result<Reply, PeerError> {
+        self.rate.as_mut().map_or(Ok(()), Rate::admit)?;
+        match (&mut self.kind, question) {
+            (Kind::Http(endpoint), Question::Http(request)) => endpoint.send(request, within).map(Reply::Http),
+            (Kind::Tcp(grant), Question::Tcp(request)) => tcp::exchange(grant, &request, within).map(Reply::Tcp),
+            (Kind::Sql(query), Question::Sql { after }) => query.run(after, within).map(Reply::Sql),
+            _ => Err(PeerError::new(PeerFault::Unknown, "it is of another kind")),
+        }
+    }
+}
+
+impl Rate {
+    fn new(asks_per_minute_max: u32) -> Self {
+        Self {
+            begun: Instant::now(),
+            admitted: PerMinute::new(asks_per_minute_max),
+            asks_per_minute_max,
+        }
+    }
+
+    fn admit(&mut self) -> Result<(), PeerError> {
+        let now_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if self.admitted.admits(now_ms) {
+            return Ok(());
+        }
+        let most = self.asks_per_minute_max;
+        let why = format!("it was asked asks_per_minute_max = {most} times in this minute");
+        Err(PeerError::new(PeerFault::TooSoon, why))
     }
 }
 

@@ -1,7 +1,7 @@
 //! One bounded exchange over a connection of its own: connect, send, read to an end, hang up.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use tillwatch_border::{PeerFault, TcpRequest, TcpResponse};
@@ -19,6 +19,7 @@ pub struct TcpGrant {
     pub timeout: Duration,
     pub send_bytes_max: usize,
     pub receive_bytes_max: usize,
+    pub asks_per_minute_max: u32,
 }
 
 /// # Errors
@@ -32,7 +33,8 @@ pub fn exchange(grant: &TcpGrant, request: &TcpRequest, within: Duration) -> Res
         )));
     }
     let deadline = Deadline::new(grant.timeout.min(within));
-    let mut stream = connect(&grant.place, &deadline)?;
+    let addresses = grant.place.resolve(deadline.left()?)?;
+    let mut stream = connect(&addresses, &deadline)?;
     let connect_us = micros(deadline.begun.elapsed());
     send(&mut stream, &request.bytes, &deadline)?;
     Ok(TcpResponse {
@@ -67,10 +69,14 @@ impl Deadline {
     }
 }
 
-fn connect(place: &Place, deadline: &Deadline) -> Result<TcpStream, PeerError> {
+/// Each address gets its share of what is left, so that a silent one does not hide the next.
+pub(super) fn connect(addresses: &[SocketAddr], deadline: &Deadline) -> Result<TcpStream, PeerError> {
     let mut last = PeerError::new(PeerFault::Unreachable, "its name has no address");
-    for address in place.resolve(deadline.left()?)? {
-        match TcpStream::connect_timeout(&address, deadline.left()?) {
+    let mut addresses_left = u32::try_from(addresses.len()).unwrap_or(u32::MAX);
+    for address in addresses {
+        let share = deadline.left()? / addresses_left;
+        addresses_left -= 1;
+        match TcpStream::connect_timeout(address, share) {
             Ok(stream) => return Ok(stream),
             Err(error) => last = failed(&error),
         }
@@ -157,6 +163,7 @@ mod tests {
             timeout: TIMEOUT,
             send_bytes_max: 16,
             receive_bytes_max: 64,
+            asks_per_minute_max: 60,
         }
     }
 
@@ -236,6 +243,28 @@ mod tests {
         );
         let cut = peer(|mut stream| stream.write_all(b"+PO").unwrap());
         assert_eq!(fault(&cut, &request(b"", b"\r\n", 64)), PeerFault::Unreachable);
+    }
+
+    /// The first address of a name took all the time there was, and the peer behind the second was down for ever.
+    #[test]
+    fn a_silent_address_leaves_time_for_the_next() {
+        let full = TcpListener::bind("127.0.0.1:0").unwrap();
+        let silent = full.local_addr().unwrap();
+        let mut waiting = Vec::new();
+        // Once its queue is full the system answers nobody.
+        while let Ok(stream) = TcpStream::connect_timeout(&silent, Duration::from_millis(100)) {
+            waiting.push(stream);
+        }
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let there = listener.local_addr().unwrap();
+        let deadline = Deadline::new(Duration::from_millis(400));
+        let stream = connect(&[silent, silent, there], &deadline).unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), there);
+        let deadline = Deadline::new(Duration::from_millis(50));
+        assert_eq!(
+            connect(&[silent, silent], &deadline).unwrap_err().fault,
+            PeerFault::Timeout
+        );
     }
 
     #[test]

@@ -3,14 +3,15 @@
 //! ```text
 //! [[answer]]                  each question to a peer takes its next answer; after the last it is too soon
 //! peer = "checkout"
-//! status = 200                an http endpoint; headers = { .. } and body = "..." may follow
+//! status = 200                an http endpoint; headers = { .. } and body = "..." may follow, names become lower case
 //! elapsed_us = 2100
 //! [[answer]]
 //! peer = "printer"
 //! bytes = "+PONG\r\n"         a tcp peer; connect_us = 300 may follow
 //! [[answer]]
 //! peer = "sales"
-//! columns = [{ name = "id", integers = [1, 2] }, { name = "till", texts = ["a", "b"] }]
+//! columns = [{ name = "id", integers = [1, 2] }, { name = "till", texts = ["a", {}] }]
+//!                             as many in each; {} is NULL; integers, reals or texts; more = true may follow
 //! [[answer]]
 //! peer = "checkout"
 //! fault = "timeout"           any kind
@@ -64,10 +65,22 @@ struct Written {
 #[serde(deny_unknown_fields)]
 struct WrittenColumn {
     name: String,
-    integers: Option<Vec<i64>>,
-    reals: Option<Vec<f64>>,
-    texts: Option<Vec<String>>,
+    integers: Option<Vec<Cell<i64>>>,
+    reals: Option<Vec<Cell<f64>>>,
+    texts: Option<Vec<Cell<String>>>,
 }
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Cell<T> {
+    Value(T),
+    Null(Null),
+}
+
+/// `{}`, since TOML has no word for it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Null {}
 
 /// Reads `peers.toml`; the error is for people.
 pub(super) fn parse(text: &str) -> Result<Answers, String> {
@@ -89,7 +102,7 @@ fn answer(written: Written) -> Result<Answer, String> {
         })),
         (None, Some(status), None, None) => Ok(Answer::Http(HttpResponse {
             status,
-            headers: written.headers.into_iter().collect(),
+            headers: lowered(written.headers),
             body: written.body.into_bytes(),
             elapsed_us,
         })),
@@ -99,7 +112,7 @@ fn answer(written: Written) -> Result<Answer, String> {
             elapsed_us,
         })),
         (None, None, None, Some(columns)) => Ok(Answer::Sql(Table {
-            columns: columns.into_iter().map(column).collect::<Result<_, _>>()?,
+            columns: table(&peer, columns)?,
             more: written.more,
             elapsed_us,
         })),
@@ -109,15 +122,39 @@ fn answer(written: Written) -> Result<Answer, String> {
     }
 }
 
+fn table(peer: &str, written: Vec<WrittenColumn>) -> Result<Vec<Column>, String> {
+    let columns: Vec<Column> = written.into_iter().map(column).collect::<Result<_, _>>()?;
+    let mut rows = columns.iter().map(|column| column.values.len());
+    let first = rows.next();
+    if rows.any(|rows| Some(rows) != first) {
+        return Err(format!("columns of peer {peer} have not as many values as each other"));
+    }
+    Ok(columns)
+}
+
 fn column(written: WrittenColumn) -> Result<Column, String> {
     let WrittenColumn { name, .. } = written;
     let values = match (written.integers, written.reals, written.texts) {
-        (Some(values), None, None) => ColumnValues::Integers(values.into_iter().map(Some).collect()),
-        (None, Some(values), None) => ColumnValues::Reals(values.into_iter().map(Some).collect()),
-        (None, None, Some(values)) => ColumnValues::Texts(values.into_iter().map(Some).collect()),
+        (Some(values), None, None) => ColumnValues::Integers(values.into_iter().map(value).collect()),
+        (None, Some(values), None) => ColumnValues::Reals(values.into_iter().map(value).collect()),
+        (None, None, Some(values)) => ColumnValues::Texts(values.into_iter().map(value).collect()),
         _ => return Err(format!("column {name} has one of integers, reals and texts")),
     };
     Ok(Column { name, values })
+}
+
+fn value<T>(cell: Cell<T>) -> Option<T> {
+    match cell {
+        Cell::Value(value) => Some(value),
+        Cell::Null(Null {}) => None,
+    }
+}
+
+fn lowered(headers: BTreeMap<String, String>) -> Vec<(String, String)> {
+    let headers = headers.into_iter();
+    headers
+        .map(|(name, value)| (name.to_ascii_lowercase(), value))
+        .collect()
 }
 
 fn fault(name: &str) -> Option<PeerFault> {
@@ -138,18 +175,56 @@ fn fault(name: &str) -> Option<PeerFault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fmt::Write as _;
 
+    /// `tillwatch plugin test` holds its own reader against the same files: a case comes out the same there and here.
     #[test]
     fn each_kind_of_answer_is_read_and_a_mixed_one_refused() {
-        let text = "[[answer]]\npeer = \"a\"\nstatus = 200\n[[answer]]\npeer = \"a\"\nfault = \"too-large\"\n\
-                    [[answer]]\npeer = \"b\"\nbytes = \"+PONG\"\n\
-                    [[answer]]\npeer = \"c\"\ncolumns = [{ name = \"id\", integers = [1, 2] }]\n";
-        let answers = parse(text).unwrap();
-        assert!(matches!(&answers["a"][0], Answer::Http(response) if response.is_success()));
-        assert!(matches!(&answers["a"][1], Answer::Failure(failure) if failure.fault == PeerFault::TooLarge));
-        assert!(matches!(&answers["b"][0], Answer::Tcp(response) if response.bytes == b"+PONG"));
-        assert!(matches!(&answers["c"][0], Answer::Sql(table) if table.rows() == 2));
-        parse("[[answer]]\npeer = \"a\"\nstatus = 200\nbytes = \"x\"\n").unwrap_err();
-        parse("[[answer]]\npeer = \"a\"\nfault = \"to-large\"\n").unwrap_err();
+        let answers = parse(include_str!("peers/peers.toml")).unwrap();
+        assert_eq!(shown(&answers), include_str!("peers/shown.txt"));
+        let refused = include_str!("peers/refused.toml").split("# ----\n").skip(1);
+        assert!(refused.clone().count() > 5);
+        for text in refused {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+
+    fn shown(answers: &Answers) -> String {
+        let mut out = String::new();
+        for (peer, answers) in answers {
+            for answer in answers {
+                writeln!(out, "{peer} {}", shown_answer(answer)).unwrap();
+            }
+        }
+        out
+    }
+
+    fn shown_answer(answer: &Answer) -> String {
+        match answer {
+            Answer::Failure(failure) => format!("{} {}", failure.fault.name(), failure.elapsed_us),
+            Answer::Http(response) => {
+                let body = String::from_utf8_lossy(&response.body);
+                format!(
+                    "{} {:?} {body:?} {}",
+                    response.status, response.headers, response.elapsed_us
+                )
+            }
+            Answer::Tcp(response) => {
+                let bytes = String::from_utf8_lossy(&response.bytes);
+                format!("{bytes:?} {} {}", response.connect_us, response.elapsed_us)
+            }
+            Answer::Sql(table) => {
+                let columns: Vec<String> = table.columns.iter().map(shown_column).collect();
+                format!("{} {} {}", columns.join(" "), table.more, table.elapsed_us)
+            }
+        }
+    }
+
+    fn shown_column(column: &Column) -> String {
+        match &column.values {
+            ColumnValues::Integers(values) => format!("{} {values:?}", column.name),
+            ColumnValues::Reals(values) => format!("{} {values:?}", column.name),
+            ColumnValues::Texts(values) => format!("{} {values:?}", column.name),
+        }
     }
 }

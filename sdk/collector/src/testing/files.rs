@@ -48,6 +48,8 @@ pub struct FileHost {
     logs: Vec<(Level, String)>,
     answers: Answers,
     http_requests: Vec<(String, HttpRequest)>,
+    tcp_requests: Vec<(String, TcpRequest)>,
+    sql_questions: Vec<(String, Option<Cursor>)>,
     /// What plugin.toml declares, source and kind, in golden cases: nothing else is given.
     declared: Option<BTreeMap<String, String>>,
     /// Reads of anything else.
@@ -148,6 +150,40 @@ impl FileHost {
     /// What endpoints were asked since the last call of this, each with the endpoint's name.
     pub fn take_http_requests(&mut self) -> Vec<(String, HttpRequest)> {
         std::mem::take(&mut self.http_requests)
+    }
+
+    /// What peers were asked since the last call of this, each with the peer's name.
+    ///
+    /// ```
+    /// use tillwatch_sdk::testing::FileHost;
+    /// use tillwatch_sdk::{Host, PeerFailure, TcpRequest, TcpResponse};
+    ///
+    /// let mut host = FileHost::new(0);
+    /// let (bytes, until) = (b"PING\r\n".to_vec(), Some(b"\r\n".to_vec()));
+    /// let ping = TcpRequest { bytes, until, bytes_max: 64 };
+    /// host.answer_tcp("redis", Ok(TcpResponse { bytes: b"+PONG\r\n".to_vec(), connect_us: 80, elapsed_us: 200 }));
+    /// host.tcp("redis", ping.clone())?;
+    /// assert_eq!(host.take_tcp_requests(), [("redis".to_owned(), ping)]);
+    /// # Ok::<(), PeerFailure>(())
+    /// ```
+    pub fn take_tcp_requests(&mut self) -> Vec<(String, TcpRequest)> {
+        std::mem::take(&mut self.tcp_requests)
+    }
+
+    /// Which queries were run since the last call of this, and where each went on.
+    ///
+    /// ```
+    /// use tillwatch_sdk::testing::FileHost;
+    /// use tillwatch_sdk::{Cursor, Host, PeerFailure, Table};
+    ///
+    /// let mut host = FileHost::new(0);
+    /// host.answer_sql("sales", Ok(Table::default()));
+    /// host.sql("sales", Some(Cursor::Integer(41)))?;
+    /// assert_eq!(host.take_sql_questions(), [("sales".to_owned(), Some(Cursor::Integer(41)))]);
+    /// # Ok::<(), PeerFailure>(())
+    /// ```
+    pub fn take_sql_questions(&mut self) -> Vec<(String, Option<Cursor>)> {
+        std::mem::take(&mut self.sql_questions)
     }
 
     pub(super) fn set_answers(&mut self, answers: Answers) {
@@ -297,16 +333,18 @@ impl Host for FileHost {
         }
     }
 
-    fn tcp(&mut self, peer: &str, _request: TcpRequest) -> Result<TcpResponse, PeerFailure> {
+    fn tcp(&mut self, peer: &str, request: TcpRequest) -> Result<TcpResponse, PeerFailure> {
         self.check_kind(peer, "tcp").map_err(|_undeclared| NOT_GRANTED)?;
+        self.tcp_requests.push((peer.to_owned(), request));
         match self.next_answer(peer)? {
             Answer::Tcp(response) => Ok(response),
             _ => Err(NOT_GRANTED),
         }
     }
 
-    fn sql(&mut self, query: &str, _after: Option<Cursor>) -> Result<Table, PeerFailure> {
+    fn sql(&mut self, query: &str, after: Option<Cursor>) -> Result<Table, PeerFailure> {
         self.check_kind(query, "sql").map_err(|_undeclared| NOT_GRANTED)?;
+        self.sql_questions.push((query.to_owned(), after));
         match self.next_answer(query)? {
             Answer::Sql(table) => Ok(table),
             _ => Err(NOT_GRANTED),

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use serde::Deserialize;
-use tillwatch_sdk::{Batch, Descriptor, Error, Host, Kind, Level, Metric, MetricId};
+use tillwatch_sdk::{Batch, Descriptor, Error, Host, HttpRequest, Kind, Level, Metric, MetricId, TcpRequest};
 
 use super::{endless, labeled, memory, metric, panic_now, recursion};
 
@@ -79,6 +79,12 @@ pub(super) enum Attack {
     SourceUrl,
     SourceProc,
     SourceHuge,
+    /// The same with the names of peers, by the three ways to ask one.
+    PeerHugeHttp,
+    PeerHugeTcp,
+    PeerHugeSql,
+    /// Asks one peer again and again.
+    PeerFlood,
     SourceWrongKind,
     /// Reads documents and lists the folder.
     Steal,
@@ -138,6 +144,16 @@ impl Attack {
             Self::CollectMore => Ok(more()),
             Self::CollectChurn => Ok(churn(calls, host.now_ms())),
             Self::SourceWrongKind => wrong_kind(host),
+            Self::PeerHugeHttp | Self::PeerHugeTcp | Self::PeerHugeSql => self.ask(&"x".repeat(6 << 20), host),
+            Self::PeerFlood => loop {
+                let refused = self.ask("peer", host);
+                if refused
+                    .as_ref()
+                    .is_err_and(|error| error.message.contains("more was asked"))
+                {
+                    return refused;
+                }
+            },
             Self::Steal => steal(host),
             _ => match self.source() {
                 Some(source) => read(&source, host),
@@ -147,6 +163,20 @@ impl Attack {
                 },
             },
         }
+    }
+
+    fn ask(self, peer: &str, host: &mut dyn Host) -> Result<Batch, Error> {
+        let connect = TcpRequest {
+            bytes: Vec::new(),
+            until: None,
+            bytes_max: 0,
+        };
+        match self {
+            Self::PeerHugeHttp => host.http(peer, HttpRequest::get()).map(drop)?,
+            Self::PeerHugeSql => host.sql(peer, None).map(drop)?,
+            _ => host.tcp(peer, connect).map(drop)?,
+        }
+        Ok(labeled("answered"))
     }
 
     /// Whose name is not the name of a source.

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use tillwatch_sdk::{Batch, Descriptor, Error, Host};
+use tillwatch_sdk::{Batch, Descriptor, Error, Host, PeerFailure, PeerFault, TcpRequest};
 
 use super::{Behavior, metric};
 
@@ -46,11 +46,27 @@ pub(super) fn collect(behavior: Behavior, memory: &mut Memory, host: &mut dyn Ho
         Behavior::Proud => assert!(now_ms >= memory.now_ms, "time only goes forward"),
         Behavior::Twice => count_kept(memory, host, &mut batch, count)?,
         Behavior::Trustful => keep_calls(host)?,
+        Behavior::Reliant => assert!(!is_down(connect(host)), "the peer always answers"),
+        Behavior::Offended if is_down(connect(host)) => return Err(Error::permanent("the peer is away")),
         _ => {}
     }
     memory.now_ms = now_ms;
     memory.calls += 1;
     Ok(batch)
+}
+
+fn connect(host: &mut dyn Host) -> Option<PeerFault> {
+    let nothing = TcpRequest {
+        bytes: Vec::new(),
+        until: None,
+        bytes_max: 0,
+    };
+    let failure: Option<PeerFailure> = host.tcp("peer", nothing).err();
+    failure.map(|failure| failure.fault)
+}
+
+fn is_down(fault: Option<PeerFault>) -> bool {
+    fault.is_some_and(PeerFault::is_peers)
 }
 
 fn read_all(host: &mut dyn Host) -> Result<tillwatch_sdk::Lines, Error> {

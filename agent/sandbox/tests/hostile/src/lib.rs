@@ -78,6 +78,10 @@ enum Behavior {
     Twice,
     /// Panics when it did not write its state itself.
     Trustful,
+    /// Panics when a peer does not answer.
+    Reliant,
+    /// Is done for good when a peer does not answer.
+    Offended,
 }
 
 struct Hostile {
@@ -238,4 +242,4 @@ fn leak_error(host: &mut dyn Host) -> Result<Batch, Error> {
     })
 }
 
-tillwatch_sdk::export!(Hostile);
+tillwatch_sdk::export_prober!(Hostile);
