@@ -1,6 +1,6 @@
 //! The command line: what can be typed, and which module does it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
@@ -14,7 +14,8 @@ use crate::config::Config;
 use crate::inspect;
 use crate::output;
 use crate::plugin::host::Reading;
-use crate::plugin::{self, bench, build, golden, list, new, record};
+use crate::plugin::manifest::Manifest;
+use crate::plugin::{self, bench, build, docs, golden, list, new, record};
 use crate::preview::{self, Preview};
 use crate::stop::Stop;
 use crate::{backfill, check, init, run};
@@ -108,6 +109,12 @@ enum PluginCommand {
         #[arg(long)]
         update: bool,
     },
+    /// Write the tables of a plugin's README from its plugin.toml.
+    Docs {
+        /// The folder with plugin.toml and README.md.
+        #[arg(default_value = ".")]
+        folder: PathBuf,
+    },
     /// Run one plugin without an agent, and print its samples.
     Run(plugin::run::Run),
     /// Say what a plugin costs on its test cases' input.
@@ -196,6 +203,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Plugin(PluginCommand::Test { folder, wasm, update }) => {
             return golden::run(&folder, wasm.as_deref(), update);
         }
+        Command::Plugin(PluginCommand::Docs { folder }) => write_docs(&folder)?,
         Command::Plugin(PluginCommand::Run(arguments)) => return plugin::run::run(&arguments),
         Command::Plugin(PluginCommand::Bench(arguments)) => bench::run(&arguments)?,
         Command::Plugin(PluginCommand::Record(arguments)) => record::run(&arguments)?,
@@ -207,6 +215,14 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Spool(SpoolCommand::Export(settings)) => inspect::export(&load(&settings)?)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The manifest is read whole first, so that a mistake is told with its place.
+fn write_docs(folder: &Path) -> Result<()> {
+    Manifest::load(folder)?;
+    let readme = docs::write(folder)?;
+    output::line(&format!("wrote {}", readme.display()))?;
+    Ok(())
 }
 
 fn load(settings: &Settings) -> Result<Config> {

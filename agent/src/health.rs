@@ -104,10 +104,16 @@ pub enum Limit {
     CpuShare,
     /// Rounds that ended though there was more.
     RoundCalls,
+    /// States that might hold a card number, and were not kept.
+    StateCards,
+    /// Values outside of the range that plugin.toml declares.
+    ValueRange,
 }
 
+const LIMITS: usize = Limit::ValueRange as usize + 1;
+
 impl Limit {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; LIMITS] = [
         Self::LogLines,
         Self::LogRate,
         Self::LogBytes,
@@ -120,6 +126,8 @@ impl Limit {
         Self::PeerRate,
         Self::CpuShare,
         Self::RoundCalls,
+        Self::StateCards,
+        Self::ValueRange,
     ];
 
     fn name(self) -> &'static str {
@@ -136,6 +144,8 @@ impl Limit {
             Self::PeerRate => "peer_rate",
             Self::CpuShare => "cpu_share",
             Self::RoundCalls => "round_calls",
+            Self::StateCards => "state_cards",
+            Self::ValueRange => "value_range",
         }
     }
 }
@@ -149,7 +159,7 @@ pub struct PluginHealth {
     read_bytes: AtomicU64,
     skipped_bytes: AtomicU64,
     lost: AtomicU64,
-    beyond: [AtomicU64; 12],
+    beyond: [AtomicU64; LIMITS],
     unreadable: AtomicU64,
     is_quarantined: AtomicBool,
     restarts: AtomicU64,
@@ -239,8 +249,9 @@ impl PluginHealth {
     }
 
     #[cfg(test)]
-    pub(crate) fn beyond(&self) -> [u64; 12] {
-        Limit::ALL.map(|limit| self.beyond[limit as usize].load(Relaxed))
+    pub(crate) fn beyond(&self) -> Vec<(&'static str, u64)> {
+        let counts = Limit::ALL.map(|limit| (limit.name(), self.beyond_of(limit)));
+        counts.into_iter().filter(|(_name, count)| *count > 0).collect()
     }
 
     #[cfg(test)]

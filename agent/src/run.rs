@@ -24,6 +24,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{info, warn};
 
+use crate::bundle::commands::today;
 use crate::bundle::ledger::{Ledger, Taken};
 use crate::clock::Clock;
 use crate::collectors::{self, Source, Started};
@@ -227,7 +228,7 @@ pub fn accept_bundles(config: &Config) -> Result<()> {
             sha256: bundle.sha256,
         })
         .collect();
-    Ledger::open(&config.state_dir)?.accept(keys, &taken)?;
+    Ledger::open(&config.state_dir)?.accept(keys, &taken, today())?;
     Ok(())
 }
 

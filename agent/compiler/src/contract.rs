@@ -1,7 +1,8 @@
 //! The versions of the contract between agents and plugins: which one a component was built for, which this agent has.
 //!
 //! A component's imports carry the version: `tillwatch:collector/source@0.1.0`. A patch version adds interfaces and
-//! functions and changes none, so a component of any patch version links that imports nothing newer.
+//! functions and changes none, so a component of any patch version links that imports nothing newer. Each released minor
+//! version is taken for 24 months, beside newer ones; `docs/SPECIFICATION.md` has the rules.
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -11,9 +12,10 @@ pub(crate) const PACKAGE: &str = "tillwatch:collector";
 pub(crate) const VERSION: &str = RELEASES[RELEASES.len() - 1].version;
 const INTERFACES: [&str; 9] = ["types", "log", "clock", "state", "source", "peer", "http", "tcp", "sql"];
 /// A contract is supported for so long after its release; `docs/SPECIFICATION.md` promises it.
+/// No calendar stops a plugin that runs: what ends then is that a new agent must take it.
 const SUPPORT_YEARS: u16 = 2;
 
-/// All released versions, the oldest first.
+/// All released versions that are supported, the oldest first; `sdk/releases` holds each.
 const RELEASES: [Release; 1] = [Release {
     version: "0.1.0",
     released: (2026, 11),
@@ -40,14 +42,20 @@ pub(crate) fn version_of(import: &str) -> Option<&str> {
 
 /// Refuses an import that this agent does not have.
 pub(crate) fn check_import(import: &str) -> Result<()> {
+    check_import_of(import, &RELEASES)
+}
+
+fn check_import_of(import: &str, releases: &[Release]) -> Result<()> {
     let (interface, version) = split(import).with_context(|| {
         format!("it wants {import}, but a plugin gets only {PACKAGE}\nhint: files, network, clock and environment of the standard library are out of reach")
     })?;
-    ensure!(minor(version) == minor(VERSION), "{}", other(version));
+    let is_supported = releases.iter().any(|release| minor(release.version) == minor(version));
+    ensure!(is_supported, "{}", other(version));
     if INTERFACES.contains(&interface) {
         return Ok(());
     }
-    ensure!(version == VERSION, "{}", other(version));
+    let is_released = releases.iter().any(|release| release.version == version);
+    ensure!(is_released, "{}", other(version));
     bail!(
         "it wants {import}, but {PACKAGE} {VERSION} has only {}",
         INTERFACES.join(", ")
@@ -100,6 +108,36 @@ mod tests {
     fn a_version_is_supported_for_two_years() {
         assert_eq!(supported_until("0.1.0").as_deref(), Some("2028-11"));
         assert_eq!(supported_until("0.2.0"), None);
+    }
+
+    /// A first 0.2.0 refused all plugins of 0.1.0, which were promised 24 months.
+    #[test]
+    fn a_new_minor_version_refuses_no_plugin_of_a_supported_older_one() {
+        let release = |version| Release {
+            version,
+            released: (2026, 11),
+        };
+        let releases = ["0.1.0", "0.1.1", "0.2.0"].map(release);
+        let is_taken = |version: &str| check_import_of(&format!("{PACKAGE}/source@{version}"), &releases).is_ok();
+        for version in ["0.1.0", "0.1.1", "0.1.9", "0.2.0", "0.2.3"] {
+            assert!(is_taken(version), "{version}");
+        }
+        for version in ["0.3.0", "0.10.0", "1.1.0", "0.1", ""] {
+            assert!(!is_taken(version), "{version}");
+        }
+    }
+
+    /// A release that was kept and is not on the list, or the other way round, would be tried by no test.
+    #[test]
+    fn the_list_and_the_kept_releases_are_the_same() {
+        let kept = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sdk/releases");
+        let folders = std::fs::read_dir(kept).unwrap().map(|entry| entry.unwrap().path());
+        let mut kept: Vec<String> = folders
+            .filter(|path| path.is_dir())
+            .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
+            .collect();
+        kept.sort();
+        assert_eq!(kept, RELEASES.map(|release| release.version.to_owned()));
     }
 
     /// The newest release is the contract that this repository holds.

@@ -4,6 +4,7 @@
 //! It never echoes what it refuses. Luhn alone is useless on store data, so labels are judged by shape first.
 
 use std::borrow::Cow;
+use std::ops::RangeInclusive;
 
 /// Longest label value.
 pub const LABEL_BYTES_MAX: usize = 64;
@@ -12,7 +13,7 @@ pub const LABEL_BYTES_MAX: usize = 64;
 pub const LABEL_DIGITS_MIN: usize = 13;
 
 /// Lengths of card numbers. Source: ISO/IEC 7812-1.
-const CARD_DIGITS: std::ops::RangeInclusive<usize> = 13..=19;
+const CARD_DIGITS: RangeInclusive<usize> = 13..=19;
 
 /// Of a track behind its card number. Source: ISO/IEC 7813, track 1 has 79 characters.
 const TRACK_CHARS_MAX: usize = 79;
@@ -74,6 +75,18 @@ impl Guard {
             Err(Refusal::Card)
         } else {
             Ok(())
+        }
+    }
+
+    /// May these bytes lie on the disk? They are taken for a text, encodings included; whole numbers in them are not seen.
+    ///
+    /// # Errors
+    /// When they hold what might be a card number.
+    pub fn bytes(&self, bytes: &[u8]) -> Result<(), Refusal> {
+        if card_runs(&String::from_utf8_lossy(bytes)).is_empty() {
+            Ok(())
+        } else {
+            Err(Refusal::Card)
         }
     }
 
@@ -259,29 +272,53 @@ fn is_card(digits: &[u8]) -> bool {
     CARD_DIGITS.contains(&digits.len()) && is_issuer(digits) && luhn(digits)
 }
 
-/// Issuer ranges of the networks that stores take. Source: ISO/IEC 7812-1 and the networks' published ranges.
-fn is_issuer(digits: &[u8]) -> bool {
-    let prefix = digits
-        .iter()
-        .take(4)
-        .fold(0_u32, |number, digit| number * 10 + u32::from(*digit));
-    match digits.len() {
-        13 => prefix / 1000 == 4 || maestro(prefix),
-        15 => matches!(prefix / 100, 34 | 37) || maestro(prefix),
-        16 => {
-            matches!(prefix, 2221..=2720 | 3000..=3059 | 3528..=3589)
-                || matches!(prefix / 100, 36 | 38 | 39 | 51..=55)
-                || prefix / 1000 == 4
-                || maestro(prefix)
-        }
-        14 => matches!(prefix, 3000..=3059) || matches!(prefix / 100, 36 | 38 | 39) || maestro(prefix),
-        _ => matches!(prefix, 3528..=3589) || prefix / 1000 == 4 || maestro(prefix),
-    }
-}
+/// First four digits that issuers have, and how long their card numbers are.
+/// Source: the networks' published ranges, as the article "Payment card number" of Wikipedia lists them (2024-08), taken
+/// together where they lie side by side.
+const ISSUERS: [(RangeInclusive<u32>, RangeInclusive<usize>); 19] = [
+    // Mir; Borica and PayPak.
+    (2200..=2205, 16..=19),
+    // Mastercard.
+    (2221..=2720, 16..=16),
+    // Diners Club.
+    (3000..=3059, 14..=19),
+    (3600..=3699, 14..=19),
+    (3800..=3999, 14..=19),
+    // American Express.
+    (3400..=3499, 15..=15),
+    (3700..=3799, 15..=15),
+    // JCB and RuPay.
+    (3528..=3589, 16..=19),
+    // Visa, Dankort, Elo.
+    (4000..=4999, 13..=13),
+    (4000..=4999, 16..=19),
+    // Maestro, Verve, Elo, RuPay, Meeza.
+    (5000..=5099, 13..=19),
+    // Mastercard.
+    (5100..=5599, 16..=16),
+    // Maestro, Discover, UnionPay, RuPay, Hipercard, Elo, InterPayment, UkrCard, UzCard.
+    (5600..=6999, 13..=19),
+    // UnionPay and RuPay.
+    (8100..=8299, 14..=19),
+    // UzCard.
+    (8600..=8600, 16..=16),
+    // ArCa.
+    (9051..=9051, 16..=16),
+    // NAPAS.
+    (9704..=9704, 16..=19),
+    // Troy.
+    (9792..=9792, 16..=16),
+    // Humo.
+    (9860..=9860, 16..=16),
+];
 
-/// Maestro, Discover and UnionPay share these.
-fn maestro(prefix: u32) -> bool {
-    matches!(prefix / 100, 50 | 56..=58 | 60..=69)
+fn is_issuer(digits: &[u8]) -> bool {
+    let first = digits.iter().take(4);
+    let first = first.fold(0_u32, |number, digit| number * 10 + u32::from(*digit));
+    let is_of = |(first_of, lengths): &(RangeInclusive<u32>, RangeInclusive<usize>)| {
+        first_of.contains(&first) && lengths.contains(&digits.len())
+    };
+    ISSUERS.iter().any(is_of)
 }
 
 /// Source: ISO/IEC 7812-1, annex B.
@@ -360,6 +397,13 @@ mod tests {
             5500000000000004,
             6011000990139424,
             -4111111111111111,
+            // Mir, UnionPay, Troy, RuPay, Elo, and Diners Club with nineteen digits.
+            2200000000000004,
+            8171999900000000021,
+            9792000000000003,
+            8201000000000000,
+            6362970000457013,
+            3600000000000000004,
         ] {
             assert_eq!(Guard.number(number), Err(Refusal::Card), "{number}");
         }
@@ -374,6 +418,25 @@ mod tests {
             i64::MIN,
         ] {
             assert_eq!(Guard.number(number), Ok(()), "{number}");
+        }
+    }
+
+    #[test]
+    fn bytes_with_a_card_number_in_any_dress_are_refused_and_others_are_not() {
+        for bytes in [
+            &b"4111111111111111"[..],
+            b"\x02\xff\xfe4111-1111-1111-1111\x00",
+            b"\0NDExMTExMTExMTExMTExMQ==\0",
+            b"\xc334313131313131313131313131313131\xc3",
+        ] {
+            assert_eq!(Guard.bytes(bytes), Err(Refusal::Card), "{bytes:?}");
+        }
+        for bytes in [
+            &b""[..],
+            b"\x02\0\0\0\x11\x22\x33",
+            b"{\"till\":7,\"last\":1772451000000}",
+        ] {
+            assert_eq!(Guard.bytes(bytes), Ok(()), "{bytes:?}");
         }
     }
 

@@ -33,6 +33,16 @@ pub struct LabelPolicy {
     pub values_max: u32,
 }
 
+impl LabelPolicy {
+    /// Whether a value is on the list or matches the pattern, whatever the guard says of it.
+    ///
+    /// # Errors
+    /// When no agent would take the policy.
+    pub fn allows(&self, value: &str) -> Result<bool, DeclareError> {
+        Ok(declare::compile("label", self.clone())?.allows(value))
+    }
+}
+
 /// A declared source, such as one configured plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SourceKey(pub(crate) u32);

@@ -20,6 +20,7 @@ use super::{Bundle, pack, parse};
 use crate::config::found::trusted;
 use crate::output;
 use crate::plugin::manifest::Manifest;
+use crate::plugin::open_label;
 use crate::plugin::outside::Outside;
 use crate::whole::read_bounded;
 
@@ -98,6 +99,14 @@ pub fn run_pack(arguments: &Pack) -> Result<()> {
             wasm.display()
         )
     })?;
+    let open = open_label::faults(&manifest);
+    ensure!(
+        open.is_empty(),
+        "{} cannot be packed: {}\nhint: {}",
+        wasm.display(),
+        open.join("; "),
+        open_label::REMEDY
+    );
     let sequence = arguments.sequence.map_or_else(now_s, Ok)?;
     let expires = match arguments.expires {
         Some(expires) => expires,

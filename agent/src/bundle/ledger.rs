@@ -1,4 +1,5 @@
-//! What this store has accepted before: the highest sequence of each plugin and of the key list, and the file of each.
+//! What this store has accepted before: the highest sequence of each plugin and of the key list, the file of each, and
+//! the latest day.
 //!
 //! In: names, sequences and the SHA-256 of files. Out: a small file in the state folder, replaced as a whole and never lowered.
 //! It is what a copied old bundle, or an old key list, meets.
@@ -8,6 +9,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 use crate::whole::read_bounded;
@@ -30,6 +32,8 @@ pub struct Ledger {
 struct Accepted {
     /// Of the key list.
     keys: u64,
+    /// The latest day on which this store started: a clock that is set back does not undo an expiry.
+    latest: Option<Date>,
     plugins: BTreeMap<String, u64>,
     /// Of the bundle with that sequence; earlier agents kept none.
     sha256: BTreeMap<String, String>,
@@ -101,12 +105,19 @@ impl Ledger {
         self.accepted.sha256.get(name).map(String::as_str)
     }
 
-    /// Remembers what is about to run; lower sequences change nothing.
+    /// Today, or the latest day that was remembered when the clock says an earlier one.
+    #[must_use]
+    pub fn no_earlier_than_before(&self, today: Date) -> Date {
+        self.accepted.latest.map_or(today, |latest| latest.max(today))
+    }
+
+    /// Remembers what is about to run, and the day; lower sequences and earlier days change nothing.
     ///
     /// # Errors
     /// When it cannot be made durable.
-    pub fn accept(&mut self, keys: u64, bundles: &[Taken]) -> Result<(), LedgerError> {
+    pub fn accept(&mut self, keys: u64, bundles: &[Taken], today: Date) -> Result<(), LedgerError> {
         let mut accepted = self.accepted.clone();
+        accepted.latest = Some(self.no_earlier_than_before(today));
         accepted.keys = accepted.keys.max(keys);
         for bundle in bundles {
             let highest = accepted.plugins.entry(bundle.plugin.clone()).or_default();
@@ -154,12 +165,29 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let mut ledger = Ledger::open(state.path()).unwrap();
         assert_eq!((ledger.keys(), ledger.plugin("a")), (0, None));
-        ledger.accept(3, &[taken("a", 7, "aa")]).unwrap();
-        ledger.accept(2, &[taken("a", 5, "bb"), taken("b", 1, "cc")]).unwrap();
+        ledger.accept(3, &[taken("a", 7, "aa")], day("2026-11-23")).unwrap();
+        let later = [taken("a", 5, "bb"), taken("b", 1, "cc")];
+        ledger.accept(2, &later, day("2026-11-24")).unwrap();
         let ledger = Ledger::open(state.path()).unwrap();
         assert_eq!(ledger.keys(), 3);
         assert_eq!((ledger.plugin("a"), ledger.plugin("b")), (Some(7), Some(1)));
         assert_eq!((ledger.sha256("a"), ledger.sha256("b")), (Some("aa"), Some("cc")));
+    }
+
+    fn day(text: &str) -> Date {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_does_not_take_the_day_back() {
+        let state = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::open(state.path()).unwrap();
+        assert_eq!(ledger.no_earlier_than_before(day("2026-01-01")), day("2026-01-01"));
+        ledger.accept(1, &[], day("2027-06-01")).unwrap();
+        ledger.accept(1, &[], day("2026-01-01")).unwrap();
+        let ledger = Ledger::open(state.path()).unwrap();
+        assert_eq!(ledger.no_earlier_than_before(day("2026-01-01")), day("2027-06-01"));
+        assert_eq!(ledger.no_earlier_than_before(day("2027-06-02")), day("2027-06-02"));
     }
 
     fn taken(plugin: &str, sequence: u64, sha256: &str) -> Taken {
@@ -177,15 +205,17 @@ mod tests {
         std::fs::write(state.path().join(FILE_NAME), "keys = 1\n[plugins]\na = 7\n").unwrap();
         let mut ledger = Ledger::open(state.path()).unwrap();
         assert_eq!((ledger.plugin("a"), ledger.sha256("a")), (Some(7), None));
-        ledger.accept(1, &[taken("a", 7, "aa")]).unwrap();
+        ledger.accept(1, &[taken("a", 7, "aa")], day("2026-11-23")).unwrap();
         assert_eq!(Ledger::open(state.path()).unwrap().sha256("a"), Some("aa"));
     }
 
     #[test]
     fn a_damaged_file_accepts_nothing() {
         let state = tempfile::tempdir().unwrap();
-        std::fs::write(state.path().join(FILE_NAME), "keys = \"x\"").unwrap();
-        let error = Ledger::open(state.path()).unwrap_err().to_string();
-        assert!(error.contains("is damaged"), "{error}");
+        for text in ["keys = \"x\"", "latest = \"yesterday\""] {
+            std::fs::write(state.path().join(FILE_NAME), text).unwrap();
+            let error = Ledger::open(state.path()).unwrap_err().to_string();
+            assert!(error.contains("is damaged"), "{error}");
+        }
     }
 }

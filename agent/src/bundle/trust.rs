@@ -124,7 +124,7 @@ pub enum TrustError {
     )]
     OtherFile { plugin: String, sequence: u64 },
     #[error(
-        "plugin `{plugin}` expired on {expires} and was never accepted here\nhint: install a bundle that is still to be taken"
+        "plugin `{plugin}` expired on {expires} and was never accepted here\nhint: install a bundle that is still to be taken; `latest` in the state folder's accepted.toml is the latest day that this store's clock said, which is what counts"
     )]
     Expired { plugin: String, expires: Date },
     #[error(
@@ -242,6 +242,7 @@ impl Trust {
             let sequence = about.sequence;
             return Err(TrustError::OtherFile { plugin, sequence });
         }
+        let today = ledger.no_earlier_than_before(today);
         let (expires, keys_expire) = (about.expires, self.expires);
         if is_new && expires < today {
             return Err(TrustError::Expired { plugin, expires });

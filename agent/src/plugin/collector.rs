@@ -17,6 +17,7 @@ use tracing::warn;
 use super::grant::Grant;
 use super::host::{GrantedHost, Reading};
 use super::manifest::Manifest;
+use super::range::{Ranges, keep_within};
 use super::refusal::{self, Refusals};
 use super::restraint::{Fault, Held, QUARANTINE, Restraint};
 use crate::clock::Clock;
@@ -45,6 +46,7 @@ pub struct PluginCollector {
     /// The instance has its settings.
     is_configured: bool,
     descriptor: Descriptor,
+    ranges: Ranges,
     restraint: Restraint,
     /// The last call was put off for the plugin's share of the processor, so long.
     put_off: Option<Duration>,
@@ -89,6 +91,7 @@ impl PluginCollector {
             settings,
             is_configured: true,
             descriptor,
+            ranges: config.manifest.ranges.clone(),
             restraint,
             put_off: None,
             health,
@@ -136,6 +139,8 @@ impl PluginCollector {
         match self.call() {
             Ok(mut batch) => {
                 self.restraint.on_success();
+                let outside = keep_within(&self.ranges, &self.descriptor.metrics, &mut batch);
+                self.health.on_beyond(Limit::ValueRange, outside);
                 batch.is_partial = self.host.is_partial();
                 batch.more |= self.host.has_withheld();
                 Some(Collected {
@@ -359,6 +364,7 @@ pub(super) fn check_configured(before: &Descriptor, after: &Descriptor) -> Resul
 mod tests {
     use super::*;
     use crate::plugin::manifest::tests::GOOD;
+    use crate::plugin::range::Range;
     use crate::plugin::restraint::OFFENSES_MAX;
     use std::collections::BTreeSet;
     use std::path::{Path, PathBuf};
@@ -411,6 +417,7 @@ mod tests {
             settings: format!("{{\"behavior\": \"{behavior}\"}}"),
             is_configured: false,
             descriptor: described(|_same| {}).0,
+            ranges: Ranges::from([("hostile.lines".to_owned(), Range { min: 0.0, max: 100.0 })]),
             restraint: Restraint::default(),
             put_off: None,
             health,
@@ -421,13 +428,25 @@ mod tests {
     #[test]
     fn what_a_plugin_wanted_beyond_its_limits_is_counted_also_when_it_fails_for_it() {
         for (behavior, failures, beyond) in [
-            ("logs", 0, [968, 12, 32, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
-            ("huge-state", 1, [0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]),
+            ("logs", 0, vec![("log_lines", 968), ("log_rate", 12), ("log_bytes", 32)]),
+            ("huge-state", 1, vec![("state_bytes", 1)]),
         ] {
             let mut collector = collector(hostile(&[PATIENT_MS]).remove(0), behavior, &BTreeMap::new());
             collector.collect();
             let health = &collector.health;
             assert_eq!((health.failures(), health.beyond()), (failures, beyond), "{behavior}");
+        }
+    }
+
+    #[test]
+    fn values_outside_of_their_declared_range_are_dropped_and_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        for (lines, values, beyond) in [(100, 1, 0), (101, 0, 1)] {
+            let grants = log(folder.path(), 0, lines);
+            let mut collector = collector(hostile(&[PATIENT_MS]).remove(0), "count", &grants);
+            let batch = collector.collect().unwrap().batch;
+            assert_eq!(batch.series[0].times_ms.len(), values, "{lines}");
+            assert_eq!(collector.health.beyond_of(Limit::ValueRange), beyond, "{lines}");
         }
     }
 
@@ -463,7 +482,7 @@ mod tests {
         collector.restraint.on_busy(10_000_000, Instant::now());
         assert!(collector.collect().is_none());
         assert!(collector.put_off().unwrap() > Duration::from_secs(900));
-        assert_eq!(collector.health.beyond(), [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0]);
+        assert_eq!(collector.health.beyond(), [("cpu_share", 1)]);
         collector.restraint = Restraint::new(Some(1), Instant::now());
         let lines = collect_all(&mut collector, 10, &AtomicUsize::new(0));
         assert_eq!((lines.len(), collector.put_off()), (10, None));

@@ -239,8 +239,15 @@ impl Host for GrantedHost {
         self.lock().state.clone()
     }
 
+    /// A state that might hold a card number is not kept: it would lie in the spool. The one before stays, so that the
+    /// plugin goes on.
     fn state_set(&mut self, value: Vec<u8>) -> Result<(), String> {
-        self.lock().state = value;
+        let mut granted = self.lock();
+        if Guard.bytes(&value).is_err() {
+            granted.health.on_beyond(Limit::StateCards, 1);
+        } else {
+            granted.state = value;
+        }
         Ok(())
     }
 
@@ -568,6 +575,19 @@ mod tests {
             ),
         ]);
         GrantedHost::new("test", &grants, progress, reading, Clock::told(60_000), Arc::default()).unwrap()
+    }
+
+    /// A plugin kept its last lines in its state, and they lay in the spool for two weeks.
+    #[test]
+    fn a_state_with_a_card_number_is_not_kept_and_the_one_before_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut host = open(folder.path(), None, Reading::LIVE);
+        host.state_set(b"till-7".to_vec()).unwrap();
+        for state in ["last: 4111 1111 1111 1111", "NDExMTExMTExMTExMTExMQ=="] {
+            host.state_set(state.as_bytes().to_vec()).unwrap();
+            assert_eq!(host.state_get(), b"till-7");
+        }
+        assert_eq!(host.lock().health.beyond_of(Limit::StateCards), 2);
     }
 
     #[test]

@@ -59,8 +59,19 @@ struct InBundle {
 
 #[derive(Debug, Serialize)]
 struct Asks {
+    world: &'static str,
     sources: Vec<Asked>,
     settings: Vec<Asked>,
+    labels: Vec<Label>,
+}
+
+/// What values a label may take.
+#[derive(Debug, Serialize)]
+struct Label {
+    name: String,
+    pattern: Option<String>,
+    values: Option<Vec<String>>,
+    values_max: u32,
 }
 
 #[derive(Debug, Serialize)]
@@ -168,9 +179,17 @@ fn asks(manifest: &Manifest) -> Asks {
         required: setting.required,
         help: setting.help.clone(),
     });
+    let labels = manifest.labels.iter().map(|(name, policy)| Label {
+        name: name.clone(),
+        pattern: policy.pattern.clone(),
+        values: policy.values.clone(),
+        values_max: policy.values_max,
+    });
     Asks {
+        world: manifest.world.name(),
         sources: sources.collect(),
         settings: settings.collect(),
+        labels: labels.collect(),
     }
 }
 
@@ -213,11 +232,14 @@ fn shown(inspected: &Inspected) -> String {
     match &inspected.asks {
         None => lines.push("asks for  unknown without its plugin.toml".to_owned()),
         Some(asks) => {
+            lines.push(format!("world     {}", asks.world));
             lines.extend(asks.sources.iter().map(|source| asked("source ", source)));
             lines.extend(asks.settings.iter().map(|setting| asked("setting", setting)));
         }
     }
     lines.extend(inspected.metrics.iter().map(metric));
+    let labels = inspected.asks.iter().flat_map(|asks| &asks.labels);
+    lines.extend(labels.map(label));
     lines
         .iter()
         .map(|line| output::clean(line))
@@ -236,6 +258,16 @@ fn contract(names: &Names) -> String {
 fn asked(what: &str, asked: &Asked) -> String {
     let needed = if asked.required { ", required" } else { "" };
     format!("{what}   {} ({}{needed})  {}", asked.name, asked.kind, asked.help)
+}
+
+/// What an operator lets out of the store: `.*` would be anything.
+fn label(label: &Label) -> String {
+    let (name, most) = (&label.name, label.values_max);
+    match (&label.values, &label.pattern) {
+        (Some(values), _) => format!("label     {name}: one of {}", values.join(", ")),
+        (None, Some(pattern)) => format!("label     {name}: pattern {pattern}, at most {most} values"),
+        (None, None) => format!("label     {name}"),
+    }
 }
 
 fn metric(metric: &Measured) -> String {

@@ -11,6 +11,7 @@ use tillwatch_core::sample::{Kind, Metric};
 use toml::Spanned;
 use toml::de::DeValue;
 
+use super::range::{Range, Ranges};
 use crate::config::written::{Mistake, Problem, Problems, Reporter, Section, closest, parse};
 
 /// The worlds that this agent offers.
@@ -34,6 +35,7 @@ pub struct Manifest {
     pub sources: Vec<AskedSource>,
     pub settings: Vec<Setting>,
     pub metrics: Vec<Metric>,
+    pub ranges: Ranges,
     pub labels: BTreeMap<String, LabelPolicy>,
 }
 
@@ -44,6 +46,17 @@ pub enum World {
     Collector,
     /// Peers over the network, too.
     Prober,
+}
+
+impl World {
+    /// As in plugin.toml.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        WORLDS
+            .iter()
+            .find(|(_name, world)| *world == self)
+            .map_or("", |(name, _world)| name)
+    }
 }
 
 /// A source that the plugin wants to read.
@@ -202,10 +215,16 @@ fn read(root: &Section<'_>) -> Option<Manifest> {
     }
     let settings = root.tables("setting").into_iter().filter_map(setting).collect();
     let labels = labels(root);
+    let mut ranges = Ranges::new();
     let metrics = root
         .tables("metric")
         .into_iter()
-        .filter_map(|section| metric(section, &labels))
+        .filter_map(|section| {
+            let range = range(&section);
+            let metric = metric(section, &labels)?;
+            ranges.extend(range.map(|range| (metric.name.clone(), range)));
+            Some(metric)
+        })
         .collect();
     root.report_unknown();
     let plugin = plugin?;
@@ -218,6 +237,7 @@ fn read(root: &Section<'_>) -> Option<Manifest> {
         sources,
         settings,
         metrics,
+        ranges,
         labels,
     };
     plugin.finish();
@@ -295,6 +315,32 @@ fn metric(section: Section<'_>, labels: &BTreeMap<String, LabelPolicy>) -> Optio
     };
     section.finish();
     Some(metric)
+}
+
+/// None without `min` and `max`; one of them leaves the other end open.
+fn range(section: &Section<'_>) -> Option<Range> {
+    let (min, max) = (end(section, "min"), end(section, "max"));
+    let range = Range {
+        min: min.unwrap_or(f64::NEG_INFINITY),
+        max: max.unwrap_or(f64::INFINITY),
+    };
+    if range.min > range.max {
+        section.report_at("min", "`min` is more than `max`", "exchange them");
+    }
+    (min.is_some() || max.is_some()).then_some(range)
+}
+
+fn end(section: &Section<'_>, key: &str) -> Option<f64> {
+    let value = section.value(key)?;
+    let number = to_json(value.get_ref()).as_f64();
+    if number.is_none() {
+        section.report(
+            value.span(),
+            format!("`{key}` is no number"),
+            "write a number in the metric's unit",
+        );
+    }
+    number
 }
 
 fn decimals(section: &Section<'_>) -> u8 {
@@ -529,6 +575,8 @@ values_max = 50
                 "`min_interval_ms` is out of range",
             ),
             ("decimals = 0", "decimals = 12", "`decimals` is out of range"),
+            ("decimals = 0", "min = 2\nmax = 1.5", "`min` is more than `max`"),
+            ("decimals = 0", "max = \"1\"", "`max` is no number"),
             (
                 "summary =",
                 "sumary =",

@@ -2,6 +2,7 @@
 
 pub mod manifest;
 pub mod grant;
+pub mod range;
 mod peer_grant;
 #[cfg(test)]
 mod probing_tests;
@@ -15,8 +16,10 @@ pub mod collector;
 pub mod refusal;
 pub mod new;
 pub mod build;
+pub mod docs;
 mod toolchain;
 pub mod outside;
+pub(crate) mod open_label;
 pub mod golden;
 mod contract;
 pub mod list;

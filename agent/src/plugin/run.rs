@@ -93,7 +93,7 @@ impl Running {
         let code = Code::load(&config.wasm, None)?;
         let collector = PluginCollector::start(code.start(limits(config))?, config, host, Restraint::default(), health)
             .with_context(|| format!("{} cannot run", config.place.what))?;
-        let mut admission = Admission::new(&config.manifest.labels);
+        let mut admission = Admission::of(&config.manifest);
         admission.declare(collector.descriptor())?;
         Ok(Self {
             collector,

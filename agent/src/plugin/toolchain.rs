@@ -133,7 +133,7 @@ fn rustc(folder: &Path, arguments: &[&str]) -> Result<String> {
         .current_dir(folder)
         .args(arguments)
         .output()
-        .context("starting rustc")?;
+        .context("starting rustc\nhint: install Rust with rustup, which brings the compiler, cargo and the linker")?;
     ensure!(output.status.success(), "rustc {} failed", arguments.join(" "));
     Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }

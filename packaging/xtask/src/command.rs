@@ -80,9 +80,10 @@ pub(crate) fn build_programs(root: &Path, profile: Profile) -> Result<()> {
     build_compiler(root, profile)
 }
 
-/// Builds the plugins' process.
-pub(crate) fn build_sandbox(root: &Path, profile: Profile) -> Result<()> {
-    let mut build = cargo(root, &["build", "--quiet", "--bins", "-p", "tillwatch-sandbox"]);
+/// Builds the agent, for its authors' commands, and the plugins' process.
+pub(crate) fn build_agent(root: &Path, profile: Profile) -> Result<()> {
+    let mut build = cargo(root, &["build", "--quiet", "--bins", "-p", "tillwatch-agent"]);
+    build.args(["-p", "tillwatch-sandbox"]);
     run(build.args(profile.flags()))
 }
 

@@ -1,4 +1,4 @@
-//! Does what the READMEs of the example collectors in other languages say: builds and tests them, word by word.
+//! Does what the READMEs of the example collectors say: builds and tests them, word by word.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use crate::command::{Profile, output, target};
 use crate::tools;
 
-const EXAMPLES: [&str; 2] = ["batch-jobs", "self-checkout"];
+const EXAMPLES: [&str; 3] = ["batch-jobs", "exporter-queues", "self-checkout"];
 
 /// All at the same time and after everything else: a compiler that is not optimized takes a minute and a half for a
 /// language's whole runtime.

@@ -39,7 +39,7 @@ enum Command {
     },
     /// Run everything that CI runs
     Test,
-    /// Build the shipped plugins, and what compiles and runs them, into target/
+    /// Build the agent, what compiles and runs plugins, and the shipped plugins, into target/
     Plugins,
     /// Run one benchmark: footprint, sandbox
     #[command(disable_help_flag = true)]
@@ -67,7 +67,7 @@ fn main() -> Result<()> {
         }
         Command::Test => test::run(&root),
         Command::Plugins => {
-            command::build_sandbox(&root, command::Profile::Dev)?;
+            command::build_agent(&root, command::Profile::Dev)?;
             command::build_compiler(&root, command::Profile::Dev)?;
             for plugin in plugins::build(&root)? {
                 println!("{}", plugin.display());

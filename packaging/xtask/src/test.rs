@@ -35,11 +35,12 @@ pub(crate) fn run(root: &Path) -> Result<()> {
 
 type Step = fn(&Path) -> Result<()>;
 
-const STEPS: [(&str, Step); 8] = [
+const STEPS: [(&str, Step); 9] = [
     ("format", format),
     ("spelling and TOML", spelling),
     ("tidy", tidy::run),
     ("clippy", clippy),
+    ("fuzz targets", fuzz),
     ("programs", programs),
     ("plugins", |root| plugins::build(root).map(drop)),
     ("package", package),
@@ -82,6 +83,16 @@ fn clippy(root: &Path) -> Result<()> {
         root,
         &["clippy", "--quiet", "-p", "tillwatch-agent", "--", "-D", "warnings"],
     ))
+}
+
+/// Whether they compile; to run them takes a nightly compiler. libFuzzer itself is linked by nobody here, so it is not built.
+fn fuzz(root: &Path) -> Result<()> {
+    let mut check = cargo(
+        &root.join("tests/fuzz"),
+        &["check", "--quiet", "--locked", "--target-dir"],
+    );
+    check.arg(target(root).join("fuzz"));
+    crate::command::run(check.env("CUSTOM_LIBFUZZER_PATH", "/nowhere/libfuzzer.a"))
 }
 
 /// What is not built by default and is tested all the same.

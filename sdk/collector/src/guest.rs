@@ -115,6 +115,10 @@ pub fn configure<C: Collector>(
     host: &mut dyn Host,
 ) -> Result<(), types::Error> {
     std::panic::set_hook(Box::new(|info| log::write(log::Level::Error, &info.to_string())));
+    // Serde would take a list for a structure whose fields all have defaults.
+    if !settings.trim_start().starts_with('{') {
+        return Err(error_out(Error::config("the settings are no object")));
+    }
     let settings = serde_json::from_str(settings).map_err(|error| error_out(Error::config(error.to_string())))?;
     let collector = C::new(settings, host).map_err(error_out)?;
     slot.set(Some(collector));

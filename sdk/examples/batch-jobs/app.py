@@ -49,6 +49,8 @@ class WitWorld(Contract):
 
     def configure(self, settings):
         read = json.loads(settings)
+        if type(read) is not dict:
+            raise Err(Error(ErrorKind.CONFIG, "the settings are no object"))
         self.longest_s = read.pop("longest_s", self.longest_s)
         if read:
             raise Err(Error(ErrorKind.CONFIG, f"unknown settings: {', '.join(read)}"))

@@ -24,7 +24,9 @@ export function describe() {
 }
 
 export function configure(settings) {
-  const { longest_ms = longestMs, ...unknown } = JSON.parse(settings);
+  const read = JSON.parse(settings);
+  if (read?.constructor !== Object) refuse('the settings are no object');
+  const { longest_ms = longestMs, ...unknown } = read;
   if (Object.keys(unknown).length > 0) refuse(`unknown settings: ${Object.keys(unknown)}`);
   if (!Number.isInteger(longest_ms) || longest_ms <= 0) refuse('longest_ms must be a positive integer');
   longestMs = longest_ms;

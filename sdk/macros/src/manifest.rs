@@ -102,6 +102,11 @@ pub(crate) struct Metric {
     #[serde(default)]
     pub(crate) decimals: Option<Spanned<u8>>,
     pub(crate) currency: Option<Spanned<String>>,
+    /// For the agent.
+    #[serde(rename = "min")]
+    _min: Option<f64>,
+    #[serde(rename = "max")]
+    _max: Option<f64>,
     #[serde(default)]
     pub(crate) labels: Vec<Spanned<String>>,
     pub(crate) help: String,

@@ -270,3 +270,31 @@ fn signatures_are_those_of_minisign_both_ways() -> Result<()> {
     ensure!(!refused.status.success(), "{}", text(&refused));
     Ok(())
 }
+
+#[test]
+fn a_key_with_a_password_signs_with_the_password_of_its_file_and_with_no_other() -> Result<()> {
+    let place = Place::new()?;
+    std::fs::write(place.path("password"), "three green tills\n")?;
+    std::fs::write(place.path("wrong"), "three red tills\n")?;
+    let sign = "plugin sign keys.toml --key guarded.key --password-file";
+    place.run(&format!("{sign} password --generate"))?;
+    let told = place.run("plugin verify keys.toml --key guarded.key.pub")?;
+    ensure!(told.contains("signed by guarded.key.pub"), "{told}");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(place.path("guarded.key"))?.permissions());
+    ensure!(mode & 0o077 == 0, "others may read the key: {mode:o}");
+
+    let signature = place.path("keys.toml.minisig");
+    std::fs::remove_file(&signature)?;
+    for wrong in ["wrong", "gone"] {
+        let output = place.tillwatch(&format!("{sign} {wrong}"))?;
+        ensure!(!output.status.success() && !signature.exists(), "{}", text(&output));
+        ensure!(
+            !text(&output).contains("tills"),
+            "a password was printed: {}",
+            text(&output)
+        );
+    }
+    place.run(&format!("{sign} password"))?;
+    place.run("plugin verify keys.toml --key guarded.key.pub")?;
+    Ok(())
+}

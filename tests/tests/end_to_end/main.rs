@@ -12,6 +12,7 @@ mod rights;
 mod commands;
 mod bundles;
 mod authors;
+mod releases;
 mod tutorial;
 mod cardholder;
 mod doors;

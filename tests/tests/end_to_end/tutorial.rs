@@ -1,10 +1,11 @@
-//! The SDK as its users get it: packed as for crates.io, and its tutorial typed word by word in an empty folder.
+//! The SDK as its users get it: packed as for crates.io, and its tutorial typed word by word in an empty folder, up to an
+//! agent that runs what was made.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use anyhow::{Context, Result, ensure};
-use tillwatch_tests::process::program;
+use tillwatch_tests::process::{plugin_dir, program};
 
 const CRATES: [&str; 2] = ["tillwatch-sdk", "tillwatch-sdk-macros"];
 
@@ -57,10 +58,89 @@ fn write_cargo_config(place: &Path, sdk: &Path) -> Result<()> {
     std::fs::write(place.join(".cargo/config.toml"), config).context("writing cargo's settings")
 }
 
-/// The commands of all `sh` blocks, as they stand there.
-fn typed(text: &str) -> String {
-    let blocks = text.split("```sh\n").skip(1);
-    blocks.filter_map(|block| block.split("```").next()).collect()
+/// A fenced block: the words after the fence, and what it holds.
+struct Block<'a> {
+    language: &'a str,
+    file: Option<&'a str>,
+    text: String,
+}
+
+fn blocks(text: &str) -> Vec<Block<'_>> {
+    let mut blocks: Vec<Block<'_>> = Vec::new();
+    let mut is_open = false;
+    for line in text.lines() {
+        match line.strip_prefix("```") {
+            Some(words) if !is_open => {
+                let (language, file) = words.split_once(' ').map_or((words, None), |(a, b)| (a, Some(b)));
+                let text = String::new();
+                blocks.push(Block { language, file, text });
+                is_open = true;
+            }
+            Some(_end) => is_open = false,
+            None if is_open => blocks
+                .last_mut()
+                .into_iter()
+                .for_each(|block| block.text += &format!("{line}\n")),
+            None => {}
+        }
+    }
+    blocks
+}
+
+/// The commands as they stand there; a block that names a file becomes that file where the commands are by then.
+fn typed(blocks: &[Block<'_>]) -> String {
+    let command = |block: &Block<'_>| match (block.language, block.file) {
+        ("sh", None) => block.text.clone(),
+        (_, Some(file)) => format!("cat > {file} <<'END OF BLOCK'\n{}END OF BLOCK\n", block.text),
+        _ => String::new(),
+    };
+    blocks.iter().map(command).collect()
+}
+
+/// What other blocks are for: code is quoted from the plugin, and messages are text.
+fn check_others(blocks: &[Block<'_>], plugin: &Path) -> Result<()> {
+    let code = std::fs::read_to_string(plugin.join("src/lib.rs"))?;
+    let mut quoted = 0;
+    for block in blocks.iter().filter(|block| block.file.is_none()) {
+        match block.language {
+            "sh" | "text" => {}
+            "rust,ignore" => {
+                ensure!(code.contains(&block.text), "src/lib.rs has no {}", block.text);
+                quoted += 1;
+            }
+            other => anyhow::bail!("a block of {other} that nobody tries: {}", block.text),
+        }
+    }
+    ensure!(quoted >= 2, "{quoted} blocks quote the plugin");
+    Ok(())
+}
+
+/// The answers of peers, in a case of a plugin that asks such peers.
+fn check_answers(plugin: &Path) -> Result<()> {
+    let folder = plugin.join("asks");
+    let case = folder.join("testcases/answers");
+    std::fs::create_dir_all(&case)?;
+    std::fs::copy(plugin.join("peers.toml"), case.join("peers.toml"))?;
+    let probe = plugin_dir()?.join("probe");
+    let manifest = std::fs::read_to_string(probe.join("plugin.toml"))?;
+    let sources = [("checkout", "http"), ("printer", "tcp"), ("sales", "sql")];
+    let sources =
+        sources.map(|(name, kind)| format!("[[source]]\nname = {name:?}\nkind = {kind:?}\nhelp = \"A peer.\"\n"));
+    let (head, _sources) = manifest.split_once("[[source]]").context("a source")?;
+    let (_sources, rest) = manifest.split_once("[[metric]]").context("a metric")?;
+    std::fs::write(
+        folder.join("plugin.toml"),
+        format!("{head}{}[[metric]]{rest}", sources.concat()),
+    )?;
+    let mut test = Command::new(program("tillwatch")?);
+    test.args(["plugin", "test", "--update", "--wasm"])
+        .arg(probe.join("probe.wasm"))
+        .arg(&folder);
+    let output = test.output().context("starting tillwatch")?;
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    // The probe asks none of them; that all are understood is what is tried.
+    ensure!(!told.contains("peers.toml"), "{told}");
+    Ok(())
 }
 
 #[test]
@@ -69,7 +149,9 @@ fn the_tutorial_works_word_by_word_with_the_packed_sdk_in_an_empty_folder() -> R
     let sdk = packed(place.path())?;
     write_cargo_config(place.path(), &sdk)?;
     let packed = sdk.join(format!("tillwatch-sdk-{}", env!("CARGO_PKG_VERSION")));
-    let commands = typed(&std::fs::read_to_string(packed.join("README.md"))?);
+    let text = std::fs::read_to_string(packed.join("README.md"))?;
+    let blocks = blocks(&text);
+    let commands = typed(&blocks);
     ensure!(
         commands.lines().count() >= 10,
         "the tutorial has hardly a command: {commands}"
@@ -89,14 +171,21 @@ fn the_tutorial_works_word_by_word_with_the_packed_sdk_in_an_empty_folder() -> R
     let told = good(&shell.output().context("starting sh")?, "the tutorial")?;
     for expected in [
         "test result: ok. 3 passed",
-        "1 of 1 cases came out as expected",
-        "8 of 8 checks of the contract passed",
+        "2 of 2 cases came out as expected",
+        "9 of 9 checks of the contract passed",
+        "wrote ./README.md",
         "till.request.duration{till=till-1}",
         "contract  0.1.0, supported until 2028-11",
         "ms per MB of input",
         "signed by release.key.pub",
+        "key releases may sign: till-requests",
+        "signed by releases",
+        // What the agent would send.
+        "\"metric\":\"till.request.duration\"",
     ] {
         ensure!(told.contains(expected), "no {expected:?}: {told}");
     }
-    Ok(())
+    let plugin = empty.join("till-requests");
+    check_others(&blocks, &plugin)?;
+    check_answers(&plugin)
 }

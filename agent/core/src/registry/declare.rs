@@ -132,7 +132,7 @@ fn compile_all(labels: BTreeMap<String, LabelPolicy>) -> Result<BTreeMap<String,
         .collect()
 }
 
-fn compile(key: &str, policy: LabelPolicy) -> Result<Policy, DeclareError> {
+pub(super) fn compile(key: &str, policy: LabelPolicy) -> Result<Policy, DeclareError> {
     check_name("label key", key)?;
     let pattern = policy
         .pattern

@@ -6,4 +6,5 @@ mod behavior;
 mod build;
 mod host;
 mod process;
+mod releases;
 mod sealed;

@@ -68,7 +68,9 @@ impl Store {
             sequence: verified.bundle.about.sequence,
             sha256: verified.sha256.clone(),
         };
-        self.ledger.accept(trust.sequence(), &[taken]).unwrap();
+        self.ledger
+            .accept(trust.sequence(), &[taken], today.parse().unwrap())
+            .unwrap();
         verified
     }
 }
@@ -138,6 +140,20 @@ fn what_has_expired_is_not_taken_for_the_first_time() {
         store.verify("2027-02-01"),
         Err(TrustError::KeysExpired { .. })
     ));
+}
+
+/// A store whose clock was set back took the bundle of last year that somebody held back for it.
+#[test]
+fn a_clock_that_is_set_back_takes_nothing_that_has_expired() {
+    let mut store = Store::new();
+    store.install_keys(1, "2028-01-31", "queue-*");
+    store.install(&bundle(5, "2027-12-31"));
+    store.run("2027-06-01");
+    store.install(&bundle(6, "2027-01-31"));
+    assert!(matches!(store.verify("2026-11-23"), Err(TrustError::Expired { .. })));
+    // What was taken in time goes on.
+    store.install(&bundle(5, "2027-12-31"));
+    assert!(!store.verify("2026-11-23").unwrap().is_expired);
 }
 
 /// A stolen key signed other code under the sequence that runs already, and no expiry of bundle or list held it back.

@@ -14,6 +14,7 @@ use anyhow::{Context, Result};
 
 use super::golden::host::CaseHost;
 use super::golden::{file_name, read_settings};
+use super::open_label;
 use super::outside::Outside;
 use crate::output;
 use play::{Manner, Played};
@@ -44,6 +45,11 @@ const CHECKS: [Check; 9] = [
         name: "registry and guard",
         remedy: "report only what plugin.toml declares: labels that match their pattern, whole numbers as money",
         breaches: promises::admission,
+    },
+    Check {
+        name: "labels",
+        remedy: open_label::REMEDY,
+        breaches: |plugin, _case| Ok(open_label::faults(&plugin.manifest)),
     },
     Check {
         name: "no data",
@@ -82,6 +88,8 @@ struct Case {
     name: String,
     folder: PathBuf,
     settings: String,
+    /// What does not depend on the case is tried with this one only.
+    is_first: bool,
     /// What comes out of it, undisturbed.
     plain: Played,
 }
@@ -137,6 +145,7 @@ fn good_cases(plugin: &Outside, folders: &[PathBuf]) -> Result<Vec<Case>> {
         {
             cases.push(Case {
                 name: file_name(folder),
+                is_first: cases.is_empty(),
                 folder: folder.clone(),
                 settings,
                 plain,

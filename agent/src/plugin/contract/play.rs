@@ -4,6 +4,7 @@
 //! counted one by one; readings of gauges and counters may be repeated.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use tillwatch_border::{CallError, Limits, PluginError};
 use tillwatch_core::sample::{Batch, Descriptor, Kind, Values};
@@ -46,6 +47,8 @@ pub(super) struct Played {
     pub(super) readings: BTreeMap<Reading, u64>,
     /// What the plugin itself said at the end.
     pub error: Option<PluginError>,
+    /// The longest call of `collect`.
+    pub longest: Duration,
     pub has_negative: bool,
     pub has_nonzero: bool,
 }
@@ -84,7 +87,10 @@ pub(super) fn play(plugin: &Outside, settings: &str, host: &CaseHost, manner: &M
         let Some((instance, descriptor)) = &mut configured else {
             break;
         };
-        match instance.collect() {
+        let begun = Instant::now();
+        let answer = instance.collect();
+        collected.longest = collected.longest.max(begun.elapsed());
+        match answer {
             Err(CallError::Plugin(error)) => {
                 collected.error = Some(error);
                 break;

@@ -1,10 +1,13 @@
 //! Sources as stores have them: empty, missing, slow, huge.
 
+use std::time::Duration;
+
 use anyhow::Result;
-use tillwatch_border::{ErrorKind, Fault, PeerFault};
+use tillwatch_border::{ErrorKind, Fault, Limits, PeerFault};
 
 use super::Case;
 use super::play::{Manner, play};
+use crate::output;
 use crate::plugin::golden::host::CaseHost;
 use crate::plugin::outside::Outside;
 
@@ -79,6 +82,18 @@ pub(super) fn slow_source(plugin: &Outside, case: &Case) -> Result<Vec<String>> 
     })
 }
 
+/// A warning and no breach: on a loaded machine each plugin is slow.
+fn warn_of_slow_calls(what: &str, longest: Duration) -> Result<()> {
+    let allowed_ms = u128::from(Limits::default().call_ms_max);
+    let took_ms = longest.as_millis();
+    if took_ms > allowed_ms {
+        output::line(&format!(
+            "warning contract: huge input: {what} a call took {took_ms} ms; a store ends it after {allowed_ms} ms\n  to do: read less in each call, or tell operators to set `deadline`"
+        ))?;
+    }
+    Ok(())
+}
+
 /// A large input is read in parts, each within the limits of one call.
 pub(super) fn huge_input(plugin: &Outside, case: &Case) -> Result<Vec<String>> {
     let host = case.host(plugin)?;
@@ -86,6 +101,9 @@ pub(super) fn huge_input(plugin: &Outside, case: &Case) -> Result<Vec<String>> {
     host.repeat(HUGE_BYTES);
     let played = play(plugin, &case.settings, &host, &Manner::default());
     let what = format!("with {} MiB of input", HUGE_BYTES >> 20);
+    if let Ok(end) = &played {
+        warn_of_slow_calls(&format!("case {}: {what}", case.name), end.collected.longest)?;
+    }
     Ok(match played {
         Err(error) => vec![format!("{what}: {error}")],
         Ok(end) => match end.collected.error {

@@ -98,16 +98,26 @@ fn nothing_new(plugin: &Outside, case: &Case, state: &[u8]) -> Result<Option<Str
     })
 }
 
-/// Such as another version's or another plugin's.
+/// Such as an older version's, whose number stands in its first byte or digit, or another plugin's.
 fn garbage(state: &[u8]) -> Vec<Vec<u8>> {
     let flipped = state.iter().map(|byte| !byte).collect();
     let cut = state[..state.len() / 2].to_vec();
+    let older = |at: Option<usize>| {
+        let mut older = state.to_vec();
+        if let Some(at) = at {
+            older[at] = older[at].wrapping_sub(1);
+        }
+        older
+    };
+    let number = |byte: &u8| (b'1'..=b'9').contains(byte);
     vec![
         vec![0xff; 64],
         vec![0; STATE_BYTES_MAX],
         b"{\"a\":1}".to_vec(),
         flipped,
         cut,
+        older((!state.is_empty()).then_some(0)),
+        older(state.iter().position(number)),
     ]
 }
 

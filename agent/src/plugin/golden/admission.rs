@@ -10,9 +10,13 @@ use tillwatch_core::sample::{Batch, Descriptor};
 use tillwatch_core::tally::{REASONS, Reason};
 use tillwatch_core::{Core, LabelPolicy, Limits, Settings, SourceKey};
 
+use crate::plugin::manifest::Manifest;
+use crate::plugin::range::{Ranges, keep_within};
+
 /// From 2000 to 2100: other times are no milliseconds since 1970.
 const TIMES_MS: std::ops::Range<u64> = 946_684_800_000..4_102_444_800_000;
 const NO_TIME: &str = "a time before 2000 or after 2100; times are milliseconds since 1970";
+const NOT_WITHIN: &str = "outside of the range that plugin.toml declares";
 /// As in a store that sets nothing else.
 const WINDOW_MS: u32 = 10_000;
 const SUMMARY_MS: u32 = 60_000;
@@ -21,13 +25,21 @@ const SUMMARY_MS: u32 = 60_000;
 pub(in crate::plugin) struct Admission {
     core: Core,
     labels: BTreeMap<String, LabelPolicy>,
+    ranges: Ranges,
     source: Option<SourceKey>,
     /// By metric and reason.
     refused: BTreeMap<(String, &'static str), u64>,
 }
 
 impl Admission {
-    pub(in crate::plugin) fn new(labels: &BTreeMap<String, LabelPolicy>) -> Self {
+    pub(in crate::plugin) fn of(manifest: &Manifest) -> Self {
+        Self {
+            ranges: manifest.ranges.clone(),
+            ..Self::new(&manifest.labels)
+        }
+    }
+
+    fn new(labels: &BTreeMap<String, LabelPolicy>) -> Self {
         let settings = Settings {
             window_ms: WINDOW_MS,
             summary_ms: SUMMARY_MS,
@@ -38,6 +50,7 @@ impl Admission {
         Self {
             core: Core::new(settings),
             labels: labels.clone(),
+            ranges: Ranges::new(),
             source: None,
             refused: BTreeMap::new(),
         }
@@ -67,10 +80,14 @@ impl Admission {
             if strange > 0 {
                 *self.refused.entry((name.clone(), NO_TIME)).or_default() += strange as u64;
             }
-            let one = Batch {
+            let mut one = Batch {
                 series: vec![series.clone()],
                 ..Batch::default()
             };
+            let outside = keep_within(&self.ranges, &descriptor.metrics, &mut one);
+            if outside > 0 {
+                *self.refused.entry((name.clone(), NOT_WITHIN)).or_default() += outside;
+            }
             let accepted = self.core.on_batch(now_ms, source, one, Vec::new());
             for (reason, text) in REASONS.into_iter().filter(|(reason, _)| is_judged(*reason)) {
                 let count = accepted.refused.of(reason);

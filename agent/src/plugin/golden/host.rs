@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use tillwatch_border::{Document, Entry, Fault, Host, Level, Lines, Listing, PeerFailure, PeerFault, Question, Reply};
 
+use tillwatch_core::guard::Guard;
+
 use super::answers::{self, Answers};
 use super::{file_name, sorted};
 use crate::config::written::unknown_hint;
@@ -344,7 +346,13 @@ impl Host for CaseHost {
     }
 
     fn state_set(&mut self, value: Vec<u8>) -> Result<(), String> {
-        self.lock().state = value;
+        let mut case = self.lock();
+        if Guard.bytes(&value).is_err() {
+            let told = "its state holds what looks like a card number: a store keeps the state before".to_owned();
+            case.misreads.insert(told);
+        } else {
+            case.state = value;
+        }
         Ok(())
     }
 

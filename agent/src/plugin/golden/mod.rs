@@ -81,7 +81,7 @@ pub(super) fn cases(folder: &Path) -> Result<Vec<PathBuf>> {
 /// The difference to what is expected, and what an agent refuses, when there is any.
 fn check(plugin: &Outside, folder: &Path, update: bool) -> Result<Option<String>> {
     let host = CaseHost::read(folder, &plugin.manifest.sources)?;
-    let mut admission = Admission::new(&plugin.manifest.labels);
+    let mut admission = Admission::of(&plugin.manifest);
     let actual = collect(plugin, &host, &read_settings(folder)?, &mut admission)?;
     let path = folder.join("expected.jsonl");
     if update {

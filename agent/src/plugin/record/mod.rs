@@ -181,7 +181,7 @@ fn write_case(
 /// What comes out of the case now; whether that is right the reader decides.
 fn write_expected(out: &Path, plugin: &Outside) -> Result<()> {
     let settings = golden::read_settings(out)?;
-    let mut admission = Admission::new(&plugin.manifest.labels);
+    let mut admission = Admission::of(&plugin.manifest);
     let host = CaseHost::read(out, &plugin.manifest.sources)?;
     let expected = golden::collect(plugin, &host, &settings, &mut admission)?;
     write(&out.join("expected.jsonl"), expected.as_bytes())

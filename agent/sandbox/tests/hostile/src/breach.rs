@@ -7,6 +7,12 @@ use tillwatch_sdk::{Batch, Descriptor, Error, Host, PeerFailure, PeerFault, TcpR
 use super::{Behavior, metric};
 
 const READ_BYTES_MAX: u32 = 256 * 1024;
+/// More than a case has.
+const LARGE_BYTES: usize = 64 * 1024;
+/// Takes longer than a store's deadline on any machine.
+const WORK: u64 = 500_000_000;
+/// Of the state.
+const VERSION: u8 = 2;
 
 /// What an instance remembers, which a good one would keep as its state.
 #[derive(Default)]
@@ -28,13 +34,15 @@ impl Memory {
 pub(super) fn collect(behavior: Behavior, memory: &mut Memory, host: &mut dyn Host) -> Result<Batch, Error> {
     let lines = match behavior {
         Behavior::Greedy => read_all(host)?,
+        Behavior::Zero => host.read_lines("input", READ_BYTES_MAX).unwrap_or_default(),
+        Behavior::Brittle => host.read_lines("input", READ_BYTES_MAX).expect("the log is there"),
         _ => host.read_lines("input", READ_BYTES_MAX)?,
     };
     let count = i64::try_from(lines.iter().count()).unwrap_or(i64::MAX);
     let mut batch = Batch::default();
     batch.more = lines.more && behavior != Behavior::ReadOnce;
     let now_ms = host.now_ms();
-    if count > 0 {
+    if count > 0 || behavior == Behavior::Zero {
         batch.push_integer(metric::HOSTILE_LINES, &[], count, now_ms);
     }
     match behavior {
@@ -48,6 +56,8 @@ pub(super) fn collect(behavior: Behavior, memory: &mut Memory, host: &mut dyn Ho
         Behavior::Trustful => keep_calls(host)?,
         Behavior::Reliant => assert!(!is_down(connect(host)), "the peer always answers"),
         Behavior::Offended if is_down(connect(host)) => return Err(Error::permanent("the peer is away")),
+        Behavior::Versioned => keep_version(host)?,
+        Behavior::Slow if memory.calls == 0 && lines.bytes.len() > LARGE_BYTES => work(),
         _ => {}
     }
     memory.now_ms = now_ms;
@@ -96,4 +106,20 @@ fn keep_calls(host: &mut dyn Host) -> Result<(), Error> {
         text.parse().expect("a number")
     };
     host.set_state((calls + 1).to_string().as_bytes())
+}
+
+/// Begins anew with what it cannot read, but for the one version that it should know.
+fn keep_version(host: &mut dyn Host) -> Result<(), Error> {
+    let state = host.state();
+    assert!(
+        state.first() != Some(&(VERSION - 1)),
+        "the state is of the version before"
+    );
+    host.set_state(&[VERSION, 0])
+}
+
+fn work() {
+    for step in 0..WORK {
+        std::hint::black_box(step);
+    }
 }

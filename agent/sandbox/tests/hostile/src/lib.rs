@@ -17,6 +17,9 @@ tillwatch_sdk::plugin!();
 #[derive(Deserialize)]
 struct Settings {
     behavior: Act,
+    /// Of those that need more than a behavior.
+    size: Option<i64>,
+    till: Option<String>,
     /// What it does not know.
     #[serde(flatten)]
     others: BTreeMap<String, IgnoredAny>,
@@ -82,6 +85,18 @@ enum Behavior {
     Reliant,
     /// Is done for good when a peer does not answer.
     Offended,
+    /// Panics when a version before wrote its state.
+    Versioned,
+    /// Does without a setting that plugin.toml requires.
+    Lax,
+    /// Panics at a size that is beyond any sense.
+    Narrow,
+    /// Reports a zero for a source that it could not read.
+    Zero,
+    /// Panics when its source is missing.
+    Brittle,
+    /// Takes longer for a large piece than a store allows.
+    Slow,
 }
 
 struct Hostile {
@@ -95,8 +110,14 @@ impl Collector for Hostile {
 
     fn new(settings: Settings, _host: &mut dyn Host) -> Result<Self, Error> {
         match settings.behavior {
+            Act::Behavior(Behavior::Narrow) => {
+                let size = settings.size.unwrap_or(1);
+                black_box(u32::try_from(size).expect("a size"));
+            }
             Act::Behavior(Behavior::Refuse) => return Err(Error::config("x".repeat(5_000))),
             Act::Behavior(Behavior::Lenient) => {}
+            // A good plugin would refuse its absence.
+            Act::Behavior(Behavior::Lax) => drop(settings.till),
             Act::Behavior(_) if !settings.others.is_empty() => {
                 return Err(Error::config("a setting that is unknown"));
             }
@@ -230,6 +251,7 @@ fn leak(host: &mut dyn Host) -> Result<Batch, Error> {
             batch.push_real(metric::HOSTILE_VALUE, &["real"], number, now_ms);
         }
     }
+    host.set_state(&lines.bytes)?;
     batch.more = lines.more;
     Ok(batch)
 }

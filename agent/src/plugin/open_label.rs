@@ -1,0 +1,68 @@
+//! Label patterns that would let people through: told to authors, and packed by nobody.
+//!
+//! In: a manifest. Out: which labels are too open, and by what. An agent runs a released plugin all the same: its guard
+//! stands behind the pattern.
+
+use super::manifest::Manifest;
+
+/// What no label of a store's machines looks like. Long numbers are not tried: the guard refuses them in any label.
+const PROBES: [(&str, &str); 4] = [
+    ("a person's name", "John.Smith"),
+    ("a person's name", "John Smith"),
+    ("an e-mail address", "John.Smith@example.com"),
+    ("a magnetic stripe", "%B4111111111111111^SMITH/JOHN^2512101?"),
+];
+
+/// What to do.
+pub(crate) const REMEDY: &str =
+    "name the values, or what they are made of, such as [a-z0-9-]{1,20}: lower-case letters, digits and few signs";
+
+/// One line for each label that is too open.
+pub(crate) fn faults(manifest: &Manifest) -> Vec<String> {
+    let mut faults = Vec::new();
+    for (name, policy) in &manifest.labels {
+        let Some(pattern) = &policy.pattern else { continue };
+        // What is no pattern at all is told by whoever declares it.
+        let is_open = |(_what, probe): &&(&str, &str)| policy.allows(probe).unwrap_or(false);
+        if let Some((what, probe)) = PROBES.iter().find(is_open) {
+            faults.push(format!(
+                "label `{name}`: pattern {pattern:?} lets {what} through, such as {probe:?}"
+            ));
+        }
+    }
+    faults
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::manifest::tests::GOOD;
+    use std::path::Path;
+
+    fn faults_of(pattern: &str) -> Vec<String> {
+        let text = GOOD.replace("[a-z]+", pattern);
+        faults(&Manifest::parse(Path::new("plugin.toml"), &text).unwrap())
+    }
+
+    #[test]
+    fn a_pattern_that_lets_people_through_is_named_with_whom() {
+        for (pattern, what) in [
+            (".*", "a person's name"),
+            ("[A-Za-z.]{1,20}", "John.Smith"),
+            ("[A-Za-z ]+", "John Smith"),
+            ("[^ ]+@[^ ]+", "an e-mail address"),
+            ("%B.*", "a magnetic stripe"),
+        ] {
+            let told = faults_of(pattern).join("\n");
+            assert!(told.contains(what), "{pattern}: {told}");
+        }
+        for pattern in [
+            "[a-z0-9._-]{1,40}",
+            "[a-z0-9_./:-]{1,48}",
+            "[A-Z0-9.]{1,48}",
+            "till-[0-9]{1,3}",
+        ] {
+            assert_eq!(faults_of(pattern), Vec::<String>::new(), "{pattern}");
+        }
+    }
+}
