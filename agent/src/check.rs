@@ -80,7 +80,7 @@ fn missing_sources(config: &Config) -> Vec<String> {
         for (name, grant) in &plugin.grants {
             let path = match grant {
                 Grant::Lines { file, .. } => file,
-                Grant::Documents { folder, .. } | Grant::Folder { folder, .. } => folder,
+                Grant::Logs { folder, .. } | Grant::Documents { folder, .. } | Grant::Folder { folder, .. } => folder,
                 // Checking asks nobody.
                 Grant::Peer(_) => continue,
             };

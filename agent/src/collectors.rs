@@ -17,7 +17,7 @@ use tracing::warn;
 use crate::clock::Clock;
 use crate::config::written::{Problem, Problems, split_hint};
 use crate::config::{Config, PluginConfig};
-use crate::health::{self, Health};
+use crate::health::{self, Health, Limit};
 use crate::keeper::Status;
 use crate::plugin::collector::{Collected, PluginCollector};
 use crate::plugin::compile::Loader;
@@ -29,8 +29,22 @@ use crate::plugin::restraint::Restraint;
 use crate::schedule::Schedule;
 use crate::source::system::{self, SystemCollector};
 
-/// Calls of one collector in a row while it says that there is more.
-const CALLS_PER_ROUND_MAX: u32 = 256;
+/// How far one collector goes on while it says that there is more.
+#[derive(Clone, Copy, Debug)]
+pub struct RoundBounds {
+    pub calls_max: u32,
+    /// Read in calls that were committed; the call that reaches it is the last.
+    pub bytes_max: u64,
+}
+
+impl Default for RoundBounds {
+    fn default() -> Self {
+        Self {
+            calls_max: 256,
+            bytes_max: 64 << 20,
+        }
+    }
+}
 
 /// A collector with its place in the day.
 pub struct Source {
@@ -41,6 +55,7 @@ pub struct Source {
     pub declaration: Declaration,
     /// Of a plugin.
     grants: BTreeMap<String, Grant>,
+    bounds: RoundBounds,
     collector: Collector,
 }
 
@@ -108,7 +123,8 @@ impl Source {
 
     /// Calls until nothing more is there. `hand_on` says false when nobody takes batches any more.
     pub fn collect_round(&mut self, clock: &Clock, mut hand_on: impl FnMut(&str, Collected) -> bool) -> bool {
-        for _ in 0..CALLS_PER_ROUND_MAX {
+        let bytes_end = self.bytes_read().saturating_add(self.bounds.bytes_max);
+        for _ in 0..self.bounds.calls_max {
             let Some(collected) = self.collect(clock.now_ms()) else {
                 return true;
             };
@@ -120,11 +136,39 @@ impl Source {
             if !more {
                 return true;
             }
+            if self.bytes_read() >= bytes_end {
+                self.on_round_cut(Limit::RoundBytes);
+                return true;
+            }
         }
-        if let Collector::Plugin(plugin) = &self.collector {
-            plugin.on_round_cut();
-        }
+        self.on_round_cut(Limit::RoundCalls);
         true
+    }
+
+    fn bytes_read(&self) -> u64 {
+        match &self.collector {
+            Collector::Plugin(plugin) => plugin.bytes_read(),
+            Collector::System(_) | Collector::Agent(_) => 0,
+        }
+    }
+
+    fn on_round_cut(&self, limit: Limit) {
+        if let Collector::Plugin(plugin) = &self.collector {
+            plugin.on_round_cut(limit);
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn for_test(collector: PluginCollector, bounds: RoundBounds) -> Self {
+        let declaration = declaration(collector.descriptor().clone(), BTreeMap::new());
+        Self {
+            name: "test".to_owned(),
+            schedule: Schedule::new(1_000, "site", "test"),
+            declaration,
+            grants: BTreeMap::new(),
+            bounds,
+            collector: Collector::Plugin(Box::new(collector)),
+        }
     }
 
     /// When it is to be called next: as scheduled, or sooner when it was put off in the middle of its work.
@@ -336,6 +380,7 @@ fn source(config: &Config, name: &str, interval_ms: u64, declaration: Declaratio
         schedule,
         declaration,
         grants: BTreeMap::new(),
+        bounds: RoundBounds::default(),
         collector,
     }
 }

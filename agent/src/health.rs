@@ -108,12 +108,17 @@ pub enum Limit {
     StateCards,
     /// Values outside of the range that plugin.toml declares.
     ValueRange,
+    /// Rounds that ended for the bytes that they had read.
+    RoundBytes,
+    /// Logs that match a pattern and were not read for want of a place.
+    Files,
 }
 
-const LIMITS: usize = Limit::ValueRange as usize + 1;
+/// One counter each.
+const LIMITS: usize = Limit::ALL.len();
 
 impl Limit {
-    const ALL: [Self; LIMITS] = [
+    const ALL: &[Self] = &[
         Self::LogLines,
         Self::LogRate,
         Self::LogBytes,
@@ -128,6 +133,8 @@ impl Limit {
         Self::RoundCalls,
         Self::StateCards,
         Self::ValueRange,
+        Self::RoundBytes,
+        Self::Files,
     ];
 
     fn name(self) -> &'static str {
@@ -146,6 +153,8 @@ impl Limit {
             Self::RoundCalls => "round_calls",
             Self::StateCards => "state_cards",
             Self::ValueRange => "value_range",
+            Self::RoundBytes => "round_bytes",
+            Self::Files => "files",
         }
     }
 }
@@ -233,7 +242,7 @@ impl PluginHealth {
         sources.iter().map(|(name, is_up)| (name.clone(), *is_up)).collect()
     }
 
-    #[cfg(test)]
+    /// Bytes that it was given, and that were skipped.
     pub(crate) fn read(&self) -> (u64, u64) {
         (self.read_bytes.load(Relaxed), self.skipped_bytes.load(Relaxed))
     }
@@ -250,8 +259,8 @@ impl PluginHealth {
 
     #[cfg(test)]
     pub(crate) fn beyond(&self) -> Vec<(&'static str, u64)> {
-        let counts = Limit::ALL.map(|limit| (limit.name(), self.beyond_of(limit)));
-        counts.into_iter().filter(|(_name, count)| *count > 0).collect()
+        let counts = Limit::ALL.iter().map(|limit| (limit.name(), self.beyond_of(*limit)));
+        counts.filter(|(_name, count)| *count > 0).collect()
     }
 
     #[cfg(test)]
@@ -328,7 +337,7 @@ impl Health {
                 }
             }
             for limit in Limit::ALL {
-                let count = health.beyond[limit as usize].load(Relaxed);
+                let count = health.beyond[*limit as usize].load(Relaxed);
                 if count > 0 {
                     push(BEYOND, &[limit.name()], count);
                 }
@@ -524,7 +533,7 @@ fn descriptor() -> Descriptor {
             Kind::Counter,
             0,
             &["tillwatch.plugin", "tillwatch.limit"],
-            "What the plugin wanted beyond a limit and was not given: log lines, reads, state, peers, processor time.",
+            "What the plugin wanted beyond a limit and was not given: log lines, reads, files, state, peers, processor time.",
         ),
         metric(
             "source.up",

@@ -190,12 +190,12 @@ fn every_mistake_has_its_place_and_its_hint() {
         (
             "sources.events",
             "sources.drops",
-            "does not ask for source `drops`\n  hint: did you mean `drop`?",
+            "does not ask for it\n  hint: did you mean `drop`?",
         ),
         (
             "sources.events",
             "sources.drops",
-            "agent.toml:15:1: plugin `queue-depth` needs source `events`",
+            "agent.toml:15:1: plugin `queue-depth` asks for lines of a file `events`, agent.toml grants none",
         ),
         (
             "limit = 3",

@@ -167,9 +167,16 @@ impl PluginCollector {
         self.put_off
     }
 
-    /// A round ended though the plugin says that there is more.
-    pub fn on_round_cut(&self) {
-        self.health.on_beyond(Limit::RoundCalls, 1);
+    /// Since the start, with what was skipped.
+    #[must_use]
+    pub fn bytes_read(&self) -> u64 {
+        let (read, skipped) = self.health.read();
+        read + skipped
+    }
+
+    /// A round ended by a limit though the plugin says that there is more.
+    pub fn on_round_cut(&self, limit: Limit) {
+        self.health.on_beyond(limit, 1);
     }
 
     fn is_held(&mut self, now: Instant) -> bool {
@@ -363,6 +370,7 @@ pub(super) fn check_configured(before: &Descriptor, after: &Descriptor) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::collectors::{RoundBounds, Source};
     use crate::plugin::manifest::tests::GOOD;
     use crate::plugin::range::Range;
     use crate::plugin::restraint::OFFENSES_MAX;
@@ -488,6 +496,37 @@ mod tests {
         assert_eq!((lines.len(), collector.put_off()), (10, None));
         collector.restraint.on_busy(10_000_000, Instant::now());
         assert!(collector.collect().is_none(), "what its calls took counts");
+    }
+
+    #[test]
+    fn a_round_ends_with_the_bytes_that_it_may_read_and_the_next_one_goes_on() {
+        const LINES: usize = 2_000;
+        let folder = tempfile::tempdir().unwrap();
+        let grants = log(folder.path(), 0, LINES);
+        let collector = collector(hostile(&[PATIENT_MS]).remove(0), "report", &grants);
+        let health = Arc::clone(&collector.health);
+        let bounds = RoundBounds {
+            bytes_max: 5_000,
+            ..RoundBounds::default()
+        };
+        let mut source = Source::for_test(collector, bounds);
+        let (mut lines, mut rounds) = (0, 0);
+        while lines < LINES {
+            let before = health.read().0;
+            source.collect_round(&Clock::told(0), |_name, collected| {
+                let whole = collected.batch.series.iter();
+                lines += whole
+                    .filter(|series| matches!(series.values, Values::Integers(_)))
+                    .count();
+                true
+            });
+            rounds += 1;
+            assert!(health.read().0 < before + 5_000 + 2_000, "one call more at most");
+        }
+        assert_eq!(lines, LINES);
+        assert!(rounds >= 3, "{rounds}");
+        let cut = health.beyond_of(Limit::RoundBytes);
+        assert!(cut == rounds || cut + 1 == rounds, "{cut} of {rounds}");
     }
 
     const LINES: usize = 20_000;

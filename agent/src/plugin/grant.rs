@@ -17,11 +17,14 @@ use super::peer_grant;
 use crate::config::units::{duration_ms, size_bytes};
 use crate::config::written::{Problem, Section, type_name, unknown_hint};
 use crate::source::documents::{DOCUMENT_BYTES_MAX, SETTLE_MS};
+use crate::source::logs::FILES_MAX;
 use crate::source::peer::PeerGrant;
 use crate::source::tail::LINE_BYTES_MAX;
 
 /// The largest line or document that an operator may allow.
 const READ_BYTES_CEILING: u64 = 16 << 20;
+/// The most logs that one source may name: their offsets are in every checkpoint.
+const FILES_CEILING: usize = 256;
 const _: () = assert!(
     READ_BYTES_CEILING < TO_SANDBOX_BYTES_MAX as u64,
     "it is sent in one message"
@@ -33,6 +36,13 @@ pub enum Grant {
     Lines {
         file: PathBuf,
         line_bytes_max: usize,
+    },
+    /// Of all files whose names match.
+    Logs {
+        folder: PathBuf,
+        pattern: String,
+        line_bytes_max: usize,
+        files_max: usize,
     },
     Documents {
         folder: PathBuf,
@@ -74,18 +84,7 @@ pub fn sources(plugin: &Section<'_>, manifest: &Manifest, base: &Path) -> BTreeM
         .iter()
         .filter(|asked| asked.required && !is_named(asked))
     {
-        let what = if asked.kind.is_peer() {
-            let kind = asked.kind.name();
-            format!(
-                "plugin `{}` asks for {kind} `{}`, agent.toml grants none",
-                manifest.name, asked.name
-            )
-        } else {
-            format!(
-                "plugin `{}` needs source `{}`, which is not granted",
-                manifest.name, asked.name
-            )
-        };
+        let what = denial(&manifest.name, asked.kind, &asked.name, None);
         plugin.report(
             plugin.span(),
             what,
@@ -99,7 +98,7 @@ pub fn sources(plugin: &Section<'_>, manifest: &Manifest, base: &Path) -> BTreeM
 fn report_slow_peers(plugin: &Section<'_>, grants: &BTreeMap<String, Grant>) {
     let timeouts = grants.values().filter_map(|grant| match grant {
         Grant::Peer(grant) => Some(grant.timeout()),
-        Grant::Lines { .. } | Grant::Documents { .. } | Grant::Folder { .. } => None,
+        _ => None,
     });
     let (together_ms, most_ms) = (timeouts.sum::<Duration>().as_millis(), Limits::default().peer_ms_max);
     if together_ms > u128::from(most_ms) {
@@ -111,25 +110,27 @@ fn report_slow_peers(plugin: &Section<'_>, grants: &BTreeMap<String, Grant>) {
     }
 }
 
+/// What a plugin asks for and what it is granted instead: the same words before a start and while it runs.
+#[must_use]
+pub fn denial(plugin: &str, kind: SourceKind, name: &str, granted: Option<SourceKind>) -> String {
+    let granted = granted.map_or("none", SourceKind::name);
+    let asked = kind.name();
+    format!("plugin `{plugin}` asks for {asked} `{name}`, agent.toml grants {granted}")
+}
+
 fn report_not_asked(plugin: &Section<'_>, name: &Spanned<String>, manifest: &Manifest) {
     let known = manifest.sources.iter().map(|source| source.name.as_str());
     let what = format!(
-        "plugin `{}` does not ask for source `{}`",
-        manifest.name,
-        name.get_ref()
+        "agent.toml grants `{}`, plugin `{}` does not ask for it",
+        name.get_ref(),
+        manifest.name
     );
     plugin.report(name.span(), what, unknown_hint(name.get_ref(), known));
 }
 
 fn grant(section: Section<'_>, asked: &AskedSource, base: &Path) -> Option<Grant> {
     let grant = match asked.kind {
-        SourceKind::Lines => {
-            let line_bytes_max = size(&section, "line_max", LINE_BYTES_MAX as u64);
-            path(&section, "file", base, asked.kind).map(|file| Grant::Lines {
-                file,
-                line_bytes_max: usize::try_from(line_bytes_max).unwrap_or(LINE_BYTES_MAX),
-            })
-        }
+        SourceKind::Lines => lines(&section, base),
         SourceKind::Documents => {
             let pattern = pattern(&section);
             let settle_ms = section
@@ -153,6 +154,41 @@ fn grant(section: Section<'_>, asked: &AskedSource, base: &Path) -> Option<Grant
     };
     section.finish();
     grant
+}
+
+/// Of one file, or of all that a pattern names.
+fn lines(section: &Section<'_>, base: &Path) -> Option<Grant> {
+    let line_bytes_max = size(section, "line_max", LINE_BYTES_MAX as u64);
+    let line_bytes_max = usize::try_from(line_bytes_max).unwrap_or(LINE_BYTES_MAX);
+    let written = section.string("file").map(|file| file.span());
+    let file = path(section, "file", base, SourceKind::Lines)?;
+    let is_pattern = |path: &Path| path.to_string_lossy().contains(['*', '?']);
+    let (folder, name) = (file.parent()?, Path::new(file.file_name()?));
+    if is_pattern(folder) {
+        section.report(
+            written.unwrap_or_else(|| section.span()),
+            "`file` has a pattern for a folder",
+            "write * and ? in the name of the file only",
+        );
+        return None;
+    }
+    if !is_pattern(name) {
+        return Some(Grant::Lines { file, line_bytes_max });
+    }
+    let files_max = section.integer("files_max").map_or(FILES_MAX, |files| {
+        let count = usize::try_from(*files.get_ref()).unwrap_or(0);
+        if !(1..=FILES_CEILING).contains(&count) {
+            let hint = format!("write 1 to {FILES_CEILING}");
+            section.report(files.span(), "`files_max` is out of range", hint);
+        }
+        count
+    });
+    Some(Grant::Logs {
+        folder: folder.to_owned(),
+        pattern: name.to_string_lossy().into_owned(),
+        line_bytes_max,
+        files_max,
+    })
 }
 
 fn path(section: &Section<'_>, key: &str, base: &Path, kind: SourceKind) -> Option<PathBuf> {
@@ -298,14 +334,45 @@ mod tests {
     }
 
     #[test]
+    fn a_pattern_in_the_name_of_a_file_grants_all_that_match() {
+        let (grants, _settings, problems) =
+            check("[sources.events]\nfile = \"/logs/*.access.log\"\nline_max = \"1KiB\"\nfiles_max = 7\n");
+        assert_eq!(problems, Vec::<String>::new());
+        let expected = Grant::Logs {
+            folder: PathBuf::from("/logs"),
+            pattern: "*.access.log".to_owned(),
+            line_bytes_max: 1_024,
+            files_max: 7,
+        };
+        assert_eq!(grants, BTreeMap::from([("events".to_owned(), expected)]));
+        for (text, problem) in [
+            (
+                "file = \"/l*gs/x.log\"\n",
+                "agent.toml:2:8: `file` has a pattern for a folder\n  hint: write * and ? in the name of the file only",
+            ),
+            (
+                "file = \"/logs/*\"\nfiles_max = 257\n",
+                "agent.toml:3:13: `files_max` is out of range\n  hint: write 1 to 256",
+            ),
+            (
+                "file = \"/logs/x\"\nfiles_max = 2\n",
+                "agent.toml:3:1: unknown key `files_max`\n  hint: did you mean `line_max`?",
+            ),
+        ] {
+            let (_grants, _settings, problems) = check(&format!("[sources.events]\n{text}"));
+            assert_eq!(problems.first().map(String::as_str), Some(problem));
+        }
+    }
+
+    #[test]
     fn what_was_not_asked_for_is_refused_with_a_suggestion() {
         let (grants, _settings, problems) = check("[sources.event]\nfile = \"x\"\n");
         assert!(grants.is_empty());
         assert_eq!(
             problems,
             [
-                "agent.toml:1:1: plugin `queue-depth` needs source `events`, which is not granted\n  hint: add [plugin.sources.events] with file = \"/var/log/nginx/access.log\"",
-                "agent.toml:1:10: plugin `queue-depth` does not ask for source `event`\n  hint: did you mean `events`?",
+                "agent.toml:1:1: plugin `queue-depth` asks for lines of a file `events`, agent.toml grants none\n  hint: add [plugin.sources.events] with file = \"/var/log/nginx/access.log\"",
+                "agent.toml:1:10: agent.toml grants `event`, plugin `queue-depth` does not ask for it\n  hint: did you mean `events`?",
             ]
         );
     }

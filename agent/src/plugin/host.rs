@@ -5,7 +5,7 @@
 //! What a plugin fails at again and again is skipped and counted.
 //! `progress` is what the checkpoint keeps: the position of each source and the plugin's state.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use std::time::Duration;
@@ -15,13 +15,15 @@ use tillwatch_core::guard::Guard;
 use tracing::{debug, error, info, warn};
 
 use super::caution::{CallRead, Caution, Verdict};
-use super::grant::Grant;
+use super::grant::{Grant, denial};
+use super::manifest::{SOURCES_MAX, SourceKind};
 use crate::clock::Clock;
 use crate::health::{Limit, PluginHealth};
 use crate::rate::{PerMinute, Said};
 use crate::source::documents::{Documents, DocumentsSettings};
 use crate::source::folder::{ENTRIES_MAX, Folder};
-use crate::source::peer::Peer;
+use crate::source::logs::{Logs, LogsSettings};
+use crate::source::peer::{Peer, Speech};
 use crate::source::progress::{ProgressError, Reader, Writer};
 use crate::source::tail::{Tail, TailSettings};
 use crate::source::{NamePattern, Start};
@@ -81,6 +83,8 @@ struct Granted {
     clock: Clock,
     logs: PerMinute,
     refusals: Said,
+    /// What was asked for and is not granted, as it was said.
+    denied: BTreeSet<String>,
     /// What the open call read, and from which source last.
     call: CallRead,
     skipped_bytes: u64,
@@ -96,7 +100,8 @@ struct Granted {
 }
 
 enum Source {
-    Lines(Tail),
+    Lines(Box<Tail>),
+    Logs(Box<Logs>),
     Documents(Documents),
     Folder(Folder),
     Peer(Peer),
@@ -139,6 +144,7 @@ impl GrantedHost {
             clock,
             logs: PerMinute::new(LOG_LINES_PER_MINUTE_MAX),
             refusals: Said::default(),
+            denied: BTreeSet::new(),
             call: CallRead::default(),
             skipped_bytes: 0,
             source: String::new(),
@@ -259,7 +265,8 @@ impl Host for GrantedHost {
             .min(granted.reading.line_bytes_max)
             .min(cautious_max.unwrap_or(usize::MAX));
         let is_enough = granted.has_enough();
-        let Some(Source::Lines(tail)) = granted.sources.get_mut(source) else {
+        let Some(read) = granted.sources.get_mut(source).and_then(Source::lines) else {
+            granted.on_denied(SourceKind::Lines, source);
             return Err(Fault::Unknown);
         };
         if is_enough {
@@ -270,8 +277,7 @@ impl Host for GrantedHost {
                 ..Lines::default()
             });
         }
-        let lines = tail.read(bytes_max);
-        let is_up = tail.is_up();
+        let (lines, is_up) = read.read(bytes_max);
         granted.on_tried(source, is_up);
         let lines = lines?;
         let items = memchr::memchr_iter(b'\n', &lines.bytes).count() as u64;
@@ -284,6 +290,7 @@ impl Host for GrantedHost {
         let mut granted = self.lock();
         let (is_enough, is_withheld) = (granted.documents_left == 0, granted.has_enough());
         let Some(Source::Documents(documents)) = granted.sources.get_mut(source) else {
+            granted.on_denied(SourceKind::Documents, source);
             return Err(Fault::Unknown);
         };
         if is_enough || is_withheld {
@@ -305,6 +312,7 @@ impl Host for GrantedHost {
         let mut granted = self.lock();
         let has_now = granted.reading.has_now;
         let Some(Source::Folder(folder)) = granted.sources.get_mut(source) else {
+            granted.on_denied(SourceKind::Folder, source);
             return Err(Fault::Unknown);
         };
         if !has_now {
@@ -319,8 +327,13 @@ impl Host for GrantedHost {
     fn ask_peer(&mut self, name: &str, question: Question, within: Duration) -> Result<Reply, PeerFailure> {
         let mut granted = self.lock();
         let has_now = granted.reading.has_now;
-        let Some(Source::Peer(peer)) = granted.sources.get_mut(name) else {
-            // It may be one that the plugin can do without.
+        let asked = match &question {
+            Question::Http(_) => SourceKind::Http,
+            Question::Tcp(_) => SourceKind::Tcp,
+            Question::Sql { .. } => SourceKind::Sql,
+        };
+        let Some(Source::Peer(peer)) = granted.sources.get_mut(name).filter(|source| source.kind() == asked) else {
+            granted.on_denied(asked, name);
             return Err(PeerFault::Unknown.at_once());
         };
         if !has_now {
@@ -427,6 +440,25 @@ impl Granted {
         self.on_tried(peer, false);
     }
 
+    /// It may be one that the plugin can do without and asks for all the same, so each is said once.
+    fn on_denied(&mut self, asked: SourceKind, name: &str) {
+        if asked.is_peer() {
+            self.health.on_beyond(Limit::PeerGrant, 1);
+        }
+        let granted = self.sources.get(name).map(Source::kind);
+        let why = denial(&self.plugin, asked, &Guard.text(name), granted);
+        if self.denied.len() >= SOURCES_MAX || !self.denied.insert(why.clone()) {
+            return;
+        }
+        let (plugin, times) = (self.plugin.as_str(), 1);
+        if asked.is_peer() {
+            let peer = Guard.text(name);
+            warn!(plugin, %peer, %why, times, "a peer gives no answer");
+        } else {
+            info!(plugin, %why, "a source is not granted");
+        }
+    }
+
     /// What a person must mend.
     fn on_refused(&mut self, peer: &str, why: &str) {
         if let Some(times) = self.refusals.count(self.clock.now_ms()) {
@@ -436,7 +468,9 @@ impl Granted {
         }
     }
 
-    fn report(&self) {
+    fn report(&mut self) {
+        let left = self.sources.values_mut().map(Source::take_left).sum();
+        self.health.on_beyond(Limit::Files, left);
         for (name, is_up) in &self.tried {
             self.health.set_source(name, *is_up);
         }
@@ -447,7 +481,51 @@ impl Granted {
     }
 }
 
+/// What has lines, and whether it can be read.
+enum HasLines<'a> {
+    One(&'a mut Tail),
+    Many(&'a mut Logs),
+}
+
+impl HasLines<'_> {
+    fn read(self, bytes_max: usize) -> (Result<Lines, Fault>, bool) {
+        match self {
+            Self::One(tail) => (tail.read(bytes_max), tail.is_up()),
+            Self::Many(logs) => (logs.read(bytes_max), logs.is_up()),
+        }
+    }
+}
+
 impl Source {
+    fn kind(&self) -> SourceKind {
+        match self {
+            Self::Lines(_) | Self::Logs(_) => SourceKind::Lines,
+            Self::Documents(_) => SourceKind::Documents,
+            Self::Folder(_) => SourceKind::Folder,
+            Self::Peer(peer) => match peer.speech() {
+                Speech::Http => SourceKind::Http,
+                Speech::Tcp => SourceKind::Tcp,
+                Speech::Sql => SourceKind::Sql,
+            },
+        }
+    }
+
+    fn lines(&mut self) -> Option<HasLines<'_>> {
+        match self {
+            Self::Lines(tail) => Some(HasLines::One(tail)),
+            Self::Logs(logs) => Some(HasLines::Many(logs)),
+            Self::Documents(_) | Self::Folder(_) | Self::Peer(_) => None,
+        }
+    }
+
+    /// Files beyond a bound, since the last call of this.
+    fn take_left(&mut self) -> u64 {
+        match self {
+            Self::Logs(logs) => logs.take_left(),
+            Self::Lines(_) | Self::Documents(_) | Self::Folder(_) | Self::Peer(_) => 0,
+        }
+    }
+
     fn open(grant: &Grant, progress: Option<&[u8]>, reading: Reading) -> Result<Self, ProgressError> {
         Ok(match grant {
             Grant::Lines { file, line_bytes_max } => {
@@ -457,7 +535,21 @@ impl Source {
                     start: reading.start,
                     ..settings
                 };
-                Self::Lines(Tail::open(settings, progress)?)
+                Self::Lines(Box::new(Tail::open(settings, progress)?))
+            }
+            Grant::Logs {
+                folder,
+                pattern,
+                line_bytes_max,
+                files_max,
+            } => {
+                let settings = LogsSettings {
+                    files_max: *files_max,
+                    line_bytes_max: *line_bytes_max,
+                    start: reading.start,
+                    ..LogsSettings::new(folder.clone(), NamePattern::new(pattern))
+                };
+                Self::Logs(Box::new(Logs::open(settings, progress)?))
             }
             Grant::Documents {
                 folder,
@@ -483,6 +575,7 @@ impl Source {
     fn commit(&mut self) {
         match self {
             Self::Lines(tail) => tail.commit(),
+            Self::Logs(logs) => logs.commit(),
             Self::Documents(documents) => documents.commit(),
             Self::Folder(_) | Self::Peer(_) => {}
         }
@@ -491,6 +584,7 @@ impl Source {
     fn rollback(&mut self) {
         match self {
             Self::Lines(tail) => tail.rollback(),
+            Self::Logs(logs) => logs.rollback(),
             Self::Documents(documents) => documents.rollback(),
             Self::Folder(_) | Self::Peer(_) => {}
         }
@@ -499,6 +593,7 @@ impl Source {
     fn progress(&self) -> Vec<u8> {
         match self {
             Self::Lines(tail) => tail.progress(),
+            Self::Logs(logs) => logs.progress(),
             Self::Documents(documents) => documents.progress(),
             Self::Folder(_) | Self::Peer(_) => Vec::new(),
         }
@@ -506,6 +601,7 @@ impl Source {
 
     fn unreadable(&self) -> u64 {
         match self {
+            Self::Logs(logs) => logs.unreadable(),
             Self::Documents(documents) => documents.unreadable(),
             Self::Folder(folder) => folder.unreadable(),
             Self::Lines(_) | Self::Peer(_) => 0,
@@ -515,6 +611,7 @@ impl Source {
     fn lost(&self) -> u64 {
         match self {
             Self::Lines(tail) => tail.rotations_lost(),
+            Self::Logs(logs) => logs.rotations_lost(),
             Self::Documents(documents) => documents.refused(),
             Self::Folder(_) | Self::Peer(_) => 0,
         }
@@ -621,6 +718,81 @@ mod tests {
         assert_eq!(host.next_document("log").unwrap_err(), Fault::Unknown);
         assert_eq!(host.list_folder("log").unwrap_err(), Fault::Unknown);
         assert_eq!(host.list_folder("drop").unwrap().count, 0);
+    }
+
+    #[test]
+    fn what_is_asked_for_and_not_granted_names_both_sides_and_peers_are_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut host = open(folder.path(), None, Reading::LIVE);
+        for _ in 0..2 {
+            host.read_lines("other", 10).unwrap_err();
+            host.next_document("log").unwrap_err();
+            host.list_folder("docs").unwrap_err();
+            for name in ["till", "log"] {
+                let asked = host.ask_peer(name, Question::Sql { after: None }, Duration::from_secs(1));
+                assert_eq!(asked.unwrap_err().fault, PeerFault::Unknown);
+            }
+        }
+        let granted = host.lock();
+        assert_eq!(granted.health.beyond_of(Limit::PeerGrant), 4);
+        let said: Vec<&str> = granted.denied.iter().map(String::as_str).collect();
+        assert_eq!(
+            said,
+            [
+                "plugin `test` asks for files of a folder `log`, agent.toml grants lines of a file",
+                "plugin `test` asks for lines of a file `other`, agent.toml grants none",
+                "plugin `test` asks for listing of a folder `docs`, agent.toml grants files of a folder",
+                "plugin `test` asks for sql query `log`, agent.toml grants lines of a file",
+                "plugin `test` asks for sql query `till`, agent.toml grants none",
+            ]
+        );
+    }
+
+    /// A plugin's name for a source is bytes of a stranger.
+    #[test]
+    fn a_plugin_that_asks_for_ever_new_sources_is_bounded() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut host = open(folder.path(), None, Reading::LIVE);
+        for number in 0..100 {
+            host.read_lines(&number.to_string(), 10).unwrap_err();
+        }
+        assert_eq!(host.lock().denied.len(), SOURCES_MAX);
+    }
+
+    #[test]
+    fn logs_of_a_pattern_are_one_source_across_a_restart_and_logs_without_a_place_are_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a", "b", "c"] {
+            std::fs::write(folder.path().join(format!("{name}.log")), format!("{name}\n")).unwrap();
+        }
+        let grants = BTreeMap::from([(
+            "log".to_owned(),
+            Grant::Logs {
+                folder: folder.path().to_owned(),
+                pattern: "*.log".to_owned(),
+                line_bytes_max: 1_000,
+                files_max: 2,
+            },
+        )]);
+        let open = |progress: Option<&[u8]>| {
+            let clock = Clock::told(60_000);
+            GrantedHost::new("test", &grants, progress, Reading::LIVE, clock, Arc::default()).unwrap()
+        };
+        let mut host = open(None);
+        let lines = host.read_lines("log", 100).unwrap();
+        assert_eq!(lines.bytes.len(), 4);
+        assert!(host.is_partial(), "one waits");
+        let progress = host.progress();
+        host.commit();
+        assert!(host.lock().health.beyond_of(Limit::Files) > 0);
+        assert_eq!(open(Some(&progress)).read_lines("log", 100).unwrap().bytes, b"");
+        host.next_document("log").unwrap_err();
+        assert!(
+            host.lock()
+                .denied
+                .iter()
+                .all(|said| said.ends_with("grants lines of a file"))
+        );
     }
 
     #[test]

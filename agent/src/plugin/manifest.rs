@@ -22,7 +22,7 @@ const MIN_INTERVAL_MS_DEFAULT: u32 = 1_000;
 const DECIMALS_DEFAULT: u8 = 0;
 const DECIMALS_MAX: i64 = 9;
 /// Each is open while the plugin runs.
-const SOURCES_MAX: usize = 16;
+pub(super) const SOURCES_MAX: usize = 16;
 
 /// What a plugin says of itself.
 #[derive(Clone, Debug, PartialEq)]

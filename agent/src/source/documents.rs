@@ -7,6 +7,8 @@
 //! agent does not run is counted and left, so nothing is read twice.
 //! With more than `names_max` names some are not looked at, and the source is not up: they are read when others are
 //! removed, or counted when nobody can tell any more whether they were read.
+//! A file whose name ends with `.gz` is read decompressed, under its name without that ending; its size is that of its
+//! content. One that is damaged is counted and left.
 //! Links are never followed. Too large files are counted and left.
 //! One that cannot be looked at or opened is counted, and the source is not up, as long as it lies there: it is tried
 //! again, and the others are read.
@@ -22,6 +24,7 @@ use std::path::{Path, PathBuf};
 use tillwatch_border::{Document, Fault};
 use tracing::warn;
 
+use super::gzip::{is_damage, is_gzip, unzip};
 use super::progress::ProgressError;
 use super::{NAMES_MAX, NamePattern, Start, machine_now_ms, regular_file};
 use crate::platform::{FileId, changed_ms, file_id, open_document};
@@ -90,8 +93,8 @@ pub struct Documents {
     home: Option<FileId>,
     up: bool,
     refused: u64,
-    /// Too large, since the last commit.
-    too_large: u64,
+    /// Too large or damaged, since the last commit.
+    unusable: u64,
     late: u64,
 }
 
@@ -120,7 +123,7 @@ impl Documents {
             home: None,
             up: false,
             refused: 0,
-            too_large: 0,
+            unusable: 0,
             late: 0,
         })
     }
@@ -158,7 +161,7 @@ impl Documents {
         self.unreadable.len() as u64 + self.unseen
     }
 
-    /// Files that were left because they are larger than `document_bytes_max`, or came too late to be told from those
+    /// Files that were left because they are larger than `document_bytes_max` or damaged, or came too late to be told from those
     /// that were read before a restart.
     #[must_use]
     pub fn refused(&self) -> u64 {
@@ -170,14 +173,14 @@ impl Documents {
         let taken = std::mem::take(&mut self.taken);
         self.unread.retain(|mark, _changed_ms| !taken.contains(mark));
         self.memory.remember(taken, self.settings.remembered_max);
-        self.refused += std::mem::take(&mut self.too_large);
+        self.refused += std::mem::take(&mut self.unusable);
         self.is_listed = false;
     }
 
     /// What was read since the last commit comes again.
     pub fn rollback(&mut self) {
         self.taken.clear();
-        self.too_large = 0;
+        self.unusable = 0;
         self.waiting.clear();
         self.is_listed = false;
     }
@@ -301,22 +304,35 @@ impl Documents {
         if Mark::of(candidate.name.as_encoded_bytes(), &metadata) != candidate.mark {
             return Ok(None);
         }
-        if metadata.len() > self.settings.document_bytes_max {
-            self.too_large += 1;
+        let name = candidate.name.to_string_lossy().into_owned();
+        let Some(bytes) = self.content(file, &metadata, is_gzip(&name))? else {
+            self.unusable += 1;
             self.taken.insert(candidate.mark);
             return Ok(None);
-        }
-        let mut bytes = Vec::new();
-        file.take(self.settings.document_bytes_max).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 != metadata.len() {
+        };
+        if !is_gzip(&name) && bytes.len() as u64 != metadata.len() {
             return Ok(None);
         }
         self.taken.insert(candidate.mark);
         Ok(Some(Document {
-            name: candidate.name.to_string_lossy().into_owned(),
+            name: name.strip_suffix(".gz").map_or(name.clone(), str::to_owned),
             modified_ms: candidate.mark.modified_ms,
             bytes,
         }))
+    }
+
+    /// None when it is too large or damaged.
+    fn content(&self, file: File, metadata: &Metadata, is_gzip: bool) -> io::Result<Option<Vec<u8>>> {
+        let bytes_max = self.settings.document_bytes_max;
+        if metadata.len() > bytes_max {
+            return Ok(None);
+        }
+        if is_gzip {
+            return unzip(file, bytes_max).or_else(|error| if is_damage(&error) { Ok(None) } else { Err(error) });
+        }
+        let mut bytes = Vec::new();
+        file.take(bytes_max).read_to_end(&mut bytes)?;
+        Ok(Some(bytes))
     }
 }
 
@@ -564,6 +580,44 @@ mod tests {
         documents.open_file = |_path| Err(io::ErrorKind::NotFound.into());
         assert!(read_all(&mut documents).is_empty());
         assert!(documents.is_up());
+    }
+
+    #[test]
+    fn compressed_documents_come_decompressed_within_the_same_limit() {
+        let drop = Drop::new();
+        let compressed = |name: &str, content: &[u8], keep: usize| {
+            let bytes = crate::source::gzip::zip(content);
+            std::fs::write(drop.folder.path().join(name), &bytes[..bytes.len() - keep]).unwrap();
+            let file = std::fs::File::options()
+                .write(true)
+                .open(drop.folder.path().join(name))
+                .unwrap();
+            file.set_modified(UNIX_EPOCH + Duration::from_secs(10)).unwrap();
+        };
+        compressed("a.xml.gz", b"<a/>", 0);
+        compressed("bomb.xml.gz", &[b'x'; 100_000], 0);
+        compressed("cut.xml.gz", b"<a/>", 4);
+        drop.write("no.xml.gz", "<a/>", 10);
+        drop.write("plain.xml", "<b/>", 20);
+        let settings = DocumentsSettings {
+            pattern: NamePattern::new("*.xml*"),
+            document_bytes_max: 1_000,
+            ..drop.settings()
+        };
+        let mut documents = Documents::open(settings, None).unwrap();
+        let read: Vec<(String, Vec<u8>)> = std::iter::from_fn(|| documents.read().unwrap())
+            .map(|document| (document.name, document.bytes))
+            .collect();
+        let expected = [
+            ("a.xml".to_owned(), b"<a/>".to_vec()),
+            ("plain.xml".to_owned(), b"<b/>".to_vec()),
+        ];
+        assert_eq!(read, expected);
+        for _ in 0..2 {
+            documents.commit();
+            assert_eq!(documents.refused(), 3);
+            assert!(read_all(&mut documents).is_empty());
+        }
     }
 
     #[test]

@@ -7,6 +7,8 @@
 
 pub mod documents;
 pub mod folder;
+pub(crate) mod gzip;
+pub mod logs;
 pub mod peer;
 pub mod progress;
 pub mod system;

@@ -4,11 +4,18 @@
 //! A position is (device, inode, checksum of the first bytes, offset), so it follows the file and not its name:
 //! - rotation by rename: the old file is found in the folder by its inode and finished before the new one begins;
 //! - copy and truncate: the copy is found by the checksum of its first bytes and finished, then the file begins anew;
+//! - compression: first bytes and offsets are those of the lines, so the compressed file is the same one;
 //! - several rotations while nobody read: the files between are read in order.
 //!
-//! Limits: compressed files are not read; a file that is copied and truncated before its first line was read cannot
-//! be told from a fresh one; what is deleted before it was read is lost, and `rotations_lost` counts it.
+//! While nothing was read of a log, a rotated file that changed later and holds what the log does not is its copy.
+//! Limits: a log that is truncated and begins again with the very lines of its copy cannot be told from one that goes
+//! on; what is deleted before it was read is lost, and so is the rest of a compressed file that is damaged:
+//! `rotations_lost` counts both.
 //! A line longer than `line_bytes_max` is skipped and its bytes are counted.
+
+mod part;
+mod position;
+mod siblings;
 
 use std::fs::File;
 use std::io;
@@ -16,19 +23,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tillwatch_border::{Fault, Lines};
-use tracing::warn;
 
-use super::progress::{ProgressError, Reader, Writer};
+use super::logs::position_of;
+use super::progress::ProgressError;
 use super::{Start, machine_now_ms, modified_ms};
-use crate::platform::{FileId, file_id, open_log, read_at};
-use crate::rate::PerMinute;
+use crate::platform::{FileId, file_id, open_log};
+use part::{FINGERPRINT_BYTES_MAX, Part};
+use position::Position;
+use siblings::{Sibling, Siblings, folder_of};
 
-/// How much of the beginning of a file identifies it: enough for the date in an IIS header.
-const FINGERPRINT_BYTES_MAX: u64 = 1024;
-/// Bytes that one call looks at beyond what it returns, so that skipping a huge line does not block.
+pub(super) use siblings::unrotated;
+
+/// Bytes that one call looks at beyond what it returns, so that a huge line or a compressed file does not block.
 const SKIP_BYTES_MAX: usize = 8 << 20;
-/// Names of a folder that a search for a rotated file looks at.
-const SIBLINGS_MAX: usize = 10_000;
+/// A folder that changed less than this ago may change again without a later time of its own.
+const FOLDER_TICK_MS: u64 = 1_000;
 /// The default of [`TailSettings::line_bytes_max`].
 pub const LINE_BYTES_MAX: usize = 64 << 10;
 /// The default of [`TailSettings::rotation_settle_ms`].
@@ -42,6 +51,8 @@ pub struct TailSettings {
     /// How long a rotated file must be unchanged before it counts as finished: writers hold it open for a moment.
     pub rotation_settle_ms: u64,
     pub start: Start,
+    /// No other log of its folder is read as the same source.
+    pub is_alone: bool,
 }
 
 impl TailSettings {
@@ -52,6 +63,7 @@ impl TailSettings {
             line_bytes_max: LINE_BYTES_MAX,
             rotation_settle_ms: ROTATION_SETTLE_MS,
             start: Start::Live,
+            is_alone: true,
         }
     }
 }
@@ -67,7 +79,9 @@ pub struct Tail {
     rotations_lost: u64,
     /// Since the last commit.
     rotations_lost_now: u64,
-    said_cut: PerMinute,
+    siblings: Siblings,
+    /// When the folder had last changed, and no copy of what was not read was in it.
+    has_no_copy_ms: Option<u64>,
     open_file: fn(&Path) -> io::Result<File>,
 }
 
@@ -77,8 +91,11 @@ impl Tail {
     /// # Errors
     /// When the progress cannot be read.
     pub fn open(settings: TailSettings, progress: Option<&[u8]>) -> Result<Self, ProgressError> {
-        let position = progress.map(Position::decode).transpose()?;
-        let cursor = Cursor { position, file: None };
+        let own = progress
+            .map(|progress| position_of(&settings.path, progress))
+            .transpose()?;
+        let position = own.flatten().map(Position::decode).transpose()?;
+        let cursor = Cursor { position, part: None };
         Ok(Self {
             settings,
             committed: cursor.clone(),
@@ -87,7 +104,8 @@ impl Tail {
             up: false,
             rotations_lost: 0,
             rotations_lost_now: 0,
-            said_cut: PerMinute::new(1),
+            siblings: Siblings::new(),
+            has_no_copy_ms: None,
             open_file: open_log,
         })
     }
@@ -124,6 +142,49 @@ impl Tail {
         self.rotations_lost
     }
 
+    /// Reads into another buffer from now on, or into its own again.
+    pub(super) fn lend(&mut self, buffer: &mut Vec<u8>) {
+        std::mem::swap(&mut self.buffer, buffer);
+    }
+
+    /// Whether the file that is being read, or its copy, now has another name; `old_id` is what has its own.
+    pub(super) fn has_moved_to(&self, path: &Path, id: FileId, modified_ms: u64, old_id: Option<FileId>) -> bool {
+        let Some(position) = &self.current.position else {
+            return false;
+        };
+        let may_be = if id == position.id {
+            old_id != Some(id)
+        } else {
+            position.fingerprint.length > 0 && modified_ms >= position.modified_ms && self.is_replaced(position, old_id)
+        };
+        let is_in = |file: File| position.is_in(&Part::new(file, false));
+        may_be && (self.open_file)(path).and_then(is_in).unwrap_or(false)
+    }
+
+    /// Whether what has its own name is another file, or was truncated.
+    fn is_replaced(&self, position: &Position, old_id: Option<FileId>) -> bool {
+        let is_in = |file: File| position.is_in(&Part::new(file, false));
+        match old_id {
+            Some(_) => !(self.open_file)(&self.settings.path).and_then(is_in).unwrap_or(true),
+            None => !position.is_weak(),
+        }
+    }
+
+    /// Goes on under another name.
+    pub(super) fn rename(&mut self, path: PathBuf) {
+        self.settings.path = path;
+    }
+
+    /// Whether it, or an earlier part of it, is still there.
+    pub(super) fn has_parts(&mut self) -> bool {
+        self.chain().map_or(true, |chain| !chain.is_empty())
+    }
+
+    #[cfg(test)]
+    pub(super) fn refuse_to_open(&mut self) {
+        self.open_file = |_path| Err(io::ErrorKind::PermissionDenied.into());
+    }
+
     /// What was read counts as used.
     pub fn commit(&mut self) {
         self.committed = self.current.clone();
@@ -144,13 +205,13 @@ impl Tail {
 
     fn read_files(&mut self, lines: &mut Lines, bytes_max: usize) -> io::Result<()> {
         let mut skip_left = SKIP_BYTES_MAX;
-        while let Some(file) = self.open_current()? {
-            match self.read_file(&file, lines, bytes_max, &mut skip_left)? {
+        while let Some(part) = self.open_current()? {
+            match self.read_part(&part, lines, bytes_max, &mut skip_left)? {
                 Step::Full => {
                     lines.more = true;
                     break;
                 }
-                Step::End if self.go_to_next_file(&file, lines)? => {}
+                Step::End if self.go_to_next_part(&part, lines)? => {}
                 Step::End => break,
             }
         }
@@ -158,70 +219,109 @@ impl Tail {
     }
 
     /// The file of the current position, opened; none when there is nothing to read yet.
-    fn open_current(&mut self) -> io::Result<Option<Arc<File>>> {
+    fn open_current(&mut self) -> io::Result<Option<Arc<Part>>> {
         let Some(position) = self.current.position.clone() else {
             return self.begin();
         };
-        if let Some(file) = &self.current.file
-            && position.is_in(file)?
-        {
-            return Ok(Some(Arc::clone(file)));
+        let found = match self.current.part.clone() {
+            Some(part) if position.is_in(&part)? => Some(part),
+            _ => self.find(&position)?.map(Arc::new),
+        };
+        if let Some(part) = found {
+            let part = self.find_copy(&position, &part)?.map_or(part, Arc::new);
+            return self.continue_in(part).map(Some);
         }
-        if let Some(file) = self.find(&position)? {
-            return Ok(Some(self.continue_in(file)));
-        }
-        let after_ms = position.modified_ms;
-        let chain = self.chain()?;
-        let next = self.begin_after(&chain, after_ms)?;
-        self.rotations_lost_now += u64::from(next.is_some());
+        let next = self.begin_after(&position)?;
+        let is_lost = match &next {
+            // Nothing of it was read, and what follows is a file that it may have become.
+            Some(next) if position.offset == 0 => self.is_live(next),
+            next => next.is_some(),
+        };
+        self.rotations_lost_now += u64::from(is_lost);
         Ok(next)
     }
 
-    fn begin(&mut self) -> io::Result<Option<Arc<File>>> {
+    fn begin(&mut self) -> io::Result<Option<Arc<Part>>> {
         let chain = self.chain()?;
         let first = match self.settings.start {
-            Start::Oldest => chain.first(),
-            Start::Live | Start::End => chain.last().filter(|sibling| sibling.path == self.settings.path),
+            Start::Oldest => (!chain.is_empty()).then_some(0),
+            Start::Live | Start::End => chain.iter().position(Sibling::is_live),
         };
         let at_end = self.settings.start == Start::End;
         // A file that appears later is read from its first line.
         self.settings.start = Start::Live;
         let Some(first) = first else { return Ok(None) };
-        let file = self.begin_at(&first.path)?;
+        let part = self.begin_at(&chain, first)?;
         if at_end && let Some(position) = &mut self.current.position {
-            position.go_to_end(&file)?;
+            position.go_to_end(&part)?;
         }
-        Ok(Some(file))
+        // What fails at the first lines must find them again, wherever they are then.
+        self.committed = self.current.clone();
+        Ok(Some(part))
     }
 
     /// The oldest part that is newer, else the log itself: older parts were read.
-    fn begin_after(&mut self, chain: &[Sibling], after_ms: u64) -> io::Result<Option<Arc<File>>> {
-        let next = chain
-            .iter()
-            .find(|sibling| sibling.modified_ms > after_ms)
-            .or(chain.last().filter(|last| last.rank == Some(Rank::Live)));
-        next.map(|sibling| self.begin_at(&sibling.path)).transpose()
+    fn begin_after(&mut self, position: &Position) -> io::Result<Option<Arc<Part>>> {
+        let chain = self.chain()?;
+        for (index, sibling) in chain.iter().enumerate() {
+            if sibling.is_live() || (position.is_followed_by(sibling.modified_ms) && !self.was_read(position, sibling))
+            {
+                return self.begin_at(&chain, index).map(Some);
+            }
+        }
+        Ok(None)
     }
 
-    fn begin_at(&mut self, path: &Path) -> io::Result<Arc<File>> {
-        let file = Arc::new((self.open_file)(path)?);
+    /// Whether it is the part before, under another name or compressed.
+    fn was_read(&self, position: &Position, sibling: &Sibling) -> bool {
+        let was_before = |part: Part| position.was_before(&part);
+        self.open_part(sibling).and_then(was_before).unwrap_or(false)
+    }
+
+    fn begin_at(&mut self, chain: &[Sibling], index: usize) -> io::Result<Arc<Part>> {
+        let part = Arc::new(self.open_part(&chain[index])?);
+        let mut position = Position::begin_of(&part)?;
+        let earlier = chain[..index].iter().map(|sibling| sibling.modified_ms).max();
+        let left = self.current.position.as_ref();
+        let left_ms = left.map_or(0, |left| left.modified_ms.max(left.before_ms));
+        position.before_ms = left_ms.max(earlier.unwrap_or(0));
+        if let Some(before) = index
+            .checked_sub(1)
+            .and_then(|before| self.open_part(&chain[before]).ok())
+        {
+            position.before = before.head(FINGERPRINT_BYTES_MAX)?;
+        } else if let Some(left) = left {
+            // It was deleted; what was read of it stays known.
+            position.before = left.fingerprint;
+        }
         self.current = Cursor {
-            position: Some(Position::begin_of(&file)?),
-            file: Some(Arc::clone(&file)),
+            position: Some(position),
+            part: Some(Arc::clone(&part)),
         };
-        Ok(file)
+        Ok(part)
     }
 
-    fn continue_in(&mut self, file: File) -> Arc<File> {
-        let file = Arc::new(file);
-        self.current.file = Some(Arc::clone(&file));
-        file
+    fn continue_in(&mut self, part: Arc<Part>) -> io::Result<Arc<Part>> {
+        if let Some(position) = &mut self.current.position {
+            position.id = part.id()?;
+        }
+        self.current.part = Some(Arc::clone(&part));
+        Ok(part)
+    }
+
+    fn open_part(&self, sibling: &Sibling) -> io::Result<Part> {
+        Ok(Part::new((self.open_file)(&sibling.path)?, sibling.is_gzip))
+    }
+
+    fn is_live(&self, part: &Part) -> bool {
+        let live = std::fs::metadata(&self.settings.path);
+        live.is_ok_and(|live| part.id().is_ok_and(|id| id == file_id(&live)))
     }
 
     /// Reads until `bytes_max` or the last whole line.
-    fn read_file(
+    fn read_part(
         &mut self,
-        file: &File,
+        part: &Part,
         lines: &mut Lines,
         bytes_max: usize,
         skip_left: &mut usize,
@@ -229,10 +329,13 @@ impl Tail {
         let Some(position) = &mut self.current.position else {
             return Ok(Step::End);
         };
-        position.modified_ms = modified_ms(&file.metadata()?);
+        position.modified_ms = modified_ms(&part.metadata()?);
+        if !part.approach(position.offset, *skip_left)? {
+            return Ok(Step::Full);
+        }
         self.buffer.resize(self.settings.line_bytes_max + 1, 0);
         loop {
-            let count = read_at(file, &mut self.buffer, position.offset)?;
+            let count = part.read_at(&mut self.buffer, position.offset)?;
             let data = &self.buffer[..count];
             let is_full_buffer = count == self.buffer.len();
             let taken = if position.skipping {
@@ -253,103 +356,139 @@ impl Tail {
         }
     }
 
-    /// At the end of a file: true when another one follows it and is now the current one.
-    fn go_to_next_file(&mut self, file: &File, lines: &mut Lines) -> io::Result<bool> {
+    /// At the end of a part: true when another one follows it and is now the current one.
+    fn go_to_next_part(&mut self, part: &Part, lines: &mut Lines) -> io::Result<bool> {
         // A folder or a pipe in its place is no log that could have begun.
         let live = std::fs::metadata(&self.settings.path)
             .ok()
             .filter(std::fs::Metadata::is_file);
-        let metadata = file.metadata()?;
-        let id = file_id(&metadata);
-        if live.as_ref().map(file_id) == Some(id) {
+        let metadata = part.metadata()?;
+        if live.as_ref().map(file_id) == Some(file_id(&metadata)) {
             return Ok(false);
         }
-        let old_ms = modified_ms(&metadata);
-        if machine_now_ms().saturating_sub(old_ms) < self.settings.rotation_settle_ms {
+        if machine_now_ms().saturating_sub(modified_ms(&metadata)) < self.settings.rotation_settle_ms {
             return Ok(false);
         }
         let chain = self.chain()?;
-        let follower = chain
-            .iter()
-            .position(|sibling| sibling.id == id)
-            .and_then(|index| chain.get(index + 1));
-        if live.is_none() && follower.is_none() {
-            // The newest part; its writer has not begun the next one yet.
-            return Ok(false);
-        }
-        let unfinished = self.unfinished_line(file)?;
+        let place = self.place_in(&chain, part)?;
+        let unfinished = self.unfinished_line(part)?;
         // Only what the position has left behind is handed out: else it would come again with the next call.
-        let is_next = match follower {
-            Some(sibling) => self.begin_at(&sibling.path).map(|_file| true)?,
-            None => self.begin_after(&chain, old_ms)?.is_some(),
+        let is_next = match (place.map(|index| index + 1), self.current.position.clone()) {
+            (Some(index), _) if index < chain.len() => self.begin_at(&chain, index).map(|_part| true)?,
+            (None, Some(position)) => self.begin_after(&position)?.is_some(),
+            // The newest part; its writer has not begun the next one yet.
+            (Some(_), _) | (None, None) => false,
         };
-        if is_next && !unfinished.is_empty() {
-            lines.bytes.extend_from_slice(&unfinished);
-            lines.bytes.push(b'\n');
+        if is_next {
+            self.rotations_lost_now += u64::from(part.is_damaged());
+            if !unfinished.is_empty() {
+                lines.bytes.extend_from_slice(&unfinished);
+                lines.bytes.push(b'\n');
+            }
         }
         Ok(is_next)
     }
 
-    /// The end of a finished file is a line even without its newline.
-    fn unfinished_line(&mut self, file: &File) -> io::Result<Vec<u8>> {
+    /// Under whatever name; when it was deleted, as the compressed file that was made of it.
+    fn place_in(&self, chain: &[Sibling], part: &Part) -> io::Result<Option<usize>> {
+        let metadata = part.metadata()?;
+        let (id, modified_ms) = (file_id(&metadata), modified_ms(&metadata));
+        if let Some(index) = chain.iter().position(|sibling| sibling.id == id) {
+            return Ok(Some(index));
+        }
+        let head = part.head(FINGERPRINT_BYTES_MAX)?;
+        let is_same = |sibling: &Sibling| {
+            let begins = |compressed: Part| Ok(compressed.head(FINGERPRINT_BYTES_MAX)? == head);
+            let is_later = sibling.is_gzip && sibling.modified_ms >= modified_ms;
+            is_later && self.open_part(sibling).and_then(begins).unwrap_or(false)
+        };
+        Ok(chain.iter().position(is_same))
+    }
+
+    /// The end of a finished part is a line even without its newline.
+    fn unfinished_line(&mut self, part: &Part) -> io::Result<Vec<u8>> {
         let Some(position) = self.current.position.as_ref().filter(|position| !position.skipping) else {
             return Ok(Vec::new());
         };
-        let count = read_at(file, &mut self.buffer, position.offset)?;
+        let count = part.read_at(&mut self.buffer, position.offset)?;
         Ok(self.buffer[..count].to_vec())
     }
 
-    /// The file that a position belongs to: under its own name, then by inode, then by its first bytes.
-    fn find(&mut self, position: &Position) -> io::Result<Option<File>> {
-        let siblings = self.siblings()?;
+    /// The part that a position belongs to: under its own name, then by inode, then by its first bytes.
+    fn find(&mut self, position: &Position) -> io::Result<Option<Part>> {
+        let siblings = self.siblings.all(&self.settings.path)?;
+        let unread = siblings
+            .iter()
+            .find(|sibling| self.was_compressed_unread(position, sibling));
+        let is_untouched = |sibling: &Sibling| sibling.id == position.id && sibling.modified_ms == position.modified_ms;
+        if let Some(unread) = unread.filter(|_| !siblings.iter().any(is_untouched)) {
+            return self.open_part(unread).map(Some);
+        }
         let same_file = siblings.iter().filter(|sibling| sibling.id == position.id);
         let same_inode = siblings.iter().filter(|sibling| sibling.id.inode == position.id.inode);
-        let mut same_bytes: Vec<&Sibling> = siblings.iter().filter(|_| position.fingerprint.length > 0).collect();
+        // A part is compressed after its last change.
+        let may_be = |sibling: &&Sibling| {
+            let is_later = !sibling.is_gzip || sibling.modified_ms >= position.modified_ms;
+            // Beside other logs, which may all begin with the same header, a few bytes say nothing.
+            let is_own = self.settings.is_alone || sibling.rank.is_some() || !position.is_weak();
+            is_later && is_own
+        };
+        let is_known = position.fingerprint.length > 0;
+        let mut same_bytes: Vec<&Sibling> = siblings.iter().filter(|_| is_known).filter(may_be).collect();
         same_bytes.sort_by_key(|sibling| (sibling.path != self.settings.path, u64::MAX - sibling.modified_ms));
         for sibling in same_file.chain(same_inode).chain(same_bytes) {
-            if let Ok(file) = open_log(&sibling.path)
-                && position.is_in(&file)?
+            if let Ok(part) = self.open_part(sibling)
+                && position.is_in(&part)?
             {
-                return Ok(Some(file));
+                return Ok(Some(part));
             }
         }
         Ok(None)
     }
 
-    /// The rotated files that carry the log's name, oldest first, then the log itself.
-    fn chain(&mut self) -> io::Result<Vec<Sibling>> {
-        let mut chain: Vec<Sibling> = self
-            .siblings()?
-            .into_iter()
-            .filter(|sibling| sibling.rank.is_some())
-            .collect();
-        chain.sort_by(|a, b| a.rank.cmp(&b.rank));
-        Ok(chain)
+    /// Without first bytes its time tells, which whoever compresses a log keeps; its inode may be another's by now.
+    fn was_compressed_unread(&self, position: &Position, sibling: &Sibling) -> bool {
+        let is_same_time = sibling.is_gzip && sibling.rank.is_some() && sibling.modified_ms == position.modified_ms;
+        position.offset == 0 && is_same_time && !self.was_read(position, sibling)
     }
 
-    fn siblings(&mut self) -> io::Result<Vec<Sibling>> {
-        let folder = self
-            .settings
-            .path
-            .parent()
-            .filter(|folder| !folder.as_os_str().is_empty())
-            .unwrap_or(Path::new("."));
-        let mut entries = match std::fs::read_dir(folder) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(error),
-        };
-        let siblings = entries
-            .by_ref()
-            .take(SIBLINGS_MAX)
-            .filter_map(|entry| Sibling::of(&entry.ok()?.path(), &self.settings.path))
-            .collect();
-        if entries.next().is_some() && self.said_cut.admits(machine_now_ms()) {
-            let folder = folder.display();
-            warn!(%folder, names_max = SIBLINGS_MAX, "a folder holds more files than are looked at");
+    /// The copy of a log of which so little was read that its first bytes do not tell that it was truncated.
+    fn find_copy(&mut self, position: &Position, part: &Part) -> io::Result<Option<Part>> {
+        if !position.is_weak() {
+            return Ok(None);
         }
-        Ok(siblings)
+        let folder_ms = modified_ms(&std::fs::metadata(folder_of(&self.settings.path))?);
+        if self.has_no_copy_ms == Some(folder_ms) {
+            return Ok(None);
+        }
+        let chain = self.chain()?;
+        let own = self.place_in(&chain, part)?.unwrap_or(0);
+        let later = chain[..own]
+            .iter()
+            .filter(|sibling| position.is_followed_by(sibling.modified_ms));
+        for sibling in later {
+            let Ok(copy) = self.open_part(sibling) else { continue };
+            if holds_unread(position, &copy, part)? {
+                return Ok(Some(copy));
+            }
+        }
+        let is_past = machine_now_ms().saturating_sub(folder_ms) > FOLDER_TICK_MS;
+        self.has_no_copy_ms = is_past.then_some(folder_ms);
+        Ok(None)
     }
+
+    fn chain(&mut self) -> io::Result<Vec<Sibling>> {
+        self.siblings.chain(&self.settings.path)
+    }
+}
+
+/// Whether `copy` begins as what was read, goes on with what was not, and `part` does not hold that.
+fn holds_unread(position: &Position, copy: &Part, part: &Part) -> io::Result<bool> {
+    let head = copy.head(FINGERPRINT_BYTES_MAX)?;
+    Ok(head.length > position.offset
+        && copy.begins_with(position.fingerprint)?
+        && !part.begins_with(head)?
+        && !position.was_before(copy)?)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -414,181 +553,7 @@ fn take_lines(data: &[u8], lines: &mut Lines, bytes_max: usize, is_full_buffer: 
 struct Cursor {
     position: Option<Position>,
     /// Held open, so that a file that was renamed and deleted can still be finished.
-    file: Option<Arc<File>>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Position {
-    id: FileId,
-    /// When the file had last changed as we read it: orders it among its followers.
-    modified_ms: u64,
-    fingerprint: Fingerprint,
-    offset: u64,
-    /// Inside a line that is too long.
-    skipping: bool,
-}
-
-/// Checksum of the first bytes that were read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Fingerprint {
-    length: u64,
-    crc32c: u32,
-}
-
-impl Fingerprint {
-    fn extend(&mut self, data: &[u8]) {
-        let room = usize::try_from(FINGERPRINT_BYTES_MAX - self.length)
-            .unwrap_or(0)
-            .min(data.len());
-        self.crc32c = crc32c::crc32c_append(self.crc32c, &data[..room]);
-        self.length += room as u64;
-    }
-
-    fn of(file: &File, length: u64) -> io::Result<Self> {
-        let mut head = vec![0; usize::try_from(length.min(FINGERPRINT_BYTES_MAX)).unwrap_or(0)];
-        let count = read_at(file, &mut head, 0)?;
-        let mut fingerprint = Self::default();
-        fingerprint.extend(&head[..count]);
-        Ok(fingerprint)
-    }
-}
-
-impl Position {
-    fn begin_of(file: &File) -> io::Result<Self> {
-        let metadata = file.metadata()?;
-        Ok(Self {
-            id: file_id(&metadata),
-            modified_ms: modified_ms(&metadata),
-            fingerprint: Fingerprint::default(),
-            offset: 0,
-            skipping: false,
-        })
-    }
-
-    fn go_to_end(&mut self, file: &File) -> io::Result<()> {
-        self.offset = file.metadata()?.len();
-        self.fingerprint = Fingerprint::of(file, self.offset)?;
-        let mut last = [b'\n'];
-        read_at(file, &mut last, self.offset.saturating_sub(1))?;
-        self.skipping = last != *b"\n";
-        Ok(())
-    }
-
-    /// The fingerprint always covers the first min(offset, FINGERPRINT_BYTES_MAX) bytes.
-    fn advance(&mut self, data: &[u8]) {
-        self.fingerprint.extend(data);
-        self.offset += data.len() as u64;
-    }
-
-    /// Whether `file` is the one that was read up to this position; false when it was truncated or replaced.
-    fn is_in(&self, file: &File) -> io::Result<bool> {
-        let metadata = file.metadata()?;
-        if metadata.len() < self.offset || (self.offset == 0 && file_id(&metadata).inode != self.id.inode) {
-            return Ok(false);
-        }
-        Ok(Fingerprint::of(file, self.fingerprint.length)? == self.fingerprint)
-    }
-
-    fn encode(&self) -> Vec<u8> {
-        let mut writer = Writer::default();
-        writer
-            .number(self.id.device)
-            .number(self.id.inode)
-            .number(self.modified_ms);
-        writer
-            .number(self.fingerprint.length)
-            .number(u64::from(self.fingerprint.crc32c));
-        writer.number(self.offset).number(u64::from(self.skipping));
-        writer.finish()
-    }
-
-    fn decode(bytes: &[u8]) -> Result<Self, ProgressError> {
-        let mut reader = Reader::new(bytes)?;
-        let position = Self {
-            id: FileId {
-                device: reader.number()?,
-                inode: reader.number()?,
-            },
-            modified_ms: reader.number()?,
-            fingerprint: Fingerprint {
-                length: reader.number()?.min(FINGERPRINT_BYTES_MAX),
-                crc32c: u32::try_from(reader.number()?).unwrap_or(0),
-            },
-            offset: reader.number()?,
-            skipping: reader.number()? != 0,
-        };
-        reader.finish()?;
-        Ok(position)
-    }
-}
-
-/// A file beside the log, perhaps one of its earlier parts.
-#[derive(Debug)]
-struct Sibling {
-    path: PathBuf,
-    id: FileId,
-    modified_ms: u64,
-    /// Its place among the parts of the log, oldest first; none when its name is not the log's with an ending.
-    rank: Option<Rank>,
-}
-
-/// `log.3` < `log.2` < `log-20260107` < `log-20260108` < `log`; what has no number is ordered by time.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Rank {
-    Numbered { newness: i64 },
-    Dated { modified_ms: u64, name: String },
-    Live,
-}
-
-impl Sibling {
-    fn of(path: &Path, live: &Path) -> Option<Self> {
-        let name = path.file_name()?.to_str()?;
-        let live_name = live.file_name()?.to_str()?;
-        // A link is followed for the log itself only.
-        let metadata = if name == live_name {
-            std::fs::metadata(live)
-        } else {
-            std::fs::symlink_metadata(path)
-        }
-        .ok()?;
-        if !metadata.is_file() {
-            return None;
-        }
-        let modified_ms = modified_ms(&metadata);
-        let rank = name
-            .strip_prefix(live_name)
-            .and_then(|ending| rank(ending, modified_ms));
-        let path = if name == live_name {
-            live.to_owned()
-        } else {
-            path.to_owned()
-        };
-        Some(Self {
-            path,
-            id: file_id(&metadata),
-            modified_ms,
-            rank,
-        })
-    }
-}
-
-fn rank(ending: &str, modified_ms: u64) -> Option<Rank> {
-    if ending.is_empty() {
-        return Some(Rank::Live);
-    }
-    let rest = ending.strip_prefix(['.', '-', '_'])?;
-    if rest.len() <= 4
-        && let Ok(number) = rest.parse::<i64>()
-    {
-        return Some(Rank::Numbered { newness: -number });
-    }
-    let is_dated = rest
-        .bytes()
-        .all(|byte| byte.is_ascii_digit() || b"-_.T:".contains(&byte));
-    is_dated.then(|| Rank::Dated {
-        modified_ms,
-        name: ending.to_owned(),
-    })
+    part: Option<Arc<Part>>,
 }
 
 #[cfg(test)]

@@ -73,7 +73,7 @@ pub(super) fn record(plugin: &PluginConfig, code: &Code, redactor: &Redactor, no
 fn peer((name, grant): (&String, &Grant)) -> Option<(String, Peer)> {
     match grant {
         Grant::Peer(grant) => Some((name.clone(), Peer::open(grant))),
-        Grant::Lines { .. } | Grant::Documents { .. } | Grant::Folder { .. } => None,
+        _ => None,
     }
 }
 

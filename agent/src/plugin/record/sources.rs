@@ -14,6 +14,7 @@ use super::redact::Redactor;
 use crate::platform::{open_document, open_log, read_at};
 use crate::plugin::grant::Grant;
 use crate::source::NamePattern;
+use crate::source::gzip::unzip;
 
 /// Of the end of a log.
 const LOG_BYTES_MAX: u64 = 4 << 20;
@@ -51,6 +52,14 @@ pub(super) fn record(
     let files_max = lines_max.min(FILES_MAX);
     let (folder, files) = match grant {
         Grant::Lines { file, .. } => (None, log(name, file, redactor, lines_max)),
+        Grant::Logs { folder, pattern, .. } => {
+            let newest = newest(folder, pattern, 1, now);
+            let log = |found: Vec<Found>| match found.first() {
+                Some((path, _age_s)) => log(name, path, redactor, lines_max),
+                None => Err(io::ErrorKind::NotFound.into()),
+            };
+            (None, newest.and_then(log))
+        }
         Grant::Documents {
             folder,
             pattern,
@@ -61,7 +70,7 @@ pub(super) fn record(
             let files = newest(folder, pattern, files_max, now);
             (
                 Some(name),
-                files.and_then(|files| case_files(name, files, redactor, bytes_of)),
+                files.and_then(|files| case_files(name, files, redactor, unzipped, bytes_of)),
             )
         }
         Grant::Peer(_) => return None,
@@ -73,7 +82,7 @@ pub(super) fn record(
             let files = newest(folder, pattern, files_max, now);
             (
                 Some(name),
-                files.and_then(|files| case_files(name, files, redactor, bytes_of)),
+                files.and_then(|files| case_files(name, files, redactor, |name| name, bytes_of)),
             )
         }
     };
@@ -94,7 +103,7 @@ pub(super) fn record(
 
 fn count(grant: &Grant, files: &[RecordedFile]) -> String {
     match grant {
-        Grant::Lines { .. } => {
+        Grant::Lines { .. } | Grant::Logs { .. } => {
             let lines = files.iter().map(|file| memchr::memchr_iter(b'\n', &file.bytes).count());
             format!("{} lines", lines.sum::<usize>())
         }
@@ -139,10 +148,15 @@ fn read_from(file: &File, begin: u64, end: u64) -> io::Result<Vec<u8>> {
 
 /// None when it is larger than the plugin may read.
 fn document(path: &Path, bytes_max: u64) -> io::Result<Option<String>> {
-    let mut bytes = Vec::new();
-    open_document(path)?.take(bytes_max + 1).read_to_end(&mut bytes)?;
-    let is_whole = bytes.len() as u64 <= bytes_max;
-    Ok(is_whole.then(|| String::from_utf8_lossy(&bytes).into_owned()))
+    let file = open_document(path)?;
+    let bytes = if path.extension().is_some_and(|extension| extension == "gz") {
+        unzip(file, bytes_max)?
+    } else {
+        let mut bytes = Vec::new();
+        file.take(bytes_max + 1).read_to_end(&mut bytes)?;
+        Some(bytes).filter(|bytes| bytes.len() as u64 <= bytes_max)
+    };
+    Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }
 
 /// A file of a folder, and its age in seconds.
@@ -171,13 +185,14 @@ fn case_files(
     source: &str,
     found: Vec<Found>,
     redactor: &Redactor,
+    name_of: fn(&str) -> &str,
     bytes_of: impl Fn(&Path) -> io::Result<Option<String>>,
 ) -> io::Result<Vec<RecordedFile>> {
     let (mut files, mut names) = (Vec::new(), BTreeSet::new());
     for (path, age_s) in found {
         let Some(text) = bytes_of(&path)? else { continue };
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let mut name = file_name(&name, redactor);
+        let mut name = file_name(name_of(&name), redactor);
         while !names.insert(name.clone()) {
             name.insert(0, '_');
         }
@@ -188,6 +203,11 @@ fn case_files(
         });
     }
     Ok(files)
+}
+
+/// As a plugin gets it.
+fn unzipped(name: &str) -> &str {
+    name.strip_suffix(".gz").unwrap_or(name)
 }
 
 /// Redacted but for what stands behind its last point.

@@ -40,6 +40,14 @@ enum Kind {
     Sql(Box<sql::Query>),
 }
 
+/// What a peer speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speech {
+    Http,
+    Tcp,
+    Sql,
+}
+
 /// How often a peer may be asked, in its own time and not in that which plugins live in.
 struct Rate {
     begun: Instant,
@@ -93,10 +101,19 @@ impl Peer {
         Self { kind, rate }
     }
 
+    #[must_use]
+    pub fn speech(&self) -> Speech {
+        match self.kind {
+            Kind::Http(_) => Speech::Http,
+            Kind::Tcp(_) => Speech::Tcp,
+            Kind::Sql(_) => Speech::Sql,
+        }
+    }
+
     /// Whether no answer is a lack of data, in distinction from an answer that a probe reports.
     #[must_use]
     pub fn is_read(&self) -> bool {
-        matches!(self.kind, Kind::Sql(_))
+        self.speech() == Speech::Sql
     }
 
     /// Asks it, and waits no longer than `within` nor than the operator allows.
@@ -131,7 +148,10 @@ impl Peer {
             (Kind::Http(endpoint), Question::Http(request)) => endpoint.send(request, within).map(Reply::Http),
             (Kind::Tcp(grant), Question::Tcp(request)) => tcp::exchange(grant, &request, within).map(Reply::Tcp),
             (Kind::Sql(query), Question::Sql { after }) => query.run(after, within).map(Reply::Sql),
-            _ => Err(PeerError::new(PeerFault::Unknown, "it is of another kind")),
+            _ => Err(PeerError::new(
+                PeerFault::Unknown,
+                "the question is for another kind of peer",
+            )),
         }
     }
 }

@@ -1,14 +1,19 @@
 //! No line is lost and none comes twice, whatever a server and an operator do to a log.
 
 use super::*;
+use crate::source::gzip::zip;
 use proptest::prelude::*;
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io::Write;
+use std::time::{Duration, SystemTime};
 
 /// A log in a folder, written and rotated as servers do.
 struct Log {
     folder: tempfile::TempDir,
     lines_written: Vec<String>,
+    /// Of the last change: the system's own times are the same for all that happens within some milliseconds.
+    changed: Cell<SystemTime>,
 }
 
 impl Log {
@@ -16,7 +21,14 @@ impl Log {
         Self {
             folder: tempfile::tempdir().unwrap(),
             lines_written: Vec::new(),
+            changed: Cell::new(SystemTime::now()),
         }
+    }
+
+    fn touch(&self, ending: &str) {
+        self.changed.set(self.changed.get() + Duration::from_millis(10));
+        let file = File::options().write(true).open(self.path(ending)).unwrap();
+        file.set_modified(self.changed.get()).unwrap();
     }
 
     fn path(&self, ending: &str) -> PathBuf {
@@ -31,16 +43,30 @@ impl Log {
     fn append_raw(&self, text: &str) {
         let mut file = File::options().create(true).append(true).open(self.path("")).unwrap();
         file.write_all(text.as_bytes()).unwrap();
+        self.touch("");
     }
 
     /// Makes room for a new `.1`.
     fn shift(&self) {
-        for number in (1..50).rev() {
-            let from = self.path(&format!(".{number}"));
+        for (number, compressed) in (1..70).rev().flat_map(|number| [(number, ""), (number, ".gz")]) {
+            let from = self.path(&format!(".{number}{compressed}"));
             if from.exists() {
-                std::fs::rename(from, self.path(&format!(".{}", number + 1))).unwrap();
+                std::fs::rename(from, self.path(&format!(".{}{compressed}", number + 1))).unwrap();
             }
         }
+    }
+
+    /// As gzip and logrotate do it: the compressed file has the time of the plain one.
+    fn compress(&self, number: usize) {
+        let (from, to) = (format!(".{number}"), format!(".{number}.gz"));
+        let Ok(bytes) = std::fs::read(self.path(&from)) else {
+            return;
+        };
+        let modified = self.path(&from).metadata().unwrap().modified().unwrap();
+        std::fs::write(self.path(&to), zip(&bytes)).unwrap();
+        let file = File::options().write(true).open(self.path(&to)).unwrap();
+        file.set_modified(modified).unwrap();
+        std::fs::remove_file(self.path(&from)).unwrap();
     }
 
     fn rotate_by_rename(&self) {
@@ -54,12 +80,14 @@ impl Log {
         if self.path("").exists() {
             self.shift();
             std::fs::copy(self.path(""), self.path(".1")).unwrap();
+            self.touch(".1");
             File::options()
                 .write(true)
                 .open(self.path(""))
                 .unwrap()
                 .set_len(0)
                 .unwrap();
+            self.touch("");
         }
     }
 
@@ -350,7 +378,8 @@ fn backfill_begins_with_the_oldest_file_and_the_end_with_the_next_line() {
         log.rotate_by_rename();
     }
     log.append("d");
-    std::fs::write(log.path(".9.gz"), "not read\n").unwrap();
+    log.compress(2);
+    std::fs::write(log.path(".9.gz"), "no gzip\n").unwrap();
     std::fs::write(log.folder.path().join("other.log"), "not read\n").unwrap();
     let mut oldest = Tail::open(
         TailSettings {
@@ -361,6 +390,7 @@ fn backfill_begins_with_the_oldest_file_and_the_end_with_the_next_line() {
     )
     .unwrap();
     assert_eq!(read_all(&mut oldest, 1000), ["a", "b", "c", "d"]);
+    assert_eq!(oldest.rotations_lost(), 1, "the one that is no gzip");
     let mut end = Tail::open(
         TailSettings {
             start: Start::End,
@@ -381,9 +411,16 @@ fn damaged_progress_is_an_error_and_never_a_panic() {
     let mut tail = log.open(&[]);
     read_all(&mut tail, 1000);
     let progress = tail.progress();
+    // Where an earlier agent ended.
+    const EARLIER: usize = 1 + 7 * 8;
     for length in 1..progress.len() {
-        assert!(Tail::open(log.settings(), Some(&progress[..length])).is_err());
+        let opened = Tail::open(log.settings(), Some(&progress[..length]));
+        assert_eq!(opened.is_ok(), length == EARLIER);
     }
+    assert!(
+        read_all(&mut log.open(&progress[..EARLIER]), 1000).is_empty(),
+        "nothing comes twice"
+    );
 }
 
 /// What a server and an operator do to a log, and what the reader does.
@@ -392,6 +429,7 @@ enum Step {
     Write { length: usize },
     Rename,
     CopyAndTruncate,
+    Gzip { number: usize },
     Read { bytes_max: usize },
     ReadAndFail { bytes_max: usize },
     Restart,
@@ -402,6 +440,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => (0usize..80).prop_map(|length| Step::Write { length }),
         2 => Just(Step::Rename),
         1 => Just(Step::CopyAndTruncate),
+        2 => (1usize..4).prop_map(|number| Step::Gzip { number }),
         4 => (1usize..300).prop_map(|bytes_max| Step::Read { bytes_max }),
         2 => (1usize..300).prop_map(|bytes_max| Step::ReadAndFail { bytes_max }),
         2 => Just(Step::Restart),
@@ -411,8 +450,12 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 fn check(steps: &[Step]) {
     let mut log = Log::new();
+    // At the first start older files are left alone, so the reader has begun before.
+    log.append_raw("");
     let mut tail = log.open(&[]);
-    let mut progress = Vec::new();
+    tail.read(1).unwrap();
+    tail.commit();
+    let mut progress = tail.progress();
     let mut found: VecDeque<String> = VecDeque::new();
     let read = |tail: &mut Tail, bytes_max: usize, found: &mut VecDeque<String>| {
         if let Ok(lines) = tail.read(bytes_max) {
@@ -425,21 +468,9 @@ fn check(steps: &[Step]) {
     for (number, step) in steps.iter().enumerate() {
         match step {
             Step::Write { length } => log.append(&format!("line {number} {}", "x".repeat(*length))),
-            Step::Rename => {
-                // At the first start older files are left alone, so the reader has begun before.
-                progress = read(&mut tail, 1, &mut found);
-                log.rotate_by_rename();
-            }
-            Step::CopyAndTruncate => {
-                // The documented limit: the copy of a file of which nothing was read cannot be told from others.
-                log.append(&format!("line {number} that is read"));
-                for line in read_all(&mut tail, 1_000) {
-                    found.push_back(line);
-                }
-                progress = tail.progress();
-                log.append(&format!("line {number} before the copy"));
-                log.rotate_by_copy();
-            }
+            Step::Rename => log.rotate_by_rename(),
+            Step::CopyAndTruncate => log.rotate_by_copy(),
+            Step::Gzip { number } => log.compress(*number),
             Step::Read { bytes_max } => progress = read(&mut tail, *bytes_max, &mut found),
             Step::ReadAndFail { bytes_max } => {
                 drop(tail.read(*bytes_max));
@@ -455,35 +486,230 @@ fn check(steps: &[Step]) {
     assert_eq!(tail.rotations_lost(), 0);
 }
 
+/// How a log is rotated.
+#[derive(Clone, Copy, Debug)]
+enum Rotation {
+    Rename,
+    RenameAndGzip,
+    Copy,
+    CopyAndGzip,
+}
+
+const ROTATIONS: [Rotation; 4] = [
+    Rotation::Rename,
+    Rotation::RenameAndGzip,
+    Rotation::Copy,
+    Rotation::CopyAndGzip,
+];
+
+impl Log {
+    fn rotate(&self, rotation: Rotation) {
+        match rotation {
+            Rotation::Rename | Rotation::RenameAndGzip => self.rotate_by_rename(),
+            Rotation::Copy | Rotation::CopyAndGzip => self.rotate_by_copy(),
+        }
+        if matches!(rotation, Rotation::RenameAndGzip | Rotation::CopyAndGzip) {
+            self.compress(1);
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn no_line_is_lost_or_doubled_by_rotations_restarts_and_failures(steps in steps()) {
         check(&steps);
     }
+}
 
-    /// Restart after every read, with every chunk size, across one rotation of each kind.
-    #[test]
-    fn a_restart_at_every_offset_loses_and_doubles_nothing(bytes_max in 1usize..200, is_copy in any::<bool>()) {
+/// Restart after every read, with every chunk size from one byte on, across two rotations of each kind.
+#[test]
+fn a_restart_at_every_offset_loses_and_doubles_nothing() {
+    let sizes = || (1..40).chain((40..200).step_by(17));
+    for (rotation, bytes_max) in ROTATIONS
+        .iter()
+        .flat_map(|rotation| sizes().map(move |max| (*rotation, max)))
+    {
         let mut log = Log::new();
         for number in 0..30 {
             log.append(&format!("line {number}"));
         }
-        let mut found = Vec::new();
-        let mut progress = Vec::new();
-        for round in 0..400 {
+        let (mut found, mut progress) = (Vec::new(), Vec::new());
+        let mut round = 0;
+        let mut is_quiet = false;
+        while !is_quiet || round <= 9 {
             let mut tail = log.open(&progress);
-            if let Ok(lines) = tail.read(bytes_max) {
-                found.extend(texts(&lines));
-            }
+            let read = tail.read(bytes_max).map(|lines| texts(&lines)).unwrap_or_default();
+            is_quiet = read.is_empty();
+            found.extend(read);
             progress = tail.progress();
-            if round == 3 {
-                if is_copy { log.rotate_by_copy() } else { log.rotate_by_rename() }
-                for number in 30..50 {
-                    log.append(&format!("line {number} of the new file"));
+            if round == 3 || round == 8 {
+                log.rotate(rotation);
+                for number in 0..20 {
+                    log.append(&format!("line {number} of the file after round {round}"));
                 }
             }
+            round += 1;
         }
-        prop_assert_eq!(found, log.lines_written);
+        assert_eq!(found, log.lines_written, "{rotation:?} {bytes_max}");
+    }
+}
+
+/// The log was empty when it was opened: nothing told that it was truncated, and what its copy held was lost.
+#[test]
+fn what_was_copied_away_before_its_first_line_was_read_is_read() {
+    for (rotation, is_restarted, head) in [
+        (Rotation::Copy, false, ""),
+        (Rotation::Copy, true, ""),
+        (Rotation::CopyAndGzip, false, ""),
+        (Rotation::CopyAndGzip, true, "hal"),
+        (Rotation::RenameAndGzip, false, ""),
+        (Rotation::RenameAndGzip, true, "hal"),
+    ] {
+        let mut log = Log::new();
+        log.append_raw(head);
+        let mut tail = log.open(&[]);
+        assert!(read_all(&mut tail, 1000).is_empty());
+        let progress = tail.progress();
+        log.append_raw("first\n");
+        log.rotate(rotation);
+        log.append("second");
+        log.rotate(rotation);
+        log.append("third");
+        if is_restarted {
+            tail = log.open(&progress);
+        }
+        let first = format!("{head}first");
+        assert_eq!(read_all(&mut tail, 1000), [&first, "second", "third"], "{rotation:?}");
+        assert_eq!(tail.rotations_lost(), 0);
+    }
+}
+
+#[test]
+fn a_copy_of_a_log_that_goes_on_is_not_read_beside_it() {
+    let mut log = Log::new();
+    log.append_raw("");
+    let mut tail = log.open(&[]);
+    read_all(&mut tail, 1000);
+    for line in ["a", "b", "c"] {
+        log.append(line);
+        std::fs::copy(log.path(""), log.path(".1")).unwrap();
+        log.touch(".1");
+        assert_eq!(read_all(&mut tail, 1000), [line]);
+    }
+}
+
+#[test]
+fn a_read_that_fails_at_the_first_lines_finds_them_again_after_a_rotation() {
+    for start in [Start::Live, Start::Oldest] {
+        let mut log = Log::new();
+        log.append("a");
+        log.rotate_by_rename();
+        log.append("b");
+        let settings = TailSettings {
+            start,
+            ..log.settings()
+        };
+        let mut tail = Tail::open(settings, None).unwrap();
+        tail.read(1).unwrap();
+        tail.rollback();
+        log.rotate_by_rename();
+        log.append("c");
+        let expected: &[&str] = if start == Start::Live {
+            &["b", "c"]
+        } else {
+            &["a", "b", "c"]
+        };
+        assert_eq!(read_all(&mut tail, 1000), expected);
+    }
+}
+
+#[test]
+fn the_rest_of_a_damaged_part_is_lost_and_counted_once_and_the_log_goes_on() {
+    let mut log = Log::new();
+    log.append("a");
+    let mut tail = log.open(&[]);
+    assert_eq!(read_all(&mut tail, 1000), ["a"]);
+    let progress = tail.progress();
+    for number in 0..20_000 {
+        log.append_raw(&format!("{number} {}\n", number * 7_919 % 10_007));
+    }
+    log.rotate_by_rename();
+    log.compress(1);
+    let compressed = std::fs::read(log.path(".1.gz")).unwrap();
+    std::fs::write(log.path(".1.gz"), &compressed[..compressed.len() / 2]).unwrap();
+    log.append("after");
+    let mut tail = log.open(&progress);
+    let lines = read_all(&mut tail, 1000);
+    assert!(lines.len() > 5_000 && lines.len() < 15_000, "{}", lines.len());
+    assert_eq!(lines.last().map(String::as_str), Some("after"));
+    assert_eq!(tail.rotations_lost(), 1);
+}
+
+/// Text in which every letter takes another number of bytes, written and read in pieces that cut them.
+#[test]
+fn letters_that_are_cut_in_two_come_whole_whatever_the_size_of_the_pieces() {
+    let text = "aä€𝄞 Müller\n日本語\nx\n".repeat(20);
+    for size in 1..9 {
+        let log = Log::new();
+        log.append_raw("");
+        let (mut found, mut progress) = (String::new(), Vec::new());
+        for (number, piece) in text.as_bytes().chunks(size).enumerate() {
+            let mut file = File::options().append(true).open(log.path("")).unwrap();
+            file.write_all(piece).unwrap();
+            let mut tail = log.open(&progress);
+            found += std::str::from_utf8(&tail.read(1 + number % 7).unwrap().bytes).unwrap();
+            progress = tail.progress();
+        }
+        found += &read_all(&mut log.open(&progress), 10)
+            .iter()
+            .map(|line| format!("{line}\n"))
+            .collect::<String>();
+        assert_eq!(found, text);
+    }
+}
+
+#[test]
+fn a_line_of_100_mb_is_skipped_in_bounded_memory_across_restarts_and_compression() {
+    const LENGTH: u64 = 100_000_000;
+    for is_gzip in [false, true] {
+        let mut log = Log::new();
+        log.append("a");
+        log.append_raw("");
+        let progress = {
+            let mut tail = log.open(&[]);
+            assert_eq!(read_all(&mut tail, 1000), ["a"]);
+            tail.progress()
+        };
+        // Holes of a file are read as bytes, and take no room on the disk.
+        let file = File::options().append(true).open(log.path("")).unwrap();
+        file.set_len(2 + LENGTH).unwrap();
+        log.append_raw("\n");
+        log.append("b");
+        if is_gzip {
+            log.rotate_by_rename();
+            log.compress(1);
+            log.append("c");
+        }
+        let (mut progress, mut skipped, mut found) = (progress, 0, Vec::new());
+        let mut tail = log.open(&progress);
+        for call in 0..100 {
+            // Of a compressed one each restart begins at the front.
+            if !is_gzip || call == 5 {
+                tail = log.open(&progress);
+            }
+            let lines = tail.read(1000).unwrap();
+            progress = tail.progress();
+            tail.commit();
+            assert!(tail.buffer.capacity() <= 2 * LINE_BYTES_MAX);
+            assert!(lines.skipped_bytes <= SKIP_BYTES_MAX as u64 + LINE_BYTES_MAX as u64 + 1);
+            skipped += lines.skipped_bytes;
+            found.extend(texts(&lines));
+            if !lines.more {
+                break;
+            }
+        }
+        assert_eq!(skipped, LENGTH + 1);
+        assert_eq!(found, if is_gzip { vec!["b", "c"] } else { vec!["b"] });
     }
 }
 
