@@ -156,6 +156,7 @@ fn ask_peer(
     counted: &mut Counters,
 ) -> Result<crate::Reply, PeerFailure> {
     if !question.is_bounded() {
+        counted.peers_refused += 1;
         return Err(PeerFault::Denied.at_once());
     }
     let within = budget.peer(counted).map_err(PeerFault::at_once)?;

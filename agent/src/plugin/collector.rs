@@ -208,6 +208,9 @@ impl PluginCollector {
         self.health.on_call(counters.busy_us);
         self.restraint.on_busy(counters.busy_us, Instant::now());
         report_limits(&self.health, counters);
+        if counters.peers_refused > 0 {
+            self.host.on_peer_refused();
+        }
         if let Some(cause) = self.plugin.take_restart() {
             self.health.on_restart();
             warn!(%cause, "the plugins' process was started again");

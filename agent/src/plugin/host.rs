@@ -96,6 +96,8 @@ struct Granted {
     skipped: u64,
     /// Of each source that was tried: whether the last try could read it.
     tried: BTreeMap<String, bool>,
+    /// The open call was not given what it asked of a peer that is read.
+    is_missing: bool,
     health: Arc<PluginHealth>,
 }
 
@@ -152,6 +154,7 @@ impl GrantedHost {
             caution: Caution::default(),
             skipped: 0,
             tried: BTreeMap::new(),
+            is_missing: false,
             health,
         };
         Ok(Self(Arc::new(Mutex::new(granted))))
@@ -224,7 +227,14 @@ impl GrantedHost {
             let is_probed = matches!(granted.sources.get(name), Some(Source::Peer(peer)) if !peer.is_read());
             !is_up && !is_probed
         };
-        granted.tried.iter().any(is_missing)
+        granted.is_missing || granted.tried.iter().any(is_missing)
+    }
+
+    /// The open call was refused a question before the host heard of it: nobody knows to which peer.
+    pub fn on_peer_refused(&self) {
+        let mut granted = self.lock();
+        let is_read = |source: &Source| matches!(source, Source::Peer(peer) if peer.is_read());
+        granted.is_missing |= granted.sources.values().any(is_read);
     }
 
     fn lock(&self) -> MutexGuard<'_, Granted> {
@@ -336,7 +346,9 @@ impl Host for GrantedHost {
             granted.on_denied(asked, name);
             return Err(PeerFault::Unknown.at_once());
         };
+        let is_read = peer.is_read();
         if !has_now {
+            granted.is_missing |= is_read;
             return Err(PeerFault::TooSoon.at_once());
         }
         match peer.ask(question, within) {
@@ -346,6 +358,7 @@ impl Host for GrantedHost {
                 Ok(reply)
             }
             Err((failure, error)) => {
+                granted.is_missing |= is_read;
                 granted.on_failed(name, failure.fault, &error.to_string());
                 Err(failure)
             }
@@ -394,6 +407,7 @@ impl Granted {
         self.call = CallRead::default();
         self.skipped_bytes = 0;
         self.withheld = false;
+        self.is_missing = false;
         self.report();
     }
 
@@ -426,6 +440,7 @@ impl Granted {
         if fault.is_peers() {
             self.on_down(peer, fault, why);
         } else if limit == Some(Limit::PeerGrant) {
+            self.on_tried(peer, false);
             self.on_refused(peer, why);
         }
     }
@@ -577,7 +592,8 @@ impl Source {
             Self::Lines(tail) => tail.commit(),
             Self::Logs(logs) => logs.commit(),
             Self::Documents(documents) => documents.commit(),
-            Self::Folder(_) | Self::Peer(_) => {}
+            Self::Peer(peer) => peer.commit(),
+            Self::Folder(_) => {}
         }
     }
 
@@ -586,7 +602,8 @@ impl Source {
             Self::Lines(tail) => tail.rollback(),
             Self::Logs(logs) => logs.rollback(),
             Self::Documents(documents) => documents.rollback(),
-            Self::Folder(_) | Self::Peer(_) => {}
+            Self::Peer(peer) => peer.rollback(),
+            Self::Folder(_) => {}
         }
     }
 
@@ -889,5 +906,73 @@ mod tests {
         std::fs::write(folder.path().join("x.log"), "a\n").unwrap();
         host.read_lines("log", 10).unwrap();
         assert!(!host.is_partial());
+    }
+
+    /// The first row is all, whatever is asked.
+    fn of_a_query(folder: &Path, query: &str, reading: Reading) -> GrantedHost {
+        use crate::source::peer::PeerGrant;
+        use crate::source::peer::sql::{ColumnType, Database, SqlGrant};
+        let file = folder.join("pos.db");
+        std::fs::write(&file, "").unwrap();
+        let grant = Grant::Peer(Box::new(PeerGrant::Sql(SqlGrant {
+            database: Database::Sqlite(file),
+            query: query.to_owned(),
+            columns: vec![("n".to_owned(), ColumnType::Integer)],
+            cursor: None,
+            rows_max: 1,
+            table_bytes_max: 1_000,
+            timeout: Duration::from_secs(10),
+            interval_min: Duration::from_secs(3_600),
+        })));
+        let grants = BTreeMap::from([("sales".to_owned(), grant)]);
+        GrantedHost::new("test", &grants, None, reading, Clock::told(60_000), Arc::default()).unwrap()
+    }
+
+    fn ask(host: &mut GrantedHost) -> Option<PeerFault> {
+        let question = Question::Sql { after: None };
+        let answer = host.ask_peer("sales", question, Duration::from_secs(10));
+        answer.err().map(|failure| failure.fault)
+    }
+
+    /// A revoked right, a secret that could not be read, and what was refused or came too soon counted as nothing sold.
+    #[test]
+    fn a_query_that_was_not_answered_makes_the_batch_partial() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut denied = of_a_query(folder.path(), "PRAGMA user_version = 3", Reading::LIVE);
+        assert_eq!(ask(&mut denied), Some(PeerFault::Denied));
+        assert!(denied.is_partial());
+        denied.commit();
+        assert!(denied.is_partial(), "until it was read");
+        assert_eq!(denied.lock().health.sources(), [("sales".to_owned(), false)]);
+        let mut past = of_a_query(folder.path(), "SELECT 1", Reading::BACKFILL);
+        assert_eq!(ask(&mut past), Some(PeerFault::TooSoon));
+        assert!(past.is_partial());
+        let refused = of_a_query(folder.path(), "SELECT 1", Reading::LIVE);
+        refused.on_peer_refused();
+        assert!(refused.is_partial());
+        refused.rollback();
+        assert!(!refused.is_partial(), "it was of that call");
+        let files = open(folder.path(), None, Reading::LIVE);
+        files.on_peer_refused();
+        assert!(!files.is_partial(), "a probe's question is no lack of data");
+    }
+
+    #[cfg(feature = "sqlite")]
+    #[test]
+    fn a_query_that_was_asked_too_soon_makes_the_batch_partial_and_its_peer_stays_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut host = of_a_query(folder.path(), "SELECT 1", Reading::LIVE);
+        assert_eq!(ask(&mut host), None);
+        assert!(!host.is_partial());
+        host.rollback();
+        assert_eq!(ask(&mut host), None, "the call is repeated");
+        host.commit();
+        assert_eq!(ask(&mut host), Some(PeerFault::TooSoon));
+        assert!(host.is_partial());
+        host.commit();
+        assert!(!host.is_partial(), "it was of that call");
+        let health = Arc::clone(&host.lock().health);
+        assert_eq!(health.sources(), [("sales".to_owned(), true)]);
+        assert_eq!(health.beyond_of(Limit::PeerRate), 1);
     }
 }

@@ -5,7 +5,7 @@ pub mod grant;
 pub mod range;
 mod peer_grant;
 #[cfg(test)]
-mod probing_tests;
+pub(crate) mod probing_tests;
 pub mod program;
 pub mod compile;
 pub mod load;

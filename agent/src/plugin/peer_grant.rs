@@ -279,23 +279,38 @@ fn secret(section: &Section<'_>, base: &Path) -> Option<Secret> {
 }
 
 fn database(section: &Section<'_>, base: &Path) -> Option<Database> {
-    let example = "write \"sqlite:/var/pos/pos.db\" or \"postgres://user@host/name\"";
     let database = section.required("database", "\"sqlite:/var/pos/pos.db\"", |text| {
-        let (database, is_built_in) = match (text.strip_prefix("sqlite:"), text.strip_prefix("postgres://")) {
-            (Some(file), _) if !file.is_empty() => (Some(Database::Sqlite(base.join(file))), cfg!(feature = "sqlite")),
-            (None, Some(rest)) => (server(rest).map(Database::Postgres), cfg!(feature = "postgres")),
-            _ => (None, true),
-        };
-        let database = database.ok_or_else(|| Mistake::new("is no database that can be asked", example))?;
+        let (database, is_built_in) = parse_database(text, base).ok_or_else(|| {
+            let example =
+                "write \"sqlite:/var/pos/pos.db\", \"postgres://user@host/name\" or \"mysql://user@host/name\"";
+            Mistake::new("is no database that can be asked", example)
+        })?;
         if !is_built_in {
             let hint = "install a tillwatch that was built with the feature of its name";
             return Err(Mistake::new("is of a kind that this tillwatch was built without", hint));
         }
         Ok(database)
     })?;
-    let Database::Postgres(mut server) = database else {
-        return Some(database);
-    };
+    Some(match database {
+        Database::Sqlite(file) => Database::Sqlite(file),
+        Database::Postgres(server) => Database::Postgres(trusted(section, base, server)?),
+        Database::Mysql(server) => Database::Mysql(trusted(section, base, server)?),
+    })
+}
+
+/// And whether this program can ask it.
+fn parse_database(text: &str, base: &Path) -> Option<(Database, bool)> {
+    let (kind, rest) = text.split_once(':')?;
+    Some(match (kind, rest.strip_prefix("//")) {
+        ("sqlite", _) if !rest.is_empty() => (Database::Sqlite(base.join(rest)), cfg!(feature = "sqlite")),
+        ("postgres", Some(rest)) => (Database::Postgres(server(rest, 5432)?), cfg!(feature = "postgres")),
+        ("mysql", Some(rest)) => (Database::Mysql(server(rest, 3306)?), cfg!(feature = "mysql")),
+        _ => return None,
+    })
+}
+
+/// With its secret and the authority that it is known by.
+fn trusted(section: &Section<'_>, base: &Path, mut server: Server) -> Option<Server> {
     server.secret_file = file(section, "secret_file", base);
     server.ca = file(section, "ca", base);
     server.place.addresses = addresses(section);
@@ -304,11 +319,11 @@ fn database(section: &Section<'_>, base: &Path) -> Option<Database> {
         section.report(section.span(), what, "add ca = \"/etc/tillwatch/database-ca.pem\"");
         return None;
     }
-    Some(Database::Postgres(server))
+    Some(server)
 }
 
 /// `user@host:port/name`; a password is no part of it.
-fn server(text: &str) -> Option<Server> {
+fn server(text: &str, port: u16) -> Option<Server> {
     let (user, rest) = text.split_once('@')?;
     let (authority, name) = rest.split_once('/')?;
     let is_name = |text: &str| {
@@ -317,7 +332,7 @@ fn server(text: &str) -> Option<Server> {
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
     };
-    let (host, port) = host_and_port(authority, Some(5432)).filter(|_place| is_name(user) && is_name(name))?;
+    let (host, port) = host_and_port(authority, Some(port)).filter(|_place| is_name(user) && is_name(name))?;
     Some(Server {
         place: Place {
             host,
@@ -530,6 +545,10 @@ mod tests {
             "`cursor` is none of the columns",
         );
         told(
+            "database = \"sqlite:x\"\nquery = \"\"\ncolumns = []",
+            "`columns` names none",
+        );
+        told(
             "database = \"sqlite:x\"\nquery = \"\"\ncolumns = [\"n number\"]",
             "\"n number\" is no column",
         );
@@ -572,7 +591,7 @@ mod tests {
         }
     }
 
-    #[cfg(feature = "postgres")]
+    #[cfg(all(feature = "postgres", feature = "mysql"))]
     #[test]
     fn a_server_is_granted_with_tls_and_without_a_password_in_its_address() {
         let rest = "query = \"SELECT 1\"\ncolumns = [\"n integer\"]\n";
@@ -599,6 +618,13 @@ mod tests {
             "{problems:?}"
         );
         assert!(read("database = \"postgres://till@localhost/pos\"").0.is_some());
+        let (grant, problems) = read("database = \"mysql://till@db.example/pos\"\nca = \"ca.pem\"");
+        assert_eq!(problems, Vec::<String>::new());
+        let Database::Mysql(server) = grant.unwrap().database else {
+            panic!("it is one")
+        };
+        assert_eq!((server.place.port, server.name.as_str()), (3306, "pos"));
+        assert!(read("database = \"mysql://till@db.example/pos\"").0.is_none());
     }
 
     #[cfg(feature = "sqlite")]

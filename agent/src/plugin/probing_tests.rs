@@ -10,19 +10,23 @@ use std::time::Duration;
 use tillwatch_border::{Code, Host, HttpRequest, Limits, Load, Method, PeerFault, Plugin, Question, TcpRequest, start};
 use tillwatch_core::sample::{Batch, Values};
 
-use super::collector::check_description;
+use super::collector::{PluginCollector, check_description};
 use super::grant::Grant;
 use super::host::{GrantedHost, Reading};
 use super::manifest::{Manifest, World};
+use super::restraint::Restraint;
 use crate::clock::Clock;
+use crate::config::PluginConfig;
+use crate::config::written::Problem;
 use crate::health::{Limit, PluginHealth};
 use crate::source::peer::PeerGrant;
 use crate::source::peer::http::HttpGrant;
 use crate::source::peer::place::Place;
+use crate::source::peer::sql::{ColumnType, Database, SqlGrant};
 use crate::source::peer::tcp::TcpGrant;
 
-/// What `cargo xtask plugins` built, compiled anew.
-fn probe() -> Plugin {
+/// What `cargo xtask plugins` built, compiled anew; it may ask so often in one call.
+fn probe(peer_asks_max: usize) -> Plugin {
     let beside = || std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned();
     let programs = std::env::var_os("TILLWATCH_PROGRAMS").map_or_else(beside, PathBuf::from);
     let folder = tempfile::tempdir().unwrap();
@@ -34,6 +38,7 @@ fn probe() -> Plugin {
     assert!(status.unwrap().success(), "hint: cargo xtask plugins");
     let limits = Limits {
         call_ms_max: 60_000,
+        peer_asks_max,
         ..Limits::default()
     };
     let code = Arc::new(Code::open(&compiled).unwrap());
@@ -119,7 +124,7 @@ fn host(grants: &[(&str, Grant)], reading: Reading) -> (GrantedHost, Arc<PluginH
 }
 
 fn collect(host: &mut GrantedHost) -> Batch {
-    let mut plugin = probe();
+    let mut plugin = probe(16);
     plugin.renew();
     plugin.configure("{}", host).unwrap();
     let batch = plugin.collect(host).unwrap();
@@ -172,7 +177,7 @@ fn an_endpoint_that_hangs_is_reported_as_down_and_counted() {
 #[test]
 fn an_endpoint_is_asked_so_often_in_a_minute_and_then_not_said_to_be_down() {
     let (mut host, health) = host(&[("endpoint", http(serve(Some(200))))], Reading::LIVE);
-    let mut plugin = probe();
+    let mut plugin = probe(16);
     plugin.renew();
     plugin.configure("{}", &mut host).unwrap();
     let mut answered = Vec::new();
@@ -226,6 +231,62 @@ fn nothing() -> TcpRequest {
     }
 }
 
+/// The sandbox refused its questions, the host never heard of them, and the batch was called whole.
+#[test]
+fn a_call_that_may_not_ask_is_partial_when_there_is_a_database_to_read() {
+    let database = database(Duration::ZERO);
+    let endpoint = || ("endpoint", http(serve(Some(200))));
+    let is_partial = |grants: &[(&str, Grant)], peer_asks_max| {
+        let (host, health) = host(grants, Reading::LIVE);
+        let (config, restraint) = (config(), Restraint::default());
+        let started = PluginCollector::start(probe(peer_asks_max), &config, host, restraint, health);
+        started.unwrap().collect().unwrap().batch.is_partial
+    };
+    assert!(is_partial(&[endpoint(), ("sales", database.clone())], 0));
+    assert!(!is_partial(&[endpoint(), ("sales", database)], 16));
+    assert!(!is_partial(&[endpoint()], 0), "what a probe asks is no lack of data");
+}
+
+/// A query that nobody answers.
+pub(crate) fn database(interval_min: Duration) -> Grant {
+    Grant::Peer(Box::new(PeerGrant::Sql(SqlGrant {
+        database: Database::Sqlite(PathBuf::from("/nowhere")),
+        query: "SELECT 1".to_owned(),
+        columns: vec![("n".to_owned(), ColumnType::Integer)],
+        cursor: None,
+        rows_max: 1,
+        table_bytes_max: 1,
+        timeout: Duration::from_secs(1),
+        interval_min,
+    })))
+}
+
+/// The shipped prober without grants.
+pub(crate) fn config() -> PluginConfig {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins/probe");
+    let place = Problem {
+        path: folder.clone(),
+        line: 0,
+        column: 0,
+        what: String::new(),
+        hint: None,
+    };
+    PluginConfig {
+        name: "probe".to_owned(),
+        wasm: PathBuf::new(),
+        bundle: None,
+        manifest: Manifest::load(&folder).unwrap(),
+        interval_ms: 1_000,
+        memory_bytes_max: 0,
+        deadline_ms: 0,
+        cpu_share_percent: 0,
+        grants: BTreeMap::new(),
+        settings: serde_json::json!({}),
+        place,
+        setting_places: BTreeMap::new(),
+    }
+}
+
 #[test]
 fn nothing_is_asked_while_the_past_is_replayed() {
     let (mut host, _health) = host(&[("endpoint", http(serve(Some(200))))], Reading::BACKFILL);
@@ -260,7 +321,7 @@ fn the_shipped_probe_is_what_its_plugin_toml_says() {
     let manifest = Manifest::load(&folder).unwrap();
     assert_eq!(manifest.world, World::Prober);
     let (mut host, _health) = host(&[], Reading::LIVE);
-    let mut plugin = probe();
+    let mut plugin = probe(16);
     plugin.renew();
     check_description(&plugin.describe(&mut host).unwrap(), &manifest).unwrap();
 }

@@ -96,7 +96,7 @@ fn fuzz(root: &Path) -> Result<()> {
 }
 
 /// What is not built by default and is tested all the same.
-const FEATURES: &str = "tillwatch-agent/sqlite,tillwatch-agent/postgres";
+const FEATURES: &str = "tillwatch-agent/sqlite,tillwatch-agent/postgres,tillwatch-agent/mysql";
 
 /// The programs together with the tests: built apart, they would use crates with other features, and build them twice.
 fn programs(root: &Path) -> Result<()> {
@@ -142,6 +142,9 @@ fn tests(root: &Path) -> Result<()> {
     tools::program("mosquitto", "mosquitto")?;
     tools::program("minisign", "minisign")?;
     tools::postgres()?;
+    tools::program("mariadbd", "mariadb-server")?;
+    // A till beside the agent, for SQLite.
+    tools::program("python3", "python3")?;
     let mut test = cargo(root, &["test", "--workspace", "--features", FEATURES]);
     crate::command::run(test.env("TILLWATCH_PROGRAMS", target(root).join(Profile::Dev.folder())))?;
     let mut compiler = cargo(

@@ -116,6 +116,20 @@ impl Peer {
         self.speech() == Speech::Sql
     }
 
+    /// What was read since the last commit is used.
+    pub fn commit(&mut self) {
+        if let Kind::Sql(query) = &mut self.kind {
+            query.commit();
+        }
+    }
+
+    /// What was read since the last commit is asked for again.
+    pub fn rollback(&mut self) {
+        if let Kind::Sql(query) = &mut self.kind {
+            query.rollback();
+        }
+    }
+
     /// Asks it, and waits no longer than `within` nor than the operator allows.
     ///
     /// # Errors

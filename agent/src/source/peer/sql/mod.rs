@@ -4,8 +4,13 @@
 //! The real lock is an account or file that the agent may only read; what is done here keeps a mistake from becoming a
 //! write.
 
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod pace;
+#[cfg(any(feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod rows;
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+mod server;
+#[cfg(feature = "mysql")]
+mod mysql;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "sqlite")]
@@ -16,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use tillwatch_border::{Cursor, PeerFault, Table};
 
+use self::pace::Pace;
 use super::PeerError;
 use super::place::Place;
 
@@ -34,7 +40,7 @@ pub struct SqlGrant {
     pub rows_max: usize,
     pub table_bytes_max: usize,
     pub timeout: Duration,
-    /// A table that says `more` may be followed at once by the next.
+    /// A table that says `more` may be followed at once by the next, from another cursor.
     pub interval_min: Duration,
 }
 
@@ -42,6 +48,8 @@ pub struct SqlGrant {
 pub enum Database {
     Sqlite(PathBuf),
     Postgres(Server),
+    /// Also MariaDB.
+    Mysql(Server),
 }
 
 /// A database that is asked over the network.
@@ -84,24 +92,27 @@ impl ColumnType {
 /// A granted query with its one connection.
 pub struct Query {
     grant: SqlGrant,
-    /// When the next run may come.
-    due: Option<Instant>,
+    pace: Pace,
     #[cfg(feature = "sqlite")]
     sqlite: sqlite::Sqlite,
     #[cfg(feature = "postgres")]
     postgres: postgres::Postgres,
+    #[cfg(feature = "mysql")]
+    mysql: mysql::Mysql,
 }
 
 impl Query {
     #[must_use]
     pub fn new(grant: SqlGrant) -> Self {
         Self {
+            pace: Pace::new(grant.interval_min),
             grant,
-            due: None,
             #[cfg(feature = "sqlite")]
             sqlite: sqlite::Sqlite::default(),
             #[cfg(feature = "postgres")]
             postgres: postgres::Postgres::default(),
+            #[cfg(feature = "mysql")]
+            mysql: mysql::Mysql::default(),
         }
     }
 
@@ -109,24 +120,31 @@ impl Query {
     /// Why there are no rows.
     pub fn run(&mut self, after: Option<Cursor>, within: Duration) -> Result<Table, PeerError> {
         let begun = Instant::now();
-        if self.due.is_some_and(|due| begun < due) {
-            return Err(PeerError::new(
-                PeerFault::TooSoon,
-                "it was asked before interval_min was over",
-            ));
-        }
         let cursor = cursor(&self.grant, after)?;
-        self.due = Some(begun + self.grant.interval_min);
+        self.pace
+            .admit(begun, cursor.as_ref())
+            .map_err(|why| PeerError::new(PeerFault::TooSoon, why))?;
         let deadline = begun + self.grant.timeout.min(within);
-        let table = self.query(cursor, deadline)?;
-        if table.more {
-            self.due = None;
+        let result = self.query(cursor.clone(), deadline);
+        match &result {
+            Ok(table) => self.pace.on_table(begun, cursor, table.more),
+            Err(_error) => self.pace.on_failure(),
         }
-        Ok(table)
+        result
+    }
+
+    /// What was read since the last commit is used.
+    pub fn commit(&mut self) {
+        self.pace.commit();
+    }
+
+    /// What was read since the last commit is asked for again.
+    pub fn rollback(&mut self) {
+        self.pace.rollback();
     }
 
     #[cfg_attr(
-        not(any(feature = "sqlite", feature = "postgres")),
+        not(any(feature = "sqlite", feature = "postgres", feature = "mysql")),
         expect(unused_variables, reason = "there is no database to ask")
     )]
     fn query(&mut self, cursor: Option<Cursor>, deadline: Instant) -> Result<Table, PeerError> {
@@ -135,7 +153,9 @@ impl Query {
             Database::Sqlite(file) => self.sqlite.query(file, &self.grant, cursor, deadline),
             #[cfg(feature = "postgres")]
             Database::Postgres(server) => self.postgres.query(server, &self.grant, cursor, deadline),
-            #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
+            #[cfg(feature = "mysql")]
+            Database::Mysql(server) => self.mysql.query(server, &self.grant, cursor, deadline),
+            #[cfg(not(all(feature = "sqlite", feature = "postgres", feature = "mysql")))]
             _ => Err(PeerError::denied("this tillwatch was built without that database")),
         }
     }

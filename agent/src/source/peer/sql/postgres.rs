@@ -6,10 +6,9 @@
 use std::error::Error as StdError;
 use std::future::Future;
 use std::io;
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -21,15 +20,14 @@ use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::private::BytesMut;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
-use tokio_postgres::{Client, Config, Error, NoTls, Row, Statement};
+use tokio_postgres::{Client, Config, Error, NoTls, Row, Statement, Transaction};
 
-use super::super::{PeerError, secret};
+use super::super::PeerError;
 use super::rows::{Rows, Value};
-use super::{Server, SqlGrant};
-use crate::tls::authorities;
+use super::{Server, SqlGrant, server};
 
 /// Rows that are fetched at once.
-const PORTION_ROWS: i32 = 64;
+const PORTION_ROWS: usize = 64;
 /// Of login and descriptions, beside the rows.
 const OVERHEAD_BYTES: usize = 1 << 20;
 /// `SSLRequest` of the protocol, version 3. Source: PostgreSQL documentation, section 55.7.
@@ -41,12 +39,13 @@ pub(super) struct Postgres(Option<Connected>);
 
 struct Connected {
     client: Client,
-    /// Of what the server may still send in this run.
-    left: Arc<AtomicUsize>,
+    meter: Arc<Meter>,
     runtime: Runtime,
 }
 
 impl Postgres {
+    /// Blocks the thread, which must be no runtime's.
+    ///
     /// # Errors
     /// Why there are no rows.
     pub(super) fn query(
@@ -56,29 +55,37 @@ impl Postgres {
         cursor: Option<Cursor>,
         deadline: Instant,
     ) -> Result<Table, PeerError> {
-        // On a thread of its own, as whoever calls may be on a runtime already.
-        let run = || self.run(server, grant, cursor, deadline);
-        std::thread::scope(|scope| scope.spawn(run).join())
-            .unwrap_or_else(|_panic| Err(PeerError::new(PeerFault::Malformed, "its answer cannot be read")))
+        let parameter = cursor.map(Parameter);
+        let used = self.0.take();
+        let mut ask = |connected| self.ask(connected, grant, parameter.as_ref(), deadline);
+        match used {
+            None => ask(connect(server, grant, deadline)?),
+            // A server that was started anew has closed it.
+            Some(used) => match ask(used) {
+                Err(error) if error.fault == PeerFault::Unreachable => ask(connect(server, grant, deadline)?),
+                result => result,
+            },
+        }
     }
 
-    fn run(
+    /// Keeps the connection when it is still good.
+    fn ask(
         &mut self,
-        server: &Server,
+        mut connected: Connected,
         grant: &SqlGrant,
-        cursor: Option<Cursor>,
+        cursor: Option<&Parameter>,
         deadline: Instant,
     ) -> Result<Table, PeerError> {
-        let mut connected = match self.0.take() {
-            Some(connected) if !connected.client.is_closed() => connected,
-            _ => connect(server, grant, deadline)?,
-        };
-        connected.left.store(grant.table_bytes_max + OVERHEAD_BYTES, Relaxed);
-        let parameter = cursor.map(Parameter);
-        let rows = rows(&mut connected.client, grant, parameter.as_ref());
-        let table = within(&connected.runtime, deadline, rows)?;
-        // After an error the next query begins with a new one.
-        self.0 = Some(connected);
+        let meter = Arc::clone(&connected.meter);
+        meter.left.store(grant.table_bytes_max + OVERHEAD_BYTES, Relaxed);
+        let table = within(
+            &connected.runtime,
+            deadline,
+            rows(&mut connected.client, grant, cursor, &meter),
+        )?;
+        if !meter.is_beyond() {
+            self.0 = Some(connected);
+        }
         Ok(table)
     }
 }
@@ -96,10 +103,8 @@ fn within<T>(
 }
 
 fn connect(server: &Server, grant: &SqlGrant, deadline: Instant) -> Result<Connected, PeerError> {
-    let unreachable = |error: io::Error| PeerError::new(PeerFault::Unreachable, error.to_string());
-    let addresses = server
-        .place
-        .resolve(deadline.saturating_duration_since(Instant::now()))?;
+    let broken = |error: io::Error| server::failed(&error);
+    let timeout_ms = grant.timeout.as_millis();
     let mut config = Config::new();
     config
         .user(&server.user)
@@ -108,27 +113,27 @@ fn connect(server: &Server, grant: &SqlGrant, deadline: Instant) -> Result<Conne
         // TLS is ours, below: with a checked address and the operator's authority.
         .ssl_mode(SslMode::Disable)
         .options(format!(
-            "-c default_transaction_read_only=on -c statement_timeout={}",
-            grant.timeout.as_millis()
+            "-c default_transaction_read_only=on -c statement_timeout={timeout_ms} \
+             -c idle_in_transaction_session_timeout={timeout_ms}"
         ));
-    if let Some(file) = &server.secret_file {
-        config.password(secret(file)?);
+    if let Some(password) = server::password(server)? {
+        config.password(password);
     }
-    let tls = server.ca.as_deref().map(trusting).transpose()?;
-    let left = Arc::new(AtomicUsize::new(OVERHEAD_BYTES));
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(unreachable)?;
+    let tls = server.ca.as_deref().map(server::trusting).transpose()?;
+    let meter = Arc::new(Meter::default());
+    meter.left.store(OVERHEAD_BYTES, Relaxed);
+    let runtime = Builder::new_current_thread().enable_all().build().map_err(broken)?;
+    let stream = server::connect(server, deadline)?;
+    stream.set_nonblocking(true).map_err(broken)?;
     let connecting = async {
-        let stream = TcpStream::connect(addresses.as_slice()).await.map_err(unreachable)?;
+        let stream = TcpStream::from_std(stream).map_err(broken)?;
         let stream: Box<dyn Stream> = match tls {
-            Some(tls) => Box::new(secure(stream, tls, &server.place.host).await?),
+            Some(tls) => Box::new(secure(stream, tls, server).await?),
             None => Box::new(stream),
         };
         let stream = Metered {
             stream,
-            left: Arc::clone(&left),
+            meter: Arc::clone(&meter),
         };
         let (client, connection) = config
             .connect_raw(stream, NoTls)
@@ -139,64 +144,73 @@ fn connect(server: &Server, grant: &SqlGrant, deadline: Instant) -> Result<Conne
         Ok(client)
     };
     let client = within(&runtime, deadline, connecting)?;
-    Ok(Connected { client, left, runtime })
-}
-
-/// TLS without a certificate of our own: the server asks for a name and password instead.
-fn trusting(ca: &Path) -> Result<Arc<rustls::ClientConfig>, PeerError> {
-    let roots = authorities(ca).map_err(|error| PeerError::denied(error.to_string()))?;
-    let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| PeerError::denied(error.to_string()))?;
-    Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
+    Ok(Connected { client, meter, runtime })
 }
 
 /// Asks the server for TLS and does not go on without.
 async fn secure(
     mut stream: TcpStream,
     tls: Arc<rustls::ClientConfig>,
-    host: &str,
+    server: &Server,
 ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, PeerError> {
-    let unreachable = |error: io::Error| PeerError::new(PeerFault::Unreachable, error.to_string());
-    let untrusted = |why: String| PeerError::new(PeerFault::Untrusted, why);
-    stream.write_all(&SSL_REQUEST).await.map_err(unreachable)?;
-    if stream.read_u8().await.map_err(unreachable)? != b'S' {
-        return Err(untrusted("the server has no TLS".to_owned()));
+    let broken = |error: io::Error| server::failed(&error);
+    stream.write_all(&SSL_REQUEST).await.map_err(broken)?;
+    if stream.read_u8().await.map_err(broken)? != b'S' {
+        return Err(PeerError::new(PeerFault::Untrusted, "the server has no TLS"));
     }
-    let name = rustls_pki_types::ServerName::try_from(host.to_owned());
-    let name = name.map_err(|error| untrusted(error.to_string()))?;
-    let connected = tokio_rustls::TlsConnector::from(tls).connect(name, stream).await;
-    connected.map_err(|error| untrusted(error.to_string()))
+    let connector = tokio_rustls::TlsConnector::from(tls);
+    connector
+        .connect(server::tls_name(server)?, stream)
+        .await
+        .map_err(broken)
 }
 
-async fn rows(client: &mut Client, grant: &SqlGrant, cursor: Option<&Parameter>) -> Result<Table, PeerError> {
+async fn rows(
+    client: &mut Client,
+    grant: &SqlGrant,
+    cursor: Option<&Parameter>,
+    meter: &Meter,
+) -> Result<Table, PeerError> {
     let started = client.build_transaction().read_only(true).start().await;
     let transaction = started.map_err(|error| failed(&error))?;
-    let statement = transaction
-        .prepare(&grant.query)
-        .await
-        .map_err(|error| failed(&error))?;
+    let mut rows = Rows::new(grant);
+    let read = read(&transaction, grant, cursor, &mut rows).await;
+    // Until then the server keeps old rows for it.
+    let ended = transaction.rollback().await;
+    if meter.is_beyond() {
+        rows.cut()?;
+        return Ok(rows.table);
+    }
+    read?;
+    ended.map_err(|error| failed(&error))?;
+    Ok(rows.table)
+}
+
+async fn read(
+    transaction: &Transaction<'_>,
+    grant: &SqlGrant,
+    cursor: Option<&Parameter>,
+    rows: &mut Rows<'_>,
+) -> Result<(), PeerError> {
+    let prepared = transaction.prepare(&grant.query).await;
+    let statement = prepared.map_err(|error| failed(&error))?;
     check(&statement, grant, cursor)?;
     let parameter: Vec<&(dyn ToSql + Sync)> = cursor.iter().map(|cursor| *cursor as &(dyn ToSql + Sync)).collect();
-    let portal = transaction
-        .bind(&statement, &parameter)
-        .await
-        .map_err(|error| failed(&error))?;
-    let mut rows = Rows::new(grant);
+    let bound = transaction.bind(&statement, &parameter).await;
+    let portal = bound.map_err(|error| failed(&error))?;
     loop {
+        let wanted = rows.wanted().min(PORTION_ROWS);
         let portion = transaction
-            .query_portal(&portal, PORTION_ROWS)
+            .query_portal(&portal, i32::try_from(wanted).unwrap_or(i32::MAX))
             .await
             .map_err(|error| failed(&error))?;
-        let is_last = portion.len() < usize::try_from(PORTION_ROWS).unwrap_or(0);
         for row in &portion {
             if !rows.push(values(row)?)? {
-                return Ok(rows.table);
+                return Ok(());
             }
         }
-        if is_last {
-            transaction.rollback().await.map_err(|error| failed(&error))?;
-            return Ok(rows.table);
+        if portion.len() < wanted {
+            return Ok(());
         }
     }
 }
@@ -294,7 +308,8 @@ impl ToSql for Parameter {
 /// What the server says may hold values of rows; only what is about the query or the login is shown.
 fn failed(error: &Error) -> PeerError {
     let Some(told) = error.as_db_error() else {
-        let fault = if error.is_closed() {
+        let is_broken = error.is_closed() || error.source().is_some_and(is_broken);
+        let fault = if is_broken {
             PeerFault::Unreachable
         } else {
             PeerFault::Malformed
@@ -304,6 +319,8 @@ fn failed(error: &Error) -> PeerError {
     let code = told.code();
     let fault = match *code {
         SqlState::QUERY_CANCELED => PeerFault::Timeout,
+        // It is ending, or starting.
+        SqlState::ADMIN_SHUTDOWN | SqlState::CRASH_SHUTDOWN | SqlState::CANNOT_CONNECT_NOW => PeerFault::Unreachable,
         SqlState::READ_ONLY_SQL_TRANSACTION | SqlState::INSUFFICIENT_PRIVILEGE => PeerFault::Denied,
         _ => PeerFault::Malformed,
     };
@@ -312,14 +329,35 @@ fn failed(error: &Error) -> PeerError {
     PeerError::new(fault, format!("the server refuses it, {}: {message}", code.code()))
 }
 
+/// The stream is, and not what came over it.
+fn is_broken(error: &(dyn StdError + 'static)) -> bool {
+    let unread = [io::ErrorKind::InvalidInput, io::ErrorKind::InvalidData];
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| !unread.contains(&error.kind()))
+}
+
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
+/// What a server may still send in this run.
+#[derive(Default)]
+struct Meter {
+    left: AtomicUsize,
+    is_beyond: AtomicBool,
+}
+
+impl Meter {
+    fn is_beyond(&self) -> bool {
+        self.is_beyond.load(Relaxed)
+    }
+}
+
 /// A stream that gives only so many bytes.
 struct Metered {
     stream: Box<dyn Stream>,
-    left: Arc<AtomicUsize>,
+    meter: Arc<Meter>,
 }
 
 impl AsyncRead for Metered {
@@ -327,11 +365,12 @@ impl AsyncRead for Metered {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(ctx, buffer);
         let count = buffer.filled().len() - before;
-        let left = self.left.load(Relaxed);
+        let left = self.meter.left.load(Relaxed);
         if count > left {
+            self.meter.is_beyond.store(true, Relaxed);
             return Poll::Ready(Err(io::Error::other("the server says more than it may")));
         }
-        self.left.store(left - count, Relaxed);
+        self.meter.left.store(left - count, Relaxed);
         polled
     }
 }
@@ -358,7 +397,7 @@ mod tests {
     use std::net::TcpListener;
     use std::os::unix::fs::{PermissionsExt, chown};
     use std::os::unix::process::CommandExt;
-    use std::path::PathBuf;
+    use std::path::{Path, PathBuf};
     use std::process::{Child, Command, Stdio};
     use std::time::Duration;
     use tillwatch_border::ColumnValues;
@@ -479,6 +518,13 @@ mod tests {
             }
         }
 
+        fn texts(&self, query: &str) -> SqlGrant {
+            SqlGrant {
+                columns: vec![("n".to_owned(), ColumnType::Text)],
+                ..self.grant(query)
+            }
+        }
+
         fn integers(&self, query: &str) -> Vec<Option<i64>> {
             integers(&Query::new(self.grant(query)).run(None, TIMEOUT).unwrap(), 0)
         }
@@ -520,6 +566,10 @@ mod tests {
         types_and_cursor(&server);
         writes(&server);
         bounds(&server);
+        wide_rows(&server);
+        nothing_stays_open(&server);
+        ended_by_the_server(&server);
+        least_rights(&server);
         login(&server);
     }
 
@@ -560,19 +610,24 @@ mod tests {
     }
 
     fn writes(server: &Running) {
+        server.write(
+            "CREATE SEQUENCE numbers;
+            CREATE FUNCTION sell() RETURNS int LANGUAGE sql AS 'INSERT INTO sale (id) VALUES (9) RETURNING id';",
+        );
         for wrong in [
             "INSERT INTO sale (id) VALUES (9) RETURNING id",
             "DELETE FROM sale RETURNING id",
-            "CREATE TABLE other (n int)",
-            "SELECT setval('s', 1) FROM (SELECT 1) AS x",
+            "WITH gone AS (DELETE FROM sale RETURNING id) SELECT id FROM gone",
+            "SELECT nextval('numbers')",
+            "SELECT sell()",
         ] {
             let error = server.error(wrong);
-            assert!(
-                matches!(error.fault, PeerFault::Denied | PeerFault::Malformed),
-                "{wrong}: {error}"
-            );
+            assert_eq!(error.fault, PeerFault::Denied, "{wrong}: {error}");
         }
-        assert_eq!(server.error("DELETE FROM sale RETURNING id").fault, PeerFault::Denied);
+        for wrong in ["CREATE TABLE other (n int)", "SET default_transaction_read_only = off"] {
+            let error = server.error(wrong);
+            assert!(error.why.contains("has 0 columns"), "{wrong}: {error}");
+        }
         assert_eq!(server.integers("SELECT count(*) FROM sale"), [Some(3)]);
     }
 
@@ -589,10 +644,72 @@ mod tests {
             .run(None, TIMEOUT)
             .unwrap();
         assert_eq!((integers(&many, 0).len(), many.more), (1_000, true));
-        let mut huge = server.grant("SELECT repeat('x', 50000000)");
-        huge.columns[0].1 = ColumnType::Text;
-        assert!(Query::new(huge).run(None, TIMEOUT).is_err());
+        for bytes in [200_000, 50_000_000] {
+            let huge = server.texts(&format!("SELECT repeat('x', {bytes})"));
+            let error = Query::new(huge).run(None, TIMEOUT).unwrap_err();
+            assert_eq!(error.fault, PeerFault::TooLarge, "{error}");
+        }
         assert_eq!(server.error("GIVE 1").fault, PeerFault::Malformed);
+    }
+
+    /// Rows of 20 kB were always fetched 64 at once, more than all that a run may send, and the server was unreachable.
+    fn wide_rows(server: &Running) {
+        let read = |query: &str| {
+            let table = Query::new(server.texts(query)).run(None, TIMEOUT).unwrap();
+            match &table.columns[0].values {
+                ColumnValues::Texts(texts) => (texts.len(), table.more),
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(read("SELECT repeat('x', 40000) FROM generate_series(1, 64)"), (2, true));
+        let suddenly = "SELECT repeat('x', CASE WHEN n < 100 THEN 1 ELSE 90000 END) FROM generate_series(1, 200) AS n";
+        let (rows, more) = read(suddenly);
+        assert!((1..100).contains(&rows) && more, "{rows}");
+    }
+
+    /// Until its next run the server kept what others had deleted since.
+    fn nothing_stays_open(server: &Running) {
+        let mut query = Query::new(server.grant("SELECT generate_series(1, 2000)"));
+        assert!(query.run(None, TIMEOUT).unwrap().more);
+        let open = "SELECT count(*) FROM pg_stat_activity
+            WHERE application_name = 'tillwatch' AND state LIKE 'idle in transaction%'";
+        assert_eq!(server.integers(open), [Some(0)]);
+        let setting = server.texts("SELECT current_setting('idle_in_transaction_session_timeout')");
+        let table = Query::new(setting).run(None, TIMEOUT).unwrap();
+        assert_eq!(
+            table.columns[0].values,
+            ColumnValues::Texts(vec![Some("10s".to_owned())])
+        );
+    }
+
+    /// A connection that the server had ended cost the next run.
+    fn ended_by_the_server(server: &Running) {
+        let mut query = Query::new(server.grant("SELECT 7"));
+        assert_eq!(integers(&query.run(None, TIMEOUT).unwrap(), 0), [Some(7)]);
+        server.write("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tillwatch'");
+        assert_eq!(integers(&query.run(None, TIMEOUT).unwrap(), 0), [Some(7)]);
+    }
+
+    /// As OPERATIONS.md says, word by word.
+    fn least_rights(server: &Running) {
+        let read = |query: &str| {
+            let mut grant = server.grant(query);
+            if let Database::Postgres(server) = &mut grant.database {
+                server.user = "tillwatch".to_owned();
+            }
+            let table = Query::new(grant).run(None, TIMEOUT);
+            table.map(|table| integers(&table, 0)).map_err(|error| error.fault)
+        };
+        let query = "SELECT count(total) FROM sale";
+        server.write("CREATE ROLE tillwatch LOGIN CONNECTION LIMIT 4 PASSWORD 'open sesame'");
+        assert_eq!(read(query), Err(PeerFault::Denied));
+        server.write("GRANT CONNECT ON DATABASE postgres TO tillwatch");
+        server.write("GRANT USAGE ON SCHEMA public TO tillwatch");
+        server.write("GRANT SELECT (id, total) ON sale TO tillwatch");
+        assert_eq!(read(query), Ok(vec![Some(2)]));
+        assert_eq!(read("SELECT count(till) FROM sale"), Err(PeerFault::Denied));
+        server.write("REVOKE SELECT (id, total) ON sale FROM tillwatch");
+        assert_eq!(read(query), Err(PeerFault::Denied));
     }
 
     fn login(server: &Running) {

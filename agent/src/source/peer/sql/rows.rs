@@ -22,6 +22,8 @@ pub(super) struct Rows<'a> {
     pub(super) table: Table,
     rows: usize,
     bytes: usize,
+    /// Of the widest row so far.
+    row_bytes: usize,
 }
 
 impl<'a> Rows<'a> {
@@ -39,24 +41,38 @@ impl<'a> Rows<'a> {
             more: false,
             elapsed_us: 0,
         };
-        let (rows, bytes) = (0, 0);
         Self {
             grant,
             table,
-            rows,
-            bytes,
+            rows: 0,
+            bytes: 0,
+            row_bytes: 0,
         }
+    }
+
+    /// How many rows to ask for: not many more than there is room for, by the widest row so far; one beyond tells that
+    /// there are more.
+    pub(super) fn wanted(&self) -> usize {
+        let bytes_left = self.grant.table_bytes_max.saturating_sub(self.bytes);
+        let fitting = bytes_left.checked_div(self.row_bytes).unwrap_or(0);
+        fitting.min(self.grant.rows_max - self.rows) + 1
+    }
+
+    /// What was taken stays, and is not all.
+    pub(super) fn cut(&mut self) -> Result<(), PeerError> {
+        if self.rows == 0 {
+            let why = format!("one row is larger than bytes_max = {}B", self.grant.table_bytes_max);
+            return Err(PeerError::new(PeerFault::TooLarge, why));
+        }
+        self.table.more = true;
+        Ok(())
     }
 
     /// Takes a row; false when it is beyond a bound, and with it all that follow.
     pub(super) fn push(&mut self, row: Vec<Value>) -> Result<bool, PeerError> {
         let bytes: usize = row.iter().map(Value::bytes).sum();
         if self.rows >= self.grant.rows_max || self.bytes + bytes > self.grant.table_bytes_max {
-            if self.rows == 0 {
-                let why = format!("one row is larger than bytes_max = {}B", self.grant.table_bytes_max);
-                return Err(PeerError::new(PeerFault::TooLarge, why));
-            }
-            self.table.more = true;
+            self.cut()?;
             return Ok(false);
         }
         for (column, value) in self.table.columns.iter_mut().zip(row) {
@@ -64,6 +80,7 @@ impl<'a> Rows<'a> {
         }
         self.rows += 1;
         self.bytes += bytes;
+        self.row_bytes = self.row_bytes.max(bytes);
         Ok(true)
     }
 }
