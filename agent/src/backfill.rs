@@ -203,6 +203,7 @@ fn merge(mut lanes: Vec<Lane>, until_ms: u64, keeper: &mpsc::Sender<FromSource>)
                     source: lane.key,
                     batch,
                     progress,
+                    room: None,
                 },
             )?;
             lane.source.commit();

@@ -8,7 +8,6 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use tillwatch_core::Core;
 
 use crate::clock::Clock;
 use crate::collectors;
@@ -16,8 +15,6 @@ use crate::config::written::Problems;
 use crate::config::{Config, Draft, PluginConfig};
 use crate::output;
 use crate::plugin::grant::Grant;
-use crate::plugin::host::Reading;
-use crate::run::core_settings;
 use crate::source::peer::PeerGrant;
 
 /// Prints what is wrong; the exit code says whether anything is.
@@ -64,18 +61,7 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
 }
 
 fn try_plugins(config: &Config) -> Result<(), Problems> {
-    let how = collectors::Start {
-        clock: &Clock::wall(),
-        reading: Reading::TAP,
-        progress: &|_source| None,
-        clears_cache: false,
-        status: None,
-    };
-    let mut core = Core::new(core_settings(config));
-    let declared = collectors::start(config, &how).declare(config, |source, what| {
-        core.declare(source, &what.version, what.metrics, what.labels)
-    });
-    declared.map(drop)
+    collectors::try_out(config, &Clock::wall()).map(drop)
 }
 
 fn missing_sources(plugins: &[PluginConfig]) -> Vec<String> {

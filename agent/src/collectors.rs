@@ -10,7 +10,7 @@ use anyhow::Result;
 use tillwatch_border::Plugin;
 use tillwatch_core::guard::Guard;
 use tillwatch_core::sample::{Descriptor, Metric};
-use tillwatch_core::{DeclareError, LabelPolicy};
+use tillwatch_core::{Core, DeclareError, LabelPolicy};
 use tokio::sync::watch;
 use tracing::warn;
 
@@ -26,6 +26,7 @@ use crate::plugin::host::{GrantedHost, Reading};
 use crate::plugin::load::{Wanted, limits, load};
 use crate::plugin::refusal::Refusals;
 use crate::plugin::restraint::Restraint;
+use crate::run::core_settings;
 use crate::schedule::Schedule;
 use crate::source::system::{self, SystemCollector};
 
@@ -93,14 +94,15 @@ impl Source {
         }
     }
 
-    /// Between calls: what `next` needs to go on where this one is.
+    /// Between calls: what `next` needs to go on where this one is. It is called once on trial.
     ///
     /// # Errors
-    /// When its sources cannot be opened at the place of ours.
+    /// When its sources cannot be opened at the place of ours, or its first call there breaks a bound.
     pub fn prepare_exchange(&self, mut next: Self, clock: &Clock) -> Result<Self> {
         if let (Collector::Plugin(old), Collector::Plugin(new)) = (&self.collector, &mut next.collector) {
             let grants = (self.grants != next.grants).then_some(&next.grants);
             new.go_on_from(old, grants, clock)?;
+            new.try_once()?;
         }
         Ok(next)
     }
@@ -237,6 +239,25 @@ impl Started {
     }
 }
 
+/// Starts everything beside what may run, only to be tried: nothing is read, and the registry that is asked is new.
+///
+/// # Errors
+/// Everything that keeps it from starting.
+pub fn try_out(config: &Config, clock: &Clock) -> Result<Vec<Source>, Problems> {
+    let how = Start {
+        clock,
+        reading: Reading::TAP,
+        progress: &|_source| None,
+        clears_cache: false,
+        status: None,
+    };
+    let mut core = Core::new(core_settings(config));
+    let declared = start(config, &how).declare(config, |source, what| {
+        core.declare(source, &what.version, what.metrics, what.labels)
+    })?;
+    Ok(declared.into_iter().map(|(source, _key)| source).collect())
+}
+
 /// Starts everything that agent.toml names.
 #[must_use]
 pub fn start(config: &Config, how: &Start<'_>) -> Started {
@@ -348,7 +369,10 @@ fn start_plugin(
     })?;
     let share = how.reading.holds_share.then_some(plugin.cpu_share_percent);
     let restraint = Restraint::new(share, Instant::now());
-    let collector = PluginCollector::start(loaded, plugin, host, restraint, counts.clone())?;
+    let mut collector = PluginCollector::start(loaded, plugin, host, restraint, counts.clone())?;
+    if let Some(status) = &how.status {
+        collector.heed(status.clone());
+    }
     let declaration = declaration(collector.descriptor().clone(), plugin.manifest.labels.clone());
     Ok(source(
         config,

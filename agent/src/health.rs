@@ -14,7 +14,7 @@ use tillwatch_core::tally::REASONS;
 use tokio::sync::watch;
 
 use crate::keeper::Status;
-use crate::source::system::metric;
+use crate::source::system::{NAME as SYSTEM_NAME, metric};
 
 /// The name of this source.
 pub const NAME: &str = "agent";
@@ -88,6 +88,10 @@ pub enum Limit {
     LogBytes,
     /// Bytes read in one call.
     ReadBytes,
+    /// Questions to sources in one call.
+    Asks,
+    /// The agent's own time for one call.
+    HostTime,
     /// A state that was not kept.
     StateBytes,
     /// Questions to peers, and waiting for them, in one call.
@@ -102,6 +106,8 @@ pub enum Limit {
     PeerRate,
     /// Calls that were put off until its share of the processor came.
     CpuShare,
+    /// Calls that were put off because it had told much of the past.
+    History,
     /// Rounds that ended though there was more.
     RoundCalls,
     /// States that might hold a card number, and were not kept.
@@ -123,6 +129,8 @@ impl Limit {
         Self::LogRate,
         Self::LogBytes,
         Self::ReadBytes,
+        Self::Asks,
+        Self::HostTime,
         Self::StateBytes,
         Self::PeerAsks,
         Self::PeerBytes,
@@ -130,6 +138,7 @@ impl Limit {
         Self::PeerGrant,
         Self::PeerRate,
         Self::CpuShare,
+        Self::History,
         Self::RoundCalls,
         Self::StateCards,
         Self::ValueRange,
@@ -143,6 +152,8 @@ impl Limit {
             Self::LogRate => "log_rate",
             Self::LogBytes => "log_bytes",
             Self::ReadBytes => "read_bytes",
+            Self::Asks => "asks",
+            Self::HostTime => "host_time",
             Self::StateBytes => "state_bytes",
             Self::PeerAsks => "peer_asks",
             Self::PeerBytes => "peer_bytes",
@@ -150,6 +161,7 @@ impl Limit {
             Self::PeerGrant => "peer_grant",
             Self::PeerRate => "peer_rate",
             Self::CpuShare => "cpu_share",
+            Self::History => "history",
             Self::RoundCalls => "round_calls",
             Self::StateCards => "state_cards",
             Self::ValueRange => "value_range",
@@ -248,12 +260,17 @@ impl PluginHealth {
     }
 
     #[cfg(test)]
+    pub(crate) fn time_us(&self) -> u64 {
+        self.time_us.load(Relaxed)
+    }
+
+    #[cfg(test)]
     pub(crate) fn restarts(&self) -> u64 {
         self.restarts.load(Relaxed)
     }
 
-    #[cfg(test)]
-    pub(crate) fn is_quarantined(&self) -> bool {
+    #[must_use]
+    pub fn is_quarantined(&self) -> bool {
         self.is_quarantined.load(Relaxed)
     }
 
@@ -285,8 +302,8 @@ impl PluginHealth {
 pub struct Health {
     plugins: BTreeMap<String, Arc<PluginHealth>>,
     status: Option<watch::Receiver<Status>>,
-    /// By metric and reason: what was reported so far.
-    told: BTreeMap<(u16, &'static str), u64>,
+    /// By metric, source and reason: what was reported so far.
+    told: BTreeMap<(u16, String, &'static str), u64>,
 }
 
 impl Health {
@@ -364,14 +381,21 @@ impl Health {
         let Some(status) = self.status.as_ref().map(|status| status.borrow().clone()) else {
             return Vec::new();
         };
-        let refused = status.core.refused.iter().map(|(name, count)| (REFUSED, name, count));
-        let events = events(&status).into_iter().map(|(name, count)| (EVENTS, name, count));
+        let refused = status.refused.iter().flat_map(|(source, refused)| {
+            let by_reason = refused.iter().filter(|(_name, count)| *count > 0);
+            by_reason.map(|(name, count)| (REFUSED, source.clone(), name, count))
+        });
+        let events = events(&status)
+            .into_iter()
+            .map(|(name, count)| (EVENTS, String::new(), name, count));
         let mut series = Vec::new();
-        for (metric, name, count) in refused.chain(events) {
-            let told = self.told.insert((metric, name), count).unwrap_or(0);
+        for (metric, source, name, count) in refused.chain(events) {
+            let told = self.told.insert((metric, source.clone(), name), count).unwrap_or(0);
             let increment = count.saturating_sub(told);
             if increment > 0 {
-                series.push(one(metric, vec![name.to_owned()], increment, now_ms));
+                let source = Some(source).filter(|source| !source.is_empty());
+                let labels = source.into_iter().chain([name.to_owned()]).collect();
+                series.push(one(metric, labels, increment, now_ms));
             }
         }
         series
@@ -396,7 +420,10 @@ impl Health {
         let events = events(&Status::default())
             .map(|(name, _count)| name.to_owned())
             .to_vec();
+        let built_in = [NAME, SYSTEM_NAME].map(str::to_owned);
+        let names = self.plugins.keys().cloned().chain(built_in).collect();
         let own = [
+            ("tillwatch.plugin".to_owned(), list(names)),
             ("tillwatch.reason".to_owned(), list(reasons)),
             ("tillwatch.event".to_owned(), list(events)),
         ];
@@ -404,10 +431,6 @@ impl Health {
             return BTreeMap::from(own);
         }
         let plugins = [
-            (
-                "tillwatch.plugin".to_owned(),
-                list(self.plugins.keys().cloned().collect()),
-            ),
             ("tillwatch.source".to_owned(), list(sources)),
             ("error.type".to_owned(), list(failures)),
             ("tillwatch.limit".to_owned(), list(limits)),
@@ -468,8 +491,8 @@ fn descriptor() -> Descriptor {
             "{value}",
             Kind::Sum,
             0,
-            &["tillwatch.reason"],
-            "Values that do not count, by reason.",
+            &["tillwatch.plugin", "tillwatch.reason"],
+            "Values that do not count, by plugin or built-in source and reason.",
         ),
         metric(
             "tillwatch.agent.events",
@@ -597,33 +620,44 @@ mod tests {
         health.watch(status);
         assert_eq!(health.collect(1).series, []);
         sender.send_modify(|status| {
-            status.core.refused.add(tillwatch_core::tally::Reason::Label, 7);
+            let mut refused = tillwatch_core::tally::Tally::default();
+            refused.add(tillwatch_core::tally::Reason::Label, 7);
+            status.refused.insert(SYSTEM_NAME.to_owned(), refused);
             status.spool.disk_full = 2;
             status.counters.ignored = 3;
         });
         let told = health.collect(2).series;
         assert_eq!(health.collect(3).series, []);
         let (metrics, policies) = (health.descriptor().metrics, health.labels(Vec::new()));
-        let found: Vec<(&str, &str, &Values)> = told
+        let found: Vec<(&str, String, &Values)> = told
             .iter()
             .map(|series| {
                 let metric = &metrics[usize::from(series.metric)];
-                assert!(
-                    policies[&metric.label_keys[0]]
-                        .values
-                        .as_ref()
-                        .unwrap()
-                        .contains(&series.labels[0])
-                );
-                (metric.name.as_str(), series.labels[0].as_str(), &series.values)
+                assert_eq!(series.labels.len(), metric.label_keys.len());
+                for (key, value) in metric.label_keys.iter().zip(&series.labels) {
+                    assert!(policies[key].values.as_ref().unwrap().contains(value));
+                }
+                (metric.name.as_str(), series.labels.join(" "), &series.values)
             })
             .collect();
         assert_eq!(
             found,
             [
-                ("tillwatch.agent.refused", "label", &Values::Integers(vec![7])),
-                ("tillwatch.agent.events", "disk_full", &Values::Integers(vec![2])),
-                ("tillwatch.agent.events", "messages_ignored", &Values::Integers(vec![3])),
+                (
+                    "tillwatch.agent.refused",
+                    "system label".to_owned(),
+                    &Values::Integers(vec![7])
+                ),
+                (
+                    "tillwatch.agent.events",
+                    "disk_full".to_owned(),
+                    &Values::Integers(vec![2])
+                ),
+                (
+                    "tillwatch.agent.events",
+                    "messages_ignored".to_owned(),
+                    &Values::Integers(vec![3])
+                ),
             ]
         );
         let mut core = tillwatch_core::Core::new(tillwatch_core::Settings {

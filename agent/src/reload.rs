@@ -1,11 +1,13 @@
 //! SIGHUP: the `[[plugin]]` blocks of agent.toml and the installed plugins are read again while the agent runs.
 //!
 //! In: the settings that run, and where they stand. Out: for each source another one that takes its place between two
-//! calls, or one warning why nothing changes. It never ends or pauses what runs.
+//! calls, all of them or none, or one warning why nothing changes. It never ends what runs.
 //!
 //! ```text
-//!  read ─► compile ─► a second process, each plugin described and configured ─► the registry asked ─► exchange
-//!    └──────────┴───────────────────────┴──────────────── a fault ───────────────────────┴─► the old go on
+//!  read ─► compile ─► a second process, each plugin described and configured
+//!    │        │                 ├─► each source between two calls: opened where the old one is, called once on trial, declared
+//!    │        │                 │        └─► all are ready: their bundles are remembered as the oldest that may run ─► exchange
+//!    └────────┴─────────────────┴────────┴─ a fault, or no answer in time ─► the old go on
 //! ```
 //! The second process runs all plugins: the first is sealed and takes no code. It ends when the last has moved.
 
@@ -14,23 +16,31 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, bail, ensure};
-use tillwatch_core::Core;
 use tokio::signal::unix::Signal;
 use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
 use crate::clock::Clock;
 use crate::collectors::{self, Source};
 use crate::config::Config;
-use crate::plugin::host::Reading;
-use crate::run::{accept_bundles, core_settings};
+use crate::run::accept_bundles;
 
-/// A source that takes the place of the one that runs.
+/// So long all sources together have to come between two calls and to try what follows.
+const EXCHANGE_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// A source that takes the place of the one that runs, if all others can, too.
 pub struct Exchange {
     pub next: Source,
-    /// Whether it did; else the old one goes on, for this reason.
-    pub done: oneshot::Sender<Result<()>>,
+    /// Whether it could; the old one waits between two calls.
+    pub ready: oneshot::Sender<Result<()>>,
+    /// Now it does. When this is gone the old one goes on.
+    pub go: oneshot::Receiver<()>,
+    /// It has.
+    pub done: oneshot::Sender<()>,
 }
 
 /// Reads the settings again, when it is told.
@@ -89,27 +99,43 @@ impl Reloader {
             warn!("settings beside the plugins have changed, they are taken with the next start");
             self.rest = rest;
         }
-        self.exchange(sources).await?;
+        self.exchange(sources, || accept_bundles(&config)).await?;
         self.config = Arc::new(config);
-        accept_bundles(&self.config).context("they were, but which bundles were accepted is not remembered")
+        Ok(())
     }
 
-    async fn exchange(&self, sources: Vec<Source>) -> Result<()> {
+    /// `accept` comes when all are ready, and before any of them runs.
+    async fn exchange(&self, sources: Vec<Source>, accept: impl FnOnce() -> Result<()>) -> Result<()> {
         let mut waiting = Vec::new();
+        let mut moves = Vec::new();
         for next in sources {
             let name = next.name.clone();
             let Some(orders) = self.orders.get(&name) else {
                 continue;
             };
-            let (done, exchanged) = oneshot::channel();
-            if orders.try_send(Exchange { next, done }).is_err() {
+            let (ready, is_ready) = oneshot::channel();
+            let (start, go) = oneshot::channel();
+            let (done, is_done) = oneshot::channel();
+            let exchange = Exchange { next, ready, go, done };
+            if orders.try_send(exchange).is_err() {
                 bail!("source {name} does not answer");
             }
-            waiting.push((name, exchanged));
+            waiting.push((name, is_ready));
+            moves.push((start, is_done));
         }
-        for (name, exchanged) in waiting {
-            let result = exchanged.await.context("its thread ended").flatten();
-            result.with_context(|| format!("source {name} goes on as it was"))?;
+        let deadline = Instant::now() + EXCHANGE_TIME_MAX;
+        for (name, is_ready) in waiting {
+            let Ok(answered) = timeout_at(deadline, is_ready).await else {
+                bail!("source {name} does not answer within {} s", EXCHANGE_TIME_MAX.as_secs());
+            };
+            let result = answered.context("its thread ended").flatten();
+            result.with_context(|| format!("source {name} cannot be exchanged"))?;
+        }
+        accept()?;
+        for (start, is_done) in moves {
+            // A thread that ended has nothing to exchange any more.
+            start.send(()).unwrap_or_default();
+            is_done.await.unwrap_or_default();
         }
         Ok(())
     }
@@ -133,22 +159,7 @@ fn prepare(path: &Path, old: &Config, clock: &Clock) -> Result<(Config, Vec<Sour
         before.join(", "),
         after.join(", ")
     );
-    let started = collectors::start(
-        &config,
-        &collectors::Start {
-            clock,
-            // Only to be tried: the sources go on where the running ones are.
-            reading: Reading::TAP,
-            progress: &|_source| None,
-            clears_cache: false,
-            status: None,
-        },
-    );
-    let mut registry = Core::new(core_settings(&config));
-    let declared = started.declare(&config, |source, what| {
-        registry.declare(source, &what.version, what.metrics, what.labels)
-    })?;
-    let sources = declared.into_iter().map(|(source, _key)| source).collect();
+    let sources = collectors::try_out(&config, clock)?;
     Ok((config, sources))
 }
 
@@ -158,4 +169,88 @@ fn rest_of(path: &Path) -> Option<toml::Table> {
     let mut table: toml::Table = text.parse().ok()?;
     table.remove("plugin");
     Some(table)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Draft;
+    use std::sync::mpsc::{Receiver, sync_channel};
+
+    /// The two sources of an agent without plugins, and where their threads would wait.
+    fn two_sources() -> (Reloader, Vec<Source>, Vec<Receiver<Exchange>>) {
+        let config = Draft::parse(Path::new("agent.toml"), "site = \"store-1\"").config;
+        let clock = Clock::told(0);
+        let sources = collectors::try_out(&config, &clock).unwrap();
+        let mut orders = BTreeMap::new();
+        let mut threads = Vec::new();
+        for source in &sources {
+            let (sender, receiver) = sync_channel(1);
+            orders.insert(source.name.clone(), sender);
+            threads.push(receiver);
+        }
+        (
+            Reloader::new(Path::new("agent.toml"), &config, &clock, orders),
+            sources,
+            threads,
+        )
+    }
+
+    /// One source had moved when another was refused, and the agent ran half of each version.
+    #[tokio::test]
+    async fn when_one_source_is_refused_the_other_is_told_to_go_on_as_it_was() {
+        let (reloader, sources, threads) = two_sources();
+        let is_accepted = std::cell::Cell::new(false);
+        let accept = || {
+            is_accepted.set(true);
+            Ok(())
+        };
+        let answer = async {
+            tokio::task::yield_now().await;
+            let [first, second] = [&threads[0], &threads[1]].map(|thread| thread.try_recv().unwrap());
+            first.ready.send(Ok(())).unwrap();
+            second.ready.send(Err(anyhow::anyhow!("no room"))).unwrap();
+            first.go.await
+        };
+        let (exchanged, gone) = tokio::join!(reloader.exchange(sources, accept), answer);
+        let error = format!("{:#}", exchanged.unwrap_err());
+        assert!(error.contains("cannot be exchanged: no room"), "{error}");
+        assert!(gone.is_err() && !is_accepted.get());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_that_does_not_answer_is_named_and_nothing_changes() {
+        let (reloader, sources, threads) = two_sources();
+        let answer = async {
+            tokio::task::yield_now().await;
+            let first = threads[0].try_recv().unwrap();
+            first.ready.send(Ok(())).unwrap();
+            first.go.await
+        };
+        let (exchanged, gone) = tokio::join!(reloader.exchange(sources, || Ok(())), answer);
+        assert_eq!(
+            exchanged.unwrap_err().to_string(),
+            "source agent does not answer within 60 s"
+        );
+        assert!(gone.is_err());
+    }
+
+    /// The new code ran before anybody had remembered that no older one may.
+    #[tokio::test]
+    async fn what_cannot_be_remembered_as_accepted_does_not_run() {
+        let (reloader, sources, threads) = two_sources();
+        let answer = async {
+            tokio::task::yield_now().await;
+            let exchanges = [&threads[0], &threads[1]].map(|thread| thread.try_recv().unwrap());
+            let [first, second] = exchanges.map(|exchange| {
+                exchange.ready.send(Ok(())).unwrap();
+                exchange.go
+            });
+            (first.await, second.await)
+        };
+        let accept = || Err(anyhow::anyhow!("the disk is full"));
+        let (exchanged, gone) = tokio::join!(reloader.exchange(sources, accept), answer);
+        assert_eq!(exchanged.unwrap_err().to_string(), "the disk is full");
+        assert!(gone.0.is_err() && gone.1.is_err());
+    }
 }

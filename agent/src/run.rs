@@ -35,12 +35,12 @@ use crate::keeper::{FromSource, Keeper, KeeperSettings, Status};
 use crate::platform::{is_own, notify_service_manager};
 use crate::plugin::host::Reading;
 use crate::reload::Reloader;
-use crate::runner::Runner;
+use crate::runner::{self, Runner};
 use crate::spool::SpoolSettings;
 use crate::stop::Stop;
 use crate::uplink::UplinkSettings;
 
-/// Batches on their way to the keeper; a full channel makes collectors wait.
+/// Batches on their way to the keeper; a full channel makes collectors wait, and so do their bytes (see `runner.rs`).
 pub const FROM_SOURCES_MAX: usize = 64;
 /// `run --once` waits so long for a connection, and so long for each further acknowledgement.
 const ONCE_CONNECT_MAX: Duration = Duration::from_secs(10);
@@ -152,6 +152,7 @@ async fn run_agent(path: &Path, config: &Config, clock: &Clock, is_once: bool) -
         clock: clock.clone(),
         stop: stop.clone(),
         keeper: sender.clone(),
+        room: runner::room(),
         is_once,
     };
     let (mut threads, mut orders) = (Vec::new(), BTreeMap::new());
@@ -389,6 +390,24 @@ mod tests {
         };
         assert_eq!(fault.as_deref(), Some("no room"));
         assert_eq!(begun.elapsed().as_secs(), 110 + ONCE_STORAGE_MAX.as_secs());
+    }
+
+    /// With all plugins that an agent takes, the service had no thread left to start them.
+    #[test]
+    fn the_service_may_have_the_threads_of_all_plugins_also_while_they_are_loaded_again() {
+        const UNIT: &str = include_str!("../../packaging/systemd/tillwatch.service");
+        const OTHERS: usize = 32;
+        let tasks_max: usize = UNIT
+            .lines()
+            .find_map(|line| line.strip_prefix("TasksMax="))
+            .unwrap()
+            .parse()
+            .unwrap();
+        // One each here, and one each in their process and in the next.
+        assert!(
+            tasks_max >= 3 * tillwatch_border::wire::PLUGINS_MAX + OTHERS,
+            "{tasks_max}"
+        );
     }
 
     #[test]

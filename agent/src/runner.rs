@@ -6,13 +6,17 @@
 //! file.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use tillwatch_core::sample::{Batch, Series};
 use tillwatch_core::{DeclareError, SourceKey};
 use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tracing::debug;
 
 use crate::clock::Clock;
 use crate::collectors::{Source, wait_for};
@@ -23,6 +27,10 @@ use crate::stop::Stop;
 /// A plugin's own stack is bounded by the sandbox at a quarter of this.
 const STACK_BYTES: usize = 1 << 20;
 
+/// Batches on their way to the keeper, all together: the largest that a plugin may make is a third of it.
+const BYTES_MAX: usize = 16 << 20;
+const ROOM_UNIT: usize = 1 << 10;
+
 /// A full channel is tried again after this.
 const ROOM_WAIT: Duration = Duration::from_millis(100);
 
@@ -32,8 +40,29 @@ pub struct Runner {
     pub clock: Clock,
     pub stop: Stop,
     pub keeper: mpsc::Sender<FromSource>,
+    /// Of the batches on their way, in units.
+    pub room: Arc<Semaphore>,
     /// One round, then the thread ends.
     pub is_once: bool,
+}
+
+/// Room for all batches on their way.
+#[must_use]
+pub fn room() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(BYTES_MAX / ROOM_UNIT))
+}
+
+/// In memory, about.
+fn bytes_of(batch: &Batch, progress: &[u8]) -> usize {
+    let of_series = |series: &Series| {
+        let labels: usize = series
+            .labels
+            .iter()
+            .map(|label| size_of::<String>() + label.len())
+            .sum();
+        size_of::<Series>() + labels + series.times_ms.len() * 2 * size_of::<u64>()
+    };
+    batch.series.iter().map(of_series).sum::<usize>() + progress.len()
 }
 
 impl Runner {
@@ -55,10 +84,8 @@ impl Runner {
             let mut due_ms = source.next_due(self.clock.now_ms());
             while self.clock.now_ms() < due_ms {
                 match orders.recv_timeout(wait_for(&self.clock, due_ms)) {
-                    Ok(Exchange { next, done }) => {
-                        let exchanged = self.exchange(&mut source, &mut key, next);
-                        // Whoever ordered it may have stopped waiting.
-                        done.send(exchanged).unwrap_or_default();
+                    Ok(exchange) => {
+                        self.exchange(&mut source, &mut key, exchange);
                         due_ms = source.next_due(self.clock.now_ms());
                     }
                     Err(RecvTimeoutError::Timeout) => {}
@@ -71,12 +98,35 @@ impl Runner {
         }
     }
 
-    /// The keeper hears of it behind the last batch of the old source, whose metrics it may number otherwise.
-    fn exchange(&self, source: &mut Source, key: &mut SourceKey, next: Source) -> Result<()> {
-        let next = source.prepare_exchange(next, &self.clock)?;
-        *key = self.declare(&next)?;
-        source.exchange(next);
-        Ok(())
+    /// All sources are exchanged or none: what is ready waits for the others.
+    fn exchange(&self, source: &mut Source, key: &mut SourceKey, exchange: Exchange) {
+        let Exchange { next, ready, go, done } = exchange;
+        if ready.is_closed() {
+            // Whoever ordered it has stopped waiting.
+            return;
+        }
+        let prepared = source.prepare_exchange(next, &self.clock);
+        // The keeper hears of it behind the last batch of the old source, whose metrics it may number otherwise.
+        match prepared.and_then(|next| Ok((self.declare(&next)?, next))) {
+            Err(error) => ready.send(Err(error)).unwrap_or_default(),
+            Ok((new_key, next)) => {
+                if ready.send(Ok(())).is_ok() && go.blocking_recv().is_ok() {
+                    *key = new_key;
+                    source.exchange(next);
+                    done.send(()).unwrap_or_default();
+                } else {
+                    self.take_back(source, key);
+                }
+            }
+        }
+    }
+
+    /// What was declared before is known, and refused only when the agent stops.
+    fn take_back(&self, source: &Source, key: &mut SourceKey) {
+        match self.declare(source) {
+            Ok(old_key) => *key = old_key,
+            Err(error) => debug!(source = source.name, %error, "not declared again"),
+        }
     }
 
     fn declare(&self, source: &Source) -> Result<SourceKey> {
@@ -101,14 +151,33 @@ impl Runner {
     /// False when it is time to end.
     fn round(&self, source: &mut Source, key: SourceKey) -> bool {
         let is_taken = source.collect_round(&self.clock, |_name, collected| {
+            let Some(room) = self.wait_for_room(bytes_of(&collected.batch, &collected.progress)) else {
+                return false;
+            };
             let message = FromSource::Batch {
                 source: key,
                 batch: collected.batch,
                 progress: collected.progress,
+                room: Some(room),
             };
             self.hand_on(message)
         });
         is_taken && !self.stop.is_set()
+    }
+
+    /// None when it is time to end. What is larger than the whole room waits until it is the only one.
+    fn wait_for_room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let units = bytes.div_ceil(ROOM_UNIT).min(BYTES_MAX / ROOM_UNIT);
+        let units = u32::try_from(units).unwrap_or(u32::MAX);
+        while !self.stop.is_set() {
+            if let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(units) {
+                return Some(room);
+            }
+            if self.stop.wait(ROOM_WAIT) {
+                break;
+            }
+        }
+        None
     }
 
     /// Waits for room in the channel, but not beyond the wish to end: then nobody may ever make room.
@@ -140,6 +209,7 @@ mod tests {
             clock: Clock::told(0),
             stop: stop.clone(),
             keeper,
+            room: room(),
             is_once: false,
         };
         assert!(runner.hand_on(FromSource::Tick { now_ms: 1 }));
@@ -148,5 +218,45 @@ mod tests {
         assert!(!waiting.join().unwrap());
         assert!(taken.try_recv().is_ok());
         assert!(taken.is_closed());
+    }
+
+    /// 64 batches may be on their way, and each may have 6 MB: together more than the service may use.
+    #[test]
+    fn large_batches_wait_until_others_were_taken() {
+        let (keeper, _taken) = mpsc::channel(1);
+        let runner = Runner {
+            clock: Clock::told(0),
+            stop: Stop::default(),
+            keeper,
+            room: room(),
+            is_once: false,
+        };
+        let series = Series {
+            metric: 0,
+            labels: vec!["x".repeat(256)],
+            values: tillwatch_core::sample::Values::Integers(vec![0; 100_000]),
+            times_ms: vec![0; 100_000],
+        };
+        let largest = Batch {
+            series: vec![series; 4],
+            ..Batch::default()
+        };
+        let bytes = bytes_of(&largest, &[]);
+        assert!((6_400_000..6_500_000).contains(&bytes), "{bytes}");
+        let kept: Vec<_> = (0..2).map(|_batch| runner.wait_for_room(bytes).unwrap()).collect();
+        let waiting = {
+            let runner = runner.clone();
+            std::thread::spawn(move || runner.wait_for_room(bytes).is_some())
+        };
+        assert!(runner.wait_for_room(1_000).is_some(), "a small one has room");
+        assert!(!waiting.is_finished());
+        drop(kept);
+        assert!(waiting.join().unwrap());
+        assert!(
+            runner.wait_for_room(usize::MAX).is_some(),
+            "what is too large goes alone"
+        );
+        runner.stop.set();
+        assert!(runner.wait_for_room(1).is_none());
     }
 }

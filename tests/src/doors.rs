@@ -3,14 +3,20 @@
 //! The tests run them over the corpora in `fuzz/corpus` with fixed mutations, `fuzz/` runs them under libFuzzer.
 
 use std::io::{Cursor, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
 
 use tillwatch_agent::bundle;
 use tillwatch_agent::config::Draft;
 use tillwatch_agent::plugin::manifest::Manifest;
 use tillwatch_border::frames::Frames;
 use tillwatch_border::wire::{Output, Reply, TO_AGENT_BYTES_MAX};
-use tillwatch_border::{Limits, check_batch, check_descriptor};
+use tillwatch_border::{
+    Document, Fault, Host, Level, Limits, Lines, Listing, PeerFailure, PeerFault, Question, Reply as PeerReply,
+    check_batch, check_descriptor, collect_on,
+};
 use tillwatch_core::sample::{Batch, Descriptor, Kind, Metric};
 use tillwatch_core::{Core, LabelPolicy, Settings};
 
@@ -76,26 +82,97 @@ pub fn plugin_bundle(bytes: &[u8]) -> bool {
     true
 }
 
-/// What the plugins' process sends: frames, messages, batches, and what the registry makes of these.
+/// What the plugins' process sends: frames, messages, answers to what it asks, batches, and what the registry makes of
+/// these.
 ///
 /// # Panics
-/// When a value is neither counted nor refused, or a bound is passed.
+/// When a value is neither counted nor refused, a bound is passed, or the host is asked too often.
 pub fn output(bytes: &[u8]) -> bool {
+    let mut host = Nothing::default();
+    let is_batch = hear(bytes, &mut host).is_some_and(take_batch);
+    assert!(host.asked <= LIMITS.asks_max + LIMITS.peer_asks_max, "{}", host.asked);
+    assert!(host.state_bytes <= LIMITS.state_bytes_max, "{}", host.state_bytes);
+    is_batch || first_descriptor(bytes).is_some_and(take_descriptor)
+}
+
+/// As much as a socket takes at once.
+const HEARD_BYTES_MAX: usize = 64 << 10;
+/// Nobody reads what is answered: whoever asks a lot is not waited for.
+const LIMITS: Limits = Limits {
+    call_ms_max: 100,
+    ..Limits::DEFAULT
+};
+
+/// Through the agent's own end of a socket.
+fn hear(bytes: &[u8], host: &mut Nothing) -> Option<Batch> {
+    let (ours, mut theirs) = UnixStream::pair().expect("a pair of sockets");
+    let heard = &bytes[..bytes.len().min(HEARD_BYTES_MAX)];
+    theirs.write_all(heard).expect("a socket takes so much");
+    theirs.shutdown(Shutdown::Write).expect("it is open");
+    collect_on(ours, host, &LIMITS).ok()
+}
+
+fn first_descriptor(bytes: &[u8]) -> Option<Descriptor> {
     let mut frames = Frames::new(Input(Cursor::new(bytes)), TO_AGENT_BYTES_MAX);
-    let mut is_taken = false;
     for _message in 0..MESSAGES_MAX {
-        let Ok(reply) = frames.receive::<Reply>() else {
-            break;
-        };
-        if let Reply::Done(done) = reply {
-            is_taken |= match done.result {
-                Ok(Output::Batch(batch)) => Batch::try_from(batch).is_ok_and(take_batch),
-                Ok(Output::Descriptor(descriptor)) => take_descriptor(descriptor.into()),
-                _ => false,
-            };
+        if let Reply::Done(done) = frames.receive::<Reply>().ok()?
+            && let Ok(Output::Descriptor(descriptor)) = done.result
+        {
+            return Some(descriptor.into());
         }
     }
-    is_taken
+    None
+}
+
+/// A host that has little, and counts how often it is asked.
+#[derive(Default)]
+struct Nothing {
+    asked: usize,
+    state_bytes: usize,
+}
+
+impl Host for Nothing {
+    fn log(&mut self, _level: Level, message: &str) {
+        assert!(message.len() <= LIMITS.log_bytes_max);
+    }
+
+    fn now_ms(&mut self) -> u64 {
+        NOW_MS
+    }
+
+    fn state_get(&mut self) -> Vec<u8> {
+        Vec::new()
+    }
+
+    fn state_set(&mut self, value: Vec<u8>) -> Result<(), String> {
+        self.state_bytes = value.len();
+        Ok(())
+    }
+
+    fn read_lines(&mut self, _source: &str, bytes_max: u32) -> Result<Lines, Fault> {
+        self.asked += 1;
+        let bytes = vec![b'\n'; usize::try_from(bytes_max.min(64)).unwrap_or(0)];
+        Ok(Lines {
+            bytes,
+            ..Lines::default()
+        })
+    }
+
+    fn next_document(&mut self, _source: &str) -> Result<Option<Document>, Fault> {
+        self.asked += 1;
+        Ok(None)
+    }
+
+    fn list_folder(&mut self, _source: &str) -> Result<Listing, Fault> {
+        self.asked += 1;
+        Ok(Listing::default())
+    }
+
+    fn ask_peer(&mut self, _name: &str, question: Question, _within: Duration) -> Result<PeerReply, PeerFailure> {
+        self.asked += 1;
+        assert!(question.is_bounded(), "{question:?}");
+        Err(PeerFault::Unreachable.at_once())
+    }
 }
 
 fn take_batch(batch: Batch) -> bool {

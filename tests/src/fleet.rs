@@ -156,6 +156,7 @@ impl Running {
                 source,
                 batch,
                 progress: Vec::new(),
+                room: None,
             })
             .await?;
         }

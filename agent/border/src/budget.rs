@@ -44,7 +44,7 @@ impl Budget {
         Some(kept)
     }
 
-    /// No source gives anything more.
+    /// The host has worked enough for this call: no source gives anything more.
     pub fn exhaust(&mut self) {
         self.is_exhausted = true;
     }
@@ -55,7 +55,8 @@ impl Budget {
     /// When sources were asked too often in this call.
     pub fn ask(&mut self, counters: &mut Counters) -> Result<(), Fault> {
         self.asks += 1;
-        refuse(self.is_exhausted || self.asks > self.limits.asks_max, counters)
+        refuse(self.is_exhausted, &mut counters.host_refused)?;
+        refuse(self.asks > self.limits.asks_max, &mut counters.asks_refused)
     }
 
     /// A source is asked for bytes: how many it may still give.
@@ -65,13 +66,13 @@ impl Budget {
     pub fn read(&mut self, counters: &mut Counters) -> Result<u32, Fault> {
         self.ask(counters)?;
         let left = self.limits.read_bytes_max.saturating_sub(self.bytes_read);
-        refuse(left == 0, counters)?;
+        refuse(left == 0, &mut counters.reads_refused)?;
         Ok(u32::try_from(left).unwrap_or(u32::MAX))
     }
 
     /// A source gave so many bytes.
     pub fn on_read(&mut self, bytes: usize) {
-        self.bytes_read += bytes;
+        self.bytes_read = self.bytes_read.saturating_add(bytes);
     }
 
     /// A peer is asked: how long it may be waited for.
@@ -112,9 +113,9 @@ impl Budget {
     }
 }
 
-fn refuse(is_beyond: bool, counters: &mut Counters) -> Result<(), Fault> {
+fn refuse(is_beyond: bool, refused: &mut u64) -> Result<(), Fault> {
     if is_beyond {
-        counters.reads_refused += 1;
+        *refused += 1;
         return Err(Fault::Exhausted);
     }
     Ok(())
@@ -140,7 +141,16 @@ mod tests {
         assert_eq!(much.read(&mut counters), Ok(2));
         much.on_read(2);
         assert_eq!(much.read(&mut counters), Err(Fault::Exhausted));
-        assert_eq!(counters.reads_refused, 2);
+        let mut slow = Budget::new(limits);
+        slow.exhaust();
+        assert_eq!(slow.read(&mut counters), Err(Fault::Exhausted));
+        let Counters {
+            reads_refused,
+            asks_refused,
+            host_refused,
+            ..
+        } = counters;
+        assert_eq!((reads_refused, asks_refused, host_refused), (1, 1, 1));
     }
 
     #[test]

@@ -49,8 +49,8 @@ impl Connection {
         Self(Frames::new(timed, TO_AGENT_BYTES_MAX))
     }
 
-    /// Makes the call and answers what it asks, its turn given back while a peer is waited for; the counters are of
-    /// this call.
+    /// Makes the call and answers what it asks, its turn given back meanwhile: a disk, a journal or a peer may stand still.
+    /// The counters are of this call.
     pub(crate) fn call(
         &mut self,
         call: Call,
@@ -84,47 +84,51 @@ impl Connection {
         counters: &mut Counters,
     ) -> Result<Done, FrameError> {
         let host_max = Duration::from_millis(limits.host_ms_max);
-        // Whoever starts the agent waits for all others.
-        let peer_asks_max = if matches!(request.call, Call::Collect) {
-            limits.peer_asks_max
-        } else {
-            0
-        };
-        let mut budget = Budget::new(Limits {
-            peer_asks_max,
-            ..*limits
-        });
+        let mut host_time = Duration::ZERO;
+        let mut budget = Budget::new(asking(&request.call, limits));
         self.0.send(request)?;
         loop {
             match self.0.receive()? {
                 Reply::Done(done) => return Ok(*done),
                 Reply::Log(level, text) => {
                     if let Some(text) = budget.log(&text, counters) {
-                        self.0.stream.in_host(|| host.log(level, text));
+                        self.0.stream.in_host(|| outside(&mut || host.log(level, text)));
                     }
                 }
                 Reply::Ask(ask) => {
-                    if self.0.stream.in_host.saturating_sub(budget.waited()) > host_max {
+                    if host_time > host_max {
                         budget.exhaust();
                     }
-                    let answer = self
-                        .0
-                        .stream
-                        .in_host(|| answer(ask, host, &mut budget, outside, counters));
-                    self.0.send(&answer)?;
+                    let mut ask = Some(ask);
+                    let mut answered = None;
+                    let mut work = || {
+                        let (begun, waited) = (Instant::now(), budget.waited());
+                        answered = ask.take().map(|ask| answer(ask, host, &mut budget, counters));
+                        let waited = budget.waited().saturating_sub(waited);
+                        host_time += begun.elapsed().saturating_sub(waited);
+                    };
+                    self.0.stream.in_host(|| outside(&mut work));
+                    self.0
+                        .send(&answered.ok_or(ErrorKind::Interrupted).map_err(io::Error::from)?)?;
                 }
             }
         }
     }
 }
 
-fn answer(
-    ask: Ask,
-    host: &mut dyn Host,
-    budget: &mut Budget,
-    outside: &mut Outside<'_>,
-    counted: &mut Counters,
-) -> Answer {
+/// Whoever starts the agent waits for all others, and what is read then has no batch that it would go with.
+fn asking(call: &Call, limits: &Limits) -> Limits {
+    match call {
+        Call::Collect => *limits,
+        Call::Describe | Call::Configure(_) => Limits {
+            asks_max: 0,
+            peer_asks_max: 0,
+            ..*limits
+        },
+    }
+}
+
+fn answer(ask: Ask, host: &mut dyn Host, budget: &mut Budget, counted: &mut Counters) -> Answer {
     match ask {
         Ask::ReadLines { source, bytes_max } => {
             let lines = budget
@@ -142,7 +146,7 @@ fn answer(
             }
             Answer::NextDocument(document)
         }
-        Ask::Peer { name, question } => Answer::Peer(ask_peer(&name, question, host, budget, outside, counted)),
+        Ask::Peer { name, question } => Answer::Peer(ask_peer(&name, question, host, budget, counted)),
         Ask::ListFolder { source } => Answer::ListFolder(budget.ask(counted).and_then(|()| host.list_folder(&source))),
     }
 }
@@ -152,7 +156,6 @@ fn ask_peer(
     question: Question,
     host: &mut dyn Host,
     budget: &mut Budget,
-    outside: &mut Outside<'_>,
     counted: &mut Counters,
 ) -> Result<crate::Reply, PeerFailure> {
     if !question.is_bounded() {
@@ -161,14 +164,7 @@ fn ask_peer(
     }
     let within = budget.peer(counted).map_err(PeerFault::at_once)?;
     let asked = Instant::now();
-    let mut question = Some(question);
-    let mut reply = Err(PeerFault::Unreachable.at_once());
-    outside(&mut || {
-        if let Some(question) = question.take() {
-            reply = host.ask_peer(name, question, within);
-        }
-    });
-    // Its next turn is waited for, too: none of it is the plugin's time, or the disk's.
+    let reply = host.ask_peer(name, question, within);
     budget.on_waited(asked.elapsed());
     if let Ok(reply) = &reply {
         budget.on_read(reply.bytes());
@@ -226,6 +222,21 @@ fn call_error(failure: Failure, limits: &Limits) -> CallError {
             message: text(&message),
         }),
         Failure::Spent => CallError::Spent,
+    }
+}
+
+/// One `collect` on this socket, whoever is at its other end: what the agent makes of what is said there, for tests.
+///
+/// # Errors
+/// In words, also when nothing comes in time.
+#[doc(hidden)]
+pub fn collect_on(stream: UnixStream, host: &mut dyn Host, limits: &Limits) -> Result<Batch, String> {
+    let mut connection = Connection::new(stream);
+    let mut counters = Counters::default();
+    let called = connection.call(Call::Collect, true, host, limits, &mut |wait| wait(), &mut counters);
+    match called {
+        Ok(Ok(Brought::Batch(batch))) => Ok(batch),
+        other => Err(format!("{other:?}")),
     }
 }
 
@@ -424,7 +435,7 @@ mod tests {
         };
         let (result, counters) = call(&[read(), read(), read(), read(), done()], &mut host, &limits);
         assert_eq!(result, Ok(()));
-        assert_eq!((host.reads, counters.reads_refused), (2, 2));
+        assert_eq!((host.reads, counters.host_refused), (2, 2));
     }
 
     #[test]
@@ -435,9 +446,29 @@ mod tests {
         };
         let mut host = Slow::default();
         let (result, counters) = call(&[read(), read(), done()], &mut host, &limits);
-        assert_eq!((result, counters.reads_refused, counters.log_lines_cut), (Ok(()), 1, 2));
+        assert_eq!((result, counters.asks_refused, counters.log_lines_cut), (Ok(()), 1, 2));
         let (result, counters) = call(&[read(), read()], &mut host, &limits);
-        assert_eq!((result, counters.reads_refused), (Err(Lost::Broken), 1));
+        assert_eq!((result, counters.asks_refused), (Err(Lost::Broken), 1));
+    }
+
+    /// What a plugin read while it was configured went with no batch: it was never counted.
+    #[test]
+    fn nothing_is_read_outside_of_collect() {
+        let configure = Call::Configure(String::new());
+        for (call, refused) in [(Call::Describe, 1), (configure, 1), (Call::Collect, 0)] {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            let mut sandbox = Frames::new(theirs, 0);
+            sandbox.send(&read()).unwrap();
+            sandbox.send(&done()).unwrap();
+            let (mut host, mut counters) = (Slow::default(), Counters::default());
+            let mut connection = Connection::new(ours);
+            let called = connection.call(call, true, &mut host, &limits(), &mut |wait| wait(), &mut counters);
+            assert!(called.is_ok_and(|brought| brought.is_ok()));
+            assert_eq!(
+                (counters.asks_refused, host.reads),
+                (refused, 1 - u32::try_from(refused).unwrap())
+            );
+        }
     }
 
     /// An agent that was kept from running for a moment ended a plugin that had answered.

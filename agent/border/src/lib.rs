@@ -35,6 +35,8 @@ pub use budget::Budget;
 pub use check::{check_batch, check_descriptor, cut};
 pub use code::Code;
 pub use error::{Bound, CallError, ErrorKind, LoadError, PluginError, StartError};
+#[doc(hidden)]
+pub use exchange::collect_on;
 pub use host::{Document, Entry, Fault, Host, Level, Lines, Listing};
 pub use limits::{Counters, Limits};
 pub use peer::{
@@ -42,3 +44,4 @@ pub use peer::{
     QUESTION_BYTES_MAX, Question, Reply, Table, TcpRequest, TcpResponse,
 };
 pub use plugin::{Load, Plugin, start};
+pub use process::make_expendable;

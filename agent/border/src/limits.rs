@@ -41,27 +41,32 @@ pub struct Limits {
     pub state_bytes_max: usize,
 }
 
+impl Limits {
+    /// Those of a plugin whose operator set none.
+    pub const DEFAULT: Self = Self {
+        memory_bytes_max: 32 * 1024 * 1024,
+        call_ms_max: 250,
+        host_ms_max: 5_000,
+        read_bytes_max: 4 * 1024 * 1024,
+        asks_max: 4_096,
+        peer_asks_max: 16,
+        peer_ms_max: 10_000,
+        output_bytes_max: 8 * 1024 * 1024,
+        series_max: 1_000,
+        samples_max: 100_000,
+        labels_max: 16,
+        label_bytes_max: 256,
+        metrics_max: 256,
+        text_bytes_max: 1024,
+        log_lines_max: 32,
+        log_bytes_max: 1024,
+        state_bytes_max: 64 * 1024,
+    };
+}
+
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            memory_bytes_max: 32 * 1024 * 1024,
-            call_ms_max: 250,
-            host_ms_max: 5_000,
-            read_bytes_max: 4 * 1024 * 1024,
-            asks_max: 4_096,
-            peer_asks_max: 16,
-            peer_ms_max: 10_000,
-            output_bytes_max: 8 * 1024 * 1024,
-            series_max: 1_000,
-            samples_max: 100_000,
-            labels_max: 16,
-            label_bytes_max: 256,
-            metrics_max: 256,
-            text_bytes_max: 1024,
-            log_lines_max: 32,
-            log_bytes_max: 1024,
-            state_bytes_max: 64 * 1024,
-        }
+        Self::DEFAULT
     }
 }
 
@@ -72,8 +77,12 @@ pub struct Counters {
     pub busy_us: u64,
     /// Linear memory now, which is also the most it ever was.
     pub memory_bytes: usize,
-    /// Reads beyond `read_bytes_max`, `asks_max` and `host_ms_max`.
+    /// Reads beyond `read_bytes_max`.
     pub reads_refused: u64,
+    /// Questions beyond `asks_max`.
+    pub asks_refused: u64,
+    /// Questions beyond `host_ms_max`.
+    pub host_refused: u64,
     /// Questions beyond `peer_asks_max` and `peer_ms_max`.
     pub peers_refused: u64,
     /// Values beyond `state_bytes_max`.
@@ -91,6 +100,8 @@ impl Counters {
         for (sum, other) in [
             (&mut self.busy_us, other.busy_us),
             (&mut self.reads_refused, other.reads_refused),
+            (&mut self.asks_refused, other.asks_refused),
+            (&mut self.host_refused, other.host_refused),
             (&mut self.peers_refused, other.peers_refused),
             (&mut self.states_refused, other.states_refused),
             (&mut self.log_lines_dropped, other.log_lines_dropped),

@@ -168,7 +168,7 @@ impl Plugin {
         let shared = Arc::clone(&self.shared);
         let kind = std::mem::discriminant(&call);
         let mut turn = CallTurn::new(&shared, self.index)?;
-        let (generation, connection) = shared.enter(self.index, kind)?;
+        let (generation, connection) = turn.enter(kind)?;
         if let Some(connection) = connection {
             self.connection = Some((generation, connection));
         }
@@ -182,18 +182,23 @@ impl Plugin {
         self.instance = Instance::There(generation);
         let limits = shared.limits(self.index);
         let mut outside = |wait: &mut dyn FnMut()| turn.outside(wait);
-        match connection.call(call, is_fresh, host, limits, &mut outside, counters) {
+        let lost = match connection.call(call, is_fresh, host, limits, &mut outside, counters) {
             Ok(result) => {
                 shared.leave(self.index, kind);
-                result
+                return result;
             }
-            Err(Lost::Deadline) => {
+            Err(lost) => lost,
+        };
+        // What half came over it may be megabytes.
+        self.connection = None;
+        match lost {
+            Lost::Deadline => {
                 shared.end(self.index, generation);
                 Err(CallError::Deadline {
                     call_ms_max: limits.call_ms_max,
                 })
             }
-            Err(Lost::Broken) => match shared.broke(self.index, generation) {
+            Lost::Broken => match shared.broke(self.index, generation) {
                 Verdict::Guilty => Err(CallError::Crash),
                 Verdict::Repeat => Err(CallError::Gone),
             },

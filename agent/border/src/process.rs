@@ -26,6 +26,9 @@ const START_TIME_MAX: Duration = Duration::from_secs(30);
 /// After a start that failed nobody tries for so long: it may have cost each of them the whole time of a start.
 const START_PAUSE: Duration = Duration::from_secs(5);
 
+/// What the allocator keeps of freed memory.
+const FREED_BYTES_MAX: &str = "131072";
+
 pub(crate) type CallKind = Discriminant<Call>;
 /// For each plugin whether its code was taken.
 pub(crate) type Loaded = Vec<Result<(), Refusal>>;
@@ -65,10 +68,13 @@ struct State {
     suspects: BTreeMap<usize, CallKind>,
 }
 
-/// The turns of one call: a plugin whose peer is waited for runs nothing, so the others need not wait for it.
+/// The turns of one call: a plugin whose host is waited for runs nothing, so the others need not wait for it, and if the
+/// process ends meanwhile it was another.
 pub(crate) struct CallTurn<'a> {
     shared: &'a Shared,
     plugin: usize,
+    /// The generation of its call.
+    entered: Option<(CallKind, u64)>,
     turn: Option<Turn<'a>>,
 }
 
@@ -76,15 +82,31 @@ impl<'a> CallTurn<'a> {
     /// Waits for the first.
     pub(crate) fn new(shared: &'a Shared, plugin: usize) -> Result<Self, CallError> {
         let turn = Some(shared.turn(plugin)?);
-        Ok(Self { shared, plugin, turn })
+        Ok(Self {
+            shared,
+            plugin,
+            entered: None,
+            turn,
+        })
+    }
+
+    /// Opens the call: see [`Shared::enter`].
+    pub(crate) fn enter(&mut self, kind: CallKind) -> Result<(u64, Option<Connection>), CallError> {
+        let (generation, connection) = self.shared.enter(self.plugin, kind)?;
+        self.entered = Some((kind, generation));
+        Ok((generation, connection))
     }
 
     /// Waits without a turn, and then for another, which comes: the others' calls have their deadlines.
     pub(crate) fn outside(&mut self, wait: &mut dyn FnMut()) {
+        self.shared.withdraw(self.plugin);
         self.turn = None;
         wait();
         while self.turn.is_none() {
             self.turn = self.shared.turn(self.plugin).ok();
+        }
+        if let Some((kind, generation)) = self.entered {
+            self.shared.go_on(self.plugin, kind, generation);
         }
     }
 }
@@ -131,7 +153,7 @@ impl Shared {
     }
 
     /// Opens a call: the generation, and the plugin's connection to it when it has none yet.
-    pub(crate) fn enter(&self, plugin: usize, kind: CallKind) -> Result<(u64, Option<Connection>), CallError> {
+    fn enter(&self, plugin: usize, kind: CallKind) -> Result<(u64, Option<Connection>), CallError> {
         let unavailable = |reason| CallError::Unavailable { reason };
         let mut state = self.lock();
         if !state.process.as_mut().is_some_and(Process::is_alive) {
@@ -156,7 +178,15 @@ impl Shared {
         }
     }
 
-    /// The call was not made at all.
+    /// The plugin runs again, unless its process is another by now.
+    fn go_on(&self, plugin: usize, kind: CallKind, generation: u64) {
+        let mut state = self.lock();
+        if state.generation == generation && state.process.is_some() {
+            state.calling.insert(plugin, kind);
+        }
+    }
+
+    /// The call is not made at all, or waits for its host.
     pub(crate) fn withdraw(&self, plugin: usize) {
         self.lock().calling.remove(&plugin);
     }
@@ -282,6 +312,7 @@ impl Process {
             child: spawn_child(program, theirs).map_err(spawn)?,
             control: Frames::new(control, TO_AGENT_BYTES_MAX),
         };
+        make_expendable(process.child.id());
         let given = hand_over(&mut process.control, &spec.plugins);
         let answered = given.and_then(|sockets| Ok((process.control.receive()?, sockets)));
         let (ready, sockets) = answered.map_err(|error| StartError::NotReady {
@@ -330,11 +361,21 @@ fn spawn_child(program: &Path, control: UnixStream) -> io::Result<Child> {
         .env_clear()
         // A heap of its own for each thread would cost more than the plugins.
         .env("MALLOC_ARENA_MAX", "1")
+        // And what a large batch took goes back to the system.
+        .env("MALLOC_MMAP_THRESHOLD_", FREED_BYTES_MAX)
+        .env("MALLOC_TRIM_THRESHOLD_", FREED_BYTES_MAX)
         .current_dir("/")
         .stdin(OwnedFd::from(control))
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
+}
+
+/// When memory ends, the system ends this child before the agent or anything of the store. The child may not have set it
+/// back by itself; without `/proc` nothing is set.
+pub fn make_expendable(child: u32) {
+    const FIRST: &str = "1000";
+    drop(std::fs::write(format!("/proc/{child}/oom_score_adj"), FIRST));
 }
 
 /// Gives the process its code and its end of each plugin's socket; ours come back.

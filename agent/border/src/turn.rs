@@ -20,6 +20,8 @@ struct Held {
     is_alone: bool,
     /// They go before those who call together.
     waiting_alone: usize,
+    /// All who wait.
+    waiting: usize,
 }
 
 /// The right to make one call.
@@ -60,12 +62,14 @@ impl Turns {
 
     fn wait<'a>(
         &self,
-        held: MutexGuard<'a, Held>,
+        mut held: MutexGuard<'a, Held>,
         wait_max: Duration,
         is_taken: impl Fn(&Held) -> bool,
     ) -> Option<MutexGuard<'a, Held>> {
+        held.waiting += 1;
         let waited = self.changed.wait_timeout_while(held, wait_max, |held| is_taken(held));
-        let (held, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        let (mut held, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        held.waiting -= 1;
         (!timeout.timed_out()).then_some(held)
     }
 
@@ -82,8 +86,11 @@ impl Drop for Turn<'_> {
         } else {
             held.together -= 1;
         }
+        let is_waited_for = held.waiting > 0;
         drop(held);
-        self.turns.changed.notify_all();
+        if is_waited_for {
+            self.turns.changed.notify_all();
+        }
     }
 }
 

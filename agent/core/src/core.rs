@@ -3,7 +3,7 @@
 //! In: declarations, batches with the progress of their source, the time. Out: records to be spooled, in order, and a
 //! checkpoint that belongs to exactly these. It never asks for the time and never waits: `next_wake` says when to tick.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tillwatch_feed::message::{Interval, RecordId};
 use tillwatch_feed::summary::Summary;
@@ -17,12 +17,13 @@ use crate::encode;
 use crate::guard::Guard;
 use crate::record::NewRecord;
 use crate::registry::{Bounds, DeclareError, LabelPolicy, Registry, SourceKey};
+use crate::room::{Full, Room};
 use crate::sample::{self, Kind};
 pub use crate::settings::{Accepted, Counters, Limits, RestoreError, Settings};
 use crate::summary::Intervals;
-use crate::tally::Reason;
+use crate::tally::{Reason, Tally};
 use crate::value::{Value, scale_of, to_real, value_at};
-use crate::window::Windows;
+use crate::window::{BUCKET_BYTES, ROW_BYTES, Windows, buckets_of, cost};
 
 /// A pause that was not judged counts as so many windows of which nothing is known.
 const PAUSE_WINDOWS: u64 = 30;
@@ -32,6 +33,17 @@ pub const CLOCK_BACK_MS: u64 = 600_000;
 
 /// Intervals that are flushed together when too many are open.
 pub const FLUSHED_EARLY: usize = 60;
+
+/// After so many refused series of a batch no further new one of it is looked at.
+const SERIES_REFUSED_MAX: usize = 64;
+
+/// What the batch at hand has caused.
+#[derive(Debug, Default)]
+struct Caused {
+    record_bytes: usize,
+    /// Flushing did not help: what is open are windows.
+    is_stuck: bool,
+}
 
 /// A series with its judge.
 #[derive(Debug)]
@@ -60,12 +72,16 @@ pub struct Core {
     /// Schema of the last birth of this generation, and the registry's revision that it describes.
     schema: Option<(u64, u64)>,
     counters: Counters,
+    /// Bytes of what is open.
+    open: Room,
+    caused: Caused,
 }
 
 impl Core {
     /// A site that has seen nothing yet.
     pub fn new(settings: Settings) -> Core {
         let registry = Registry::new(bounds(&settings.limits));
+        let open = Room::new(settings.limits.open_bytes_max, settings.limits.source_open_bytes_max);
         Core {
             pace: Pace::new(settings.window_ms),
             settings: Settings {
@@ -83,6 +99,8 @@ impl Core {
             previous: None,
             schema: None,
             counters: Counters::default(),
+            open,
+            caused: Caused::default(),
         }
     }
 
@@ -104,6 +122,7 @@ impl Core {
             let alarm = parts.alarms.get(&id).copied().unwrap_or_default();
             core.judge_series(id, learned.remove(&id), alarm);
         }
+        core.measure();
         if parts.window_ms != core.settings.window_ms {
             core.add_up_before(u64::MAX);
             core.judged_through_ms = None;
@@ -144,14 +163,20 @@ impl Core {
     /// gives an empty batch: that is how nothing sold is told from nothing known. A partial batch leaves that open.
     pub fn on_batch(&mut self, now_ms: u64, source: SourceKey, batch: sample::Batch, progress: Vec<u8>) -> Accepted {
         self.start_at(now_ms);
+        self.caused = Caused::default();
         let mut accepted = Accepted::default();
-        for series in &batch.series {
-            self.on_series(now_ms, source, series, &mut accepted);
+        // All names first: then one dictionary says them, whatever is flushed in between.
+        let ids = self.resolve_all(source, &batch.series, &mut accepted);
+        for (series, id) in batch.series.iter().zip(ids) {
+            if let Some(id) = id {
+                self.on_series(now_ms, source, id, series, &mut accepted);
+            }
         }
         if let Some(source) = self.registry.source_mut(source) {
             source.progress = Some(progress);
             source.read_from_ms.get_or_insert(now_ms);
             source.is_partial = batch.is_partial;
+            source.refused.add_all(&accepted.refused);
             if !batch.more && !batch.is_partial {
                 source.read_through_ms = source.read_through_ms.max(now_ms);
             }
@@ -211,6 +236,19 @@ impl Core {
         checkpoint::detectors_of(self.settings.window_ms, detectors)
     }
 
+    /// Flushes all intervals, whether closed or not: a checkpoint with them is too large to be kept.
+    pub fn flush_open(&mut self) {
+        self.flush_early(|_series| true);
+    }
+
+    /// What was dropped of each source since the start.
+    pub fn refused(&self) -> impl Iterator<Item = (&str, &Tally)> {
+        self.registry
+            .sources
+            .iter()
+            .map(|source| (source.name.as_str(), &source.refused))
+    }
+
     /// Counts since the start.
     pub fn counters(&self) -> &Counters {
         &self.counters
@@ -250,16 +288,40 @@ impl Core {
         closed_ms - closed_ms % summary_ms + summary_ms + self.close_delay_ms()
     }
 
-    fn on_series(&mut self, now_ms: u64, source: SourceKey, series: &sample::Series, accepted: &mut Accepted) {
-        let n = u64::try_from(series.times_ms.len()).unwrap_or(u64::MAX);
-        let metric = self.registry.metric_at(source, series.metric).ok_or(Reason::Undeclared);
-        let id = match metric.and_then(|metric| self.registry.resolve(source, metric, &series.labels)) {
-            Ok(id) => id,
-            Err(reason) => return accepted.refused.add(reason, n),
+    /// The id of each series; none of those that are refused.
+    fn resolve_all(
+        &mut self,
+        source: SourceKey,
+        series: &[sample::Series],
+        accepted: &mut Accepted,
+    ) -> Vec<Option<u32>> {
+        let mut refused = 0;
+        let mut last = Reason::Undeclared;
+        let mut resolve = |series: &sample::Series| {
+            let metric = self.registry.metric_at(source, series.metric).ok_or(Reason::Undeclared);
+            let id = metric.and_then(|metric| match self.registry.known(metric, &series.labels) {
+                Some(id) => Ok(id),
+                // Looking at what is refused costs the agent time that nobody pays for.
+                None if refused >= SERIES_REFUSED_MAX => Err(last),
+                None => self.registry.resolve(source, metric, &series.labels),
+            });
+            id.map_err(|reason| {
+                (refused, last) = (refused + 1, reason);
+                let values = u64::try_from(series.times_ms.len()).unwrap_or(u64::MAX);
+                accepted.refused.add(reason, values);
+            })
+            .ok()
         };
-        if !self.judged.contains_key(&id) {
-            self.judge_series(id, None, Alarm::default());
+        let ids: Vec<Option<u32>> = series.iter().map(&mut resolve).collect();
+        for id in ids.iter().flatten() {
+            if !self.judged.contains_key(id) {
+                self.judge_series(*id, None, Alarm::default());
+            }
         }
+        ids
+    }
+
+    fn on_series(&mut self, now_ms: u64, source: SourceKey, id: u32, series: &sample::Series, accepted: &mut Accepted) {
         let Some(metric) = self.registry.metric_of(id).map(|entry| entry.metric.clone()) else {
             return;
         };
@@ -267,7 +329,7 @@ impl Core {
             let time_ms = series.times_ms[at];
             let taken = value_at(&series.values, at, &metric, Guard)
                 .and_then(|value| self.check_time(now_ms, time_ms).map(|()| value))
-                .and_then(|value| self.on_value(now_ms, id, metric.kind, time_ms, value));
+                .and_then(|value| self.on_value(now_ms, (source, id), metric.kind, time_ms, value));
             match taken {
                 Ok(()) => accepted.samples += 1,
                 Err(reason) => accepted.refused.add(reason, 1),
@@ -286,14 +348,20 @@ impl Core {
         Ok(())
     }
 
-    fn on_value(&mut self, now_ms: u64, id: u32, kind: Kind, time_ms: u64, value: Value) -> Result<(), Reason> {
+    fn on_value(
+        &mut self,
+        now_ms: u64,
+        (source, id): (SourceKey, u32),
+        kind: Kind,
+        time_ms: u64,
+        value: Value,
+    ) -> Result<(), Reason> {
         let Some(entry) = self.registry.series.get_mut(&id) else {
             return Err(Reason::Undeclared);
         };
         entry.last_ms = entry.last_ms.max(now_ms);
         if kind != Kind::Counter {
-            self.add(id, kind, time_ms, value);
-            return Ok(());
+            return self.add((source, id), kind, time_ms, value);
         }
         let before = entry.reading;
         if before.is_some_and(|(before_ms, _)| time_ms <= before_ms) {
@@ -307,32 +375,81 @@ impl Core {
             .checked_sub(before)
             .filter(|increment| *increment >= 0)
             .ok_or(Reason::CounterReset)?;
-        self.add(
-            id,
-            kind,
-            time_ms,
-            Value {
-                whole,
-                real: to_real(whole),
-            },
-        );
-        Ok(())
+        let real = to_real(whole);
+        self.add((source, id), kind, time_ms, Value { whole, real })
     }
 
     /// Into the value's window while that is open, else into its interval, where it counts but is not judged.
-    fn add(&mut self, id: u32, kind: Kind, time_ms: u64, value: Value) {
+    fn add(&mut self, (source, id): (SourceKey, u32), kind: Kind, time_ms: u64, value: Value) -> Result<(), Reason> {
         let start_ms = time_ms - time_ms % u64::from(self.settings.window_ms);
+        let is_late = self.judged_through_ms.is_none_or(|through| start_ms < through);
+        self.make_room(source, is_late)?;
         let histogram = kind == Kind::Distribution;
-        let summary = if self.judged_through_ms.is_some_and(|through| start_ms >= through) {
-            self.windows.cell(start_ms, id, histogram)
-        } else {
+        let summary = if is_late {
             self.counters.late += 1;
             &mut self
                 .intervals
                 .row(start_ms, self.settings.summary_ms, id, histogram)
                 .summary
+        } else {
+            self.windows.cell(start_ms, id, histogram)
         };
+        let before = cost(summary);
         self.counters.sums_cut += u64::from(summary.record(value.whole, value.real));
+        let after = cost(summary);
+        self.recount(source.0, before, after);
+        Ok(())
+    }
+
+    /// Whether one more value of the source has room, perhaps after its intervals, or those of all, are flushed early.
+    fn make_room(&mut self, source: SourceKey, is_late: bool) -> Result<(), Reason> {
+        let is_spent = self.caused.record_bytes >= self.settings.limits.batch_record_bytes_max;
+        if is_spent && is_late {
+            return Err(Reason::OpenFull);
+        }
+        let sources = self.registry.sources.len();
+        let Err(full) = self.open.check(source.0, sources, ROW_BYTES) else {
+            return Ok(());
+        };
+        if !is_spent && !self.caused.is_stuck {
+            let own = self.series_of(source);
+            self.flush_early(|series| full == Full::Shared || own.contains(&series));
+            // When windows take most of the room, the next values would flush a row each.
+            let much = self.settings.limits.source_open_bytes_max / 8;
+            self.caused.is_stuck = self.open.check(source.0, sources, much).is_err();
+        }
+        self.open
+            .check(source.0, sources, ROW_BYTES)
+            .map_err(|_full| Reason::OpenFull)
+    }
+
+    fn series_of(&self, source: SourceKey) -> BTreeSet<u32> {
+        let own = self.judged.iter().filter(|(_, judged)| judged.source == source.0);
+        own.map(|(id, _)| *id).collect()
+    }
+
+    fn flush_early(&mut self, is_wanted: impl Fn(u32) -> bool) {
+        let intervals = self.intervals.drain_rows(is_wanted);
+        self.counters.intervals_flushed_early += u64::try_from(intervals.len()).unwrap_or(0);
+        self.say_intervals(intervals);
+    }
+
+    fn source_of(&self, series: u32) -> u32 {
+        self.judged.get(&series).map_or(0, |judged| judged.source)
+    }
+
+    /// What is open, after a restart.
+    fn measure(&mut self) {
+        let cells = self.windows.open.values().flatten().map(|(id, cell)| (*id, cost(cell)));
+        let rows = self
+            .intervals
+            .open
+            .values()
+            .flatten()
+            .map(|(id, row)| (*id, row.cost()));
+        for (series, bytes) in cells.chain(rows).collect::<Vec<_>>() {
+            self.open.take(self.source_of(series), bytes);
+        }
     }
 
     fn judge_series(&mut self, id: u32, learned: Option<Detector>, alarm: Alarm) {
@@ -429,20 +546,36 @@ impl Core {
             self.merge(start_ms, *id, summary);
         }
         for (id, kind, verdict) in verdicts {
+            let source = self.source_of(id);
             let row = self
                 .intervals
                 .row(start_ms, self.settings.summary_ms, id, kind == Kind::Distribution);
+            let before = row.cost();
             let level = matches!(kind, Kind::Gauge | Kind::Distribution);
             row.score.get_or_insert_default().add(&verdict, level);
+            let after = row.cost();
+            self.recount(source, before, after);
         }
         self.tell_findings();
     }
 
+    /// A cell of a window that is gone.
     fn merge(&mut self, start_ms: u64, id: u32, summary: &Summary) {
+        let source = self.source_of(id);
+        self.open.give_back(source, cost(summary));
         let row = self
             .intervals
             .row(start_ms, self.settings.summary_ms, id, summary.histogram.is_some());
+        let before = row.cost();
         self.counters.sums_cut += u64::from(row.summary.merge(summary));
+        let after = row.cost();
+        self.recount(source, before, after);
+    }
+
+    /// A value may also make a histogram coarser, and so smaller.
+    fn recount(&mut self, source: u32, before: usize, after: usize) {
+        self.open.take(source, after.saturating_sub(before));
+        self.open.give_back(source, before.saturating_sub(after));
     }
 
     fn tell_findings(&mut self) {
@@ -492,8 +625,14 @@ impl Core {
         if intervals.is_empty() {
             return;
         }
+        for row in intervals.iter().flat_map(|interval| &interval.rows) {
+            let bytes = ROW_BYTES + BUCKET_BYTES * buckets_of(&row.summary);
+            self.open.give_back(self.source_of(row.series), bytes);
+        }
         let schema = self.say_birth();
-        self.records.extend(encode::block_records(schema, intervals));
+        let records = encode::block_records(schema, intervals);
+        self.caused.record_bytes += records.iter().map(|record| record.payload.len()).sum::<usize>();
+        self.records.extend(records);
     }
 
     /// A birth first in a generation, and whenever the dictionary changed.

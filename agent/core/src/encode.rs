@@ -1,13 +1,14 @@
 //! From the core's own state to the feed's messages: births, blocks, findings. The only place here that knows both.
 
 use tillwatch_feed::codec::encode_body;
-use tillwatch_feed::message::{Birth, Block, Body, Finding, Interval, Kind, Metric, Plugin, RecordId, Row, Series};
+use tillwatch_feed::message::{Birth, Block, Body, Finding, Interval, Kind, Metric, Plugin, RecordId, Series};
 
 use crate::detect::alarm::OpenFinding;
 use crate::record::{NewRecord, RecordKind};
 use crate::registry::Registry;
 use crate::sample;
 use crate::value::to_whole;
+use crate::window::buckets_of;
 
 /// Intervals in one record at most; more come only after a long silence.
 pub(crate) const RECORD_INTERVALS_MAX: usize = 60;
@@ -97,7 +98,7 @@ pub(crate) fn block_records(schema: u64, intervals: Vec<Interval>) -> Vec<NewRec
     for interval in intervals {
         let (start_ms, length_ms) = (interval.start_ms, interval.length_ms);
         for row in interval.rows {
-            let more = buckets_of(&row);
+            let more = buckets_of(&row.summary);
             let new = block
                 .last()
                 .is_none_or(|last| last.start_ms != start_ms || last.length_ms != length_ms);
@@ -122,13 +123,6 @@ pub(crate) fn block_records(schema: u64, intervals: Vec<Interval>) -> Vec<NewRec
         records.push(block_record(schema, block));
     }
     records
-}
-
-fn buckets_of(row: &Row) -> usize {
-    let histogram = row.summary.histogram.as_ref();
-    histogram.map_or(0, |histogram| {
-        histogram.positive().counts().len() + histogram.negative().counts().len()
-    })
 }
 
 fn block_record(schema: u64, intervals: Vec<Interval>) -> NewRecord {
@@ -212,6 +206,7 @@ fn finding_id(metric: &str, labels: &[(String, String)], start_ms: u64) -> u64 {
 mod tests {
     use super::*;
     use tillwatch_feed::codec::decode_body;
+    use tillwatch_feed::message::Row;
     use tillwatch_feed::summary::Summary;
 
     fn interval(start_ms: u64, rows: u32) -> Interval {

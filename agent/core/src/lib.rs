@@ -13,6 +13,7 @@ pub mod guard;
 pub mod tally;
 pub mod value;
 pub mod settings;
+mod room;
 pub mod registry;
 mod window;
 mod summary;

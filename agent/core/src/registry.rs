@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use regex_lite::Regex;
 
 use crate::guard::{Guard, Refusal};
+use crate::room::{Full, Room};
 use crate::sample::Metric;
-use crate::tally::Reason;
+use crate::tally::{Reason, Tally};
 
 mod declare;
 
@@ -72,6 +73,8 @@ pub(crate) struct Source {
     /// Ids of its metrics by their index in its descriptor; empty until it is declared in this life.
     pub(crate) metrics: Vec<u32>,
     pub(crate) policies: BTreeMap<String, Policy>,
+    /// Its values that were dropped since the start.
+    pub(crate) refused: Tally,
 }
 
 /// A label policy, ready for use.
@@ -110,6 +113,10 @@ pub(crate) struct Registry {
     pub(crate) next_metric: u32,
     pub(crate) next_series: u32,
     ids: BTreeMap<u32, BTreeMap<Vec<String>, u32>>,
+    /// Of each metric and label: its values, with how many series have each.
+    label_values: BTreeMap<(u32, usize), BTreeMap<String, usize>>,
+    /// Of the series.
+    room: Room,
     /// Counts changes of what a birth says.
     pub(crate) revision: u64,
 }
@@ -124,6 +131,8 @@ impl Registry {
             next_metric: 1,
             next_series: 1,
             ids: BTreeMap::new(),
+            label_values: BTreeMap::new(),
+            room: Room::new(bounds.series_max, bounds.source_series_max),
             revision: 1,
         }
     }
@@ -142,7 +151,36 @@ impl Registry {
             .entry(entry.metric)
             .or_default()
             .insert(entry.labels.clone(), id);
+        for (at, value) in entry.labels.iter().enumerate() {
+            let values = self.label_values.entry((entry.metric, at)).or_default();
+            *values.entry(value.clone()).or_default() += 1;
+        }
+        if let Some(metric) = self.metrics.get(&entry.metric) {
+            self.room.take(metric.source, 1);
+        }
         self.series.insert(id, entry);
+    }
+
+    fn remove_series(&mut self, id: u32) {
+        let Some(entry) = self.series.remove(&id) else {
+            return;
+        };
+        if let Some(ids) = self.ids.get_mut(&entry.metric) {
+            ids.remove(&entry.labels);
+        }
+        for (at, value) in entry.labels.iter().enumerate() {
+            let values = self.label_values.entry((entry.metric, at)).or_default();
+            let left = values.get(value).map_or(0, |series| series - 1);
+            if left == 0 {
+                values.remove(value);
+            } else {
+                values.insert(value.clone(), left);
+            }
+        }
+        self.label_values.retain(|_label, values| !values.is_empty());
+        if let Some(metric) = self.metrics.get(&entry.metric) {
+            self.room.give_back(metric.source, 1);
+        }
     }
 
     pub(crate) fn metric_of(&self, series: u32) -> Option<&MetricEntry> {
@@ -155,18 +193,23 @@ impl Registry {
         source.metrics.get(usize::from(index)).copied()
     }
 
-    /// The series of a metric with these labels, made when it is new and allowed.
+    /// The series of a metric with these labels, when it is known.
+    pub(crate) fn known(&self, metric: u32, labels: &[String]) -> Option<u32> {
+        self.ids.get(&metric)?.get(labels).copied()
+    }
+
+    /// The series of a metric with these labels, made when it is new and allowed. What is cheap is asked first: a plugin
+    /// may offer a thousand series with each call.
     pub(crate) fn resolve(&mut self, key: SourceKey, metric: u32, labels: &[String]) -> Result<u32, Reason> {
-        if let Some(id) = self.ids.get(&metric).and_then(|ids| ids.get(labels)) {
-            return Ok(*id);
+        if let Some(id) = self.known(metric, labels) {
+            return Ok(id);
         }
+        let room = self.room.check(key.0, self.sources.len(), 1);
+        room.map_err(|full| match full {
+            Full::Shared => Reason::SeriesFull,
+            Full::Source => Reason::SourceSeriesFull,
+        })?;
         self.check_labels(key, metric, labels)?;
-        if self.series.len() >= self.bounds.series_max {
-            return Err(Reason::SeriesFull);
-        }
-        if self.series_of(key) >= self.bounds.source_series_max {
-            return Err(Reason::SourceSeriesFull);
-        }
         let id = self.next_series;
         self.next_series += 1;
         self.revision += 1;
@@ -180,15 +223,6 @@ impl Registry {
             },
         );
         Ok(id)
-    }
-
-    fn series_of(&self, key: SourceKey) -> usize {
-        let of_source = |entry: &&SeriesEntry| {
-            self.metrics
-                .get(&entry.metric)
-                .is_some_and(|metric| metric.source == key.0)
-        };
-        self.series.values().filter(of_source).count()
     }
 
     /// Forgets series that are idle or of metrics that no source declares any more, unless `open` says they are in use.
@@ -214,11 +248,7 @@ impl Registry {
             .map(|(id, _)| *id)
             .collect();
         for id in &forgotten {
-            if let Some(entry) = self.series.remove(id)
-                && let Some(ids) = self.ids.get_mut(&entry.metric)
-            {
-                ids.remove(&entry.labels);
-            }
+            self.remove_series(*id);
         }
         let used: Vec<u32> = self.series.values().map(|entry| entry.metric).collect();
         let before = self.metrics.len();
@@ -252,17 +282,10 @@ impl Registry {
         Ok(())
     }
 
-    /// Only new series come here, so counting is rare.
     fn check_values_left(&self, metric: u32, at: usize, value: &str, values_max: usize) -> Result<(), Reason> {
-        let known = self
-            .series
-            .values()
-            .filter(|entry| entry.metric == metric)
-            .filter_map(|entry| entry.labels.get(at));
-        let mut different: Vec<&String> = known.collect();
-        different.sort_unstable();
-        different.dedup();
-        if different.len() < values_max || different.iter().any(|known| *known == value) {
+        let known = self.label_values.get(&(metric, at));
+        let is_known = known.is_some_and(|known| known.contains_key(value));
+        if is_known || known.map_or(0, BTreeMap::len) < values_max {
             return Ok(());
         }
         Err(Reason::LabelValuesFull)
@@ -386,6 +409,45 @@ mod tests {
         assert!(resolve(&mut registry, other, 0, &[]).is_ok());
     }
 
+    /// Two plugins filled the registry at the first start, and the series of the third were dropped for good.
+    #[test]
+    fn two_sources_that_flood_leave_the_third_its_floor() {
+        let any = || LabelPolicy {
+            pattern: Some("[a-z0-9]+".to_owned()),
+            values_max: 1_000,
+            ..LabelPolicy::default()
+        };
+        let mut registry = Registry::new(Bounds {
+            sources_max: 3,
+            metrics_max: 3,
+            series_max: 12,
+            source_series_max: 8,
+        });
+        let fill = |registry: &mut Registry, name: &str| {
+            let labels = BTreeMap::from([("queue".to_owned(), any())]);
+            let key = registry.declare(name, "1", vec![metric("depth", &["queue"])], labels);
+            key.unwrap()
+        };
+        let keys = ["a", "b", "c"].map(|name| fill(&mut registry, name));
+        let room = keys.map(|key| {
+            (0..20)
+                .take_while(|n| resolve(&mut registry, key, 0, &[&n.to_string()]).is_ok())
+                .count()
+        });
+        assert_eq!(room, [8, 2, 2]);
+    }
+
+    /// Whoever offers what is refused must not keep the agent busy: what is cheap to know is asked first.
+    #[test]
+    fn without_room_the_labels_are_not_looked_at() {
+        let (mut registry, key) = registry(1);
+        assert!(resolve(&mut registry, key, 0, &["a"]).is_ok());
+        assert_eq!(
+            resolve(&mut registry, key, 0, &["v4111111111111111"]),
+            Err(Reason::SeriesFull)
+        );
+    }
+
     #[test]
     fn what_is_idle_or_no_longer_declared_makes_room() {
         let (mut registry, key) = registry(4);
@@ -401,5 +463,7 @@ mod tests {
         assert_eq!(registry.metrics.len(), 1);
         let new = resolve(&mut registry, key, 0, &[]).unwrap();
         assert!(new > kept, "ids are never used twice");
+        assert!(registry.label_values.is_empty());
+        assert_eq!(registry.room.used(0), 1);
     }
 }

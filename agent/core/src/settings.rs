@@ -15,6 +15,13 @@ pub struct Limits {
     pub source_series_max: usize,
     /// Intervals of event time that are open at once; the oldest are flushed early.
     pub open_intervals_max: usize,
+    /// Bytes of all open windows and intervals in a checkpoint; beyond it intervals are flushed early, and when that
+    /// does not help values are dropped. Half of it is reserved, in equal parts, for the sources that are declared.
+    pub open_bytes_max: usize,
+    /// The same of one source.
+    pub source_open_bytes_max: usize,
+    /// Bytes of records that one batch may make at once; beyond it values of the past are dropped.
+    pub batch_record_bytes_max: usize,
     /// Windows of event time that wait for being judged at once; beyond it the oldest are added up without being judged.
     pub windows_open_max: usize,
     /// After a pause of more windows than this they are added up without being judged.
@@ -28,20 +35,49 @@ pub struct Limits {
     pub close_delay_ms: u64,
 }
 
+impl Limits {
+    /// Those of every store.
+    pub const DEFAULT: Limits = Limits {
+        sources_max: 64,
+        metrics_max: 512,
+        series_max: 1_000,
+        source_series_max: 500,
+        open_intervals_max: 240,
+        open_bytes_max: 4 << 20,
+        source_open_bytes_max: 2 << 20,
+        batch_record_bytes_max: 4 << 20,
+        windows_open_max: 64,
+        judged_late_max: 30,
+        lateness_max_ms: 90 * 24 * 3_600_000,
+        ahead_max_ms: 5 * 60_000,
+        close_delay_ms: 0,
+    };
+
+    /// What a checkpoint may hold beside the progress of the sources: what is open, names and labels.
+    #[must_use]
+    pub const fn checkpoint_bytes_max(&self) -> usize {
+        self.open_bytes_max + self.dictionary_bytes_max()
+    }
+
+    /// What the records of one frame may hold: those of a batch, all that is open, a dictionary.
+    #[must_use]
+    pub const fn records_bytes_max(&self) -> usize {
+        self.batch_record_bytes_max + self.open_bytes_max + self.dictionary_bytes_max()
+    }
+
+    const fn dictionary_bytes_max(&self) -> usize {
+        self.series_max * SERIES_BYTES_MAX + self.metrics_max * METRIC_BYTES_MAX
+    }
+}
+
+/// With its 8 labels of 64 bytes, the last reading and the state of its alarm.
+const SERIES_BYTES_MAX: usize = 8 * 66 + 160;
+/// With its help of 1 KiB, its other texts and 8 keys of 64 bytes.
+const METRIC_BYTES_MAX: usize = 1024 + 8 * 66 + 4 * 66 + 64;
+
 impl Default for Limits {
     fn default() -> Limits {
-        Limits {
-            sources_max: 64,
-            metrics_max: 512,
-            series_max: 1_000,
-            source_series_max: 500,
-            open_intervals_max: 240,
-            windows_open_max: 64,
-            judged_late_max: 30,
-            lateness_max_ms: 90 * 24 * 3_600_000,
-            ahead_max_ms: 5 * 60_000,
-            close_delay_ms: 0,
-        }
+        Limits::DEFAULT
     }
 }
 

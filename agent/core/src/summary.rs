@@ -10,6 +10,7 @@ use tillwatch_feed::score::{Score, ScoreState};
 use tillwatch_feed::summary::Summary;
 
 use crate::detect::Verdict;
+use crate::window::{ROW_BYTES, cost};
 
 /// The worst window of an interval, and what is missing over all of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -58,6 +59,14 @@ pub(crate) struct OpenRow {
     pub(crate) score: Option<WorstScore>,
 }
 
+impl OpenRow {
+    /// Bytes that it takes in a checkpoint at most.
+    pub(crate) fn cost(&self) -> usize {
+        let is_empty = self.summary.count == 0 && self.score.is_some();
+        if is_empty { ROW_BYTES } else { cost(&self.summary) }
+    }
+}
+
 /// The open intervals by start and length.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Intervals {
@@ -90,6 +99,22 @@ impl Intervals {
     pub(crate) fn drain_oldest(&mut self, n: usize) -> Vec<Interval> {
         let oldest: Vec<(u64, u32)> = self.open.keys().take(n).copied().collect();
         oldest.into_iter().filter_map(|key| self.close(key)).collect()
+    }
+
+    /// All rows of some series, whether closed or not.
+    pub(crate) fn drain_rows(&mut self, is_wanted: impl Fn(u32) -> bool) -> Vec<Interval> {
+        let mut drained = Intervals::default();
+        for (key, rows) in &mut self.open {
+            let (wanted, others) = std::mem::take(rows)
+                .into_iter()
+                .partition(|(series, _row)| is_wanted(*series));
+            *rows = others;
+            drained.open.insert(*key, wanted);
+        }
+        for open in [&mut self.open, &mut drained.open] {
+            open.retain(|_key, rows| !rows.is_empty());
+        }
+        drained.drain_oldest(usize::MAX)
     }
 
     pub(crate) fn uses(&self, series: u32) -> bool {

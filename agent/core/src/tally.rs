@@ -31,6 +31,8 @@ pub enum Reason {
     CounterOrder,
     /// One series more than a source may have.
     SourceSeriesFull,
+    /// Its window or interval has no room: too much is open at once, or too much history came at once.
+    OpenFull,
 }
 
 impl Reason {
@@ -41,7 +43,7 @@ impl Reason {
 }
 
 /// All reasons with the names that they have in the agent's own metrics.
-pub const REASONS: [(Reason, &str); 14] = [
+pub const REASONS: [(Reason, &str); 15] = [
     (Reason::Undeclared, "undeclared"),
     (Reason::Malformed, "malformed"),
     (Reason::Label, "label"),
@@ -56,6 +58,7 @@ pub const REASONS: [(Reason, &str); 14] = [
     (Reason::CounterReset, "counter_reset"),
     (Reason::CounterOrder, "counter_order"),
     (Reason::SourceSeriesFull, "source_series_full"),
+    (Reason::OpenFull, "open_full"),
 ];
 
 /// Dropped values by reason.

@@ -6,6 +6,11 @@ use std::collections::BTreeMap;
 
 use tillwatch_feed::summary::Summary;
 
+/// A row of a checkpoint without its buckets: five numbers, a score, the heads of its parts.
+pub(crate) const ROW_BYTES: usize = 128;
+/// A bucket of a checkpoint whose count is below 2^28.
+pub(crate) const BUCKET_BYTES: usize = 4;
+
 /// What the series did in one window.
 pub(crate) type Cells = BTreeMap<u32, Summary>;
 
@@ -39,6 +44,21 @@ impl Windows {
     pub(crate) fn uses(&self, series: u32) -> bool {
         self.open.values().any(|cells| cells.contains_key(&series))
     }
+}
+
+/// Bytes that the summary takes in a checkpoint at most; none as long as nothing is in it.
+pub(crate) fn cost(summary: &Summary) -> usize {
+    if summary.count == 0 {
+        return 0;
+    }
+    ROW_BYTES + BUCKET_BYTES * buckets_of(summary)
+}
+
+pub(crate) fn buckets_of(summary: &Summary) -> usize {
+    let histogram = summary.histogram.as_ref();
+    histogram.map_or(0, |histogram| {
+        histogram.positive().counts().len() + histogram.negative().counts().len()
+    })
 }
 
 pub(crate) fn empty(histogram: bool) -> Summary {

@@ -643,3 +643,112 @@ proptest! {
         prop_assert!(core.counters().samples - rows <= 1, "{} values, {} came out, {} resets", core.counters().samples, rows, reset);
     }
 }
+
+/// Values over the whole number line: four of them fill all buckets of a row.
+const EXTREMES: [f64; 4] = [1e-3, 1e6, -1e-3, -1e6];
+
+fn flooded(limits: Limits, series: usize, times_ms: &[u64]) -> (Core, SourceKey, tillwatch_core::Accepted) {
+    let mut core = Core::new(Settings { limits, ..settings() });
+    core.begin_generation(None);
+    let any = LabelPolicy {
+        pattern: Some("[a-z0-9]+".to_owned()),
+        values_max: 1_000,
+        ..LabelPolicy::default()
+    };
+    let metrics = vec![metric("latency", Kind::Distribution, 3, &["route"])];
+    let key = core
+        .declare("flood", "1.0.0", metrics, BTreeMap::from([("route".to_owned(), any)]))
+        .unwrap();
+    core.on_tick(START_MS);
+    let values: Vec<(u64, f64)> = times_ms
+        .iter()
+        .flat_map(|time_ms| EXTREMES.map(|value| (*time_ms, value)))
+        .collect();
+    let all = (0..series)
+        .map(|at| reals(LATENCY, &[&at.to_string()], &values))
+        .collect();
+    let accepted = core.on_batch(START_MS, key, batch(all), vec![1]);
+    (core, key, accepted)
+}
+
+fn record_bytes(records: &[NewRecord]) -> usize {
+    records.iter().map(|record| record.payload.len()).sum()
+}
+
+/// 200 series of the past three hours made a checkpoint that no frame holds: the agent wrote nothing any more, and took
+/// nothing, until it was restarted, and then again.
+#[test]
+fn a_flood_of_wide_rows_of_the_past_is_flushed_early_and_the_checkpoint_stays_small() {
+    let limits = Limits::default();
+    let minutes: Vec<u64> = (1..=120).map(|minute| START_MS - minute * 60_000).collect();
+    let (mut core, _key, accepted) = flooded(limits.clone(), 200, &minutes);
+    assert!(core.checkpoint().len() < limits.checkpoint_bytes_max());
+    let records = core.take_records();
+    assert!(core.counters().intervals_flushed_early > 0);
+    assert!(
+        record_bytes(&records) < limits.records_bytes_max(),
+        "{}",
+        record_bytes(&records)
+    );
+    assert_eq!(births(&records).len(), 1);
+    let dropped = accepted.refused.of(Reason::OpenFull);
+    assert_eq!(dropped + accepted.samples, 200 * 120 * 4);
+    let mut kept: u64 = 0;
+    let rest = tick_to(&mut core, START_MS + 10_000, START_MS + 200_000);
+    for interval in intervals(&records).iter().chain(&intervals(&rest)) {
+        kept += interval.rows.iter().map(|row| row.summary.count).sum::<u64>();
+    }
+    assert_eq!(kept, accepted.samples, "what counts is not lost");
+}
+
+/// Windows cannot be flushed before they are judged: what they have no room for is dropped.
+#[test]
+fn a_flood_of_wide_rows_of_now_is_dropped_beyond_the_room_of_its_source() {
+    let limits = Limits {
+        open_bytes_max: 400_000,
+        source_open_bytes_max: 200_000,
+        ..Limits::default()
+    };
+    let windows: Vec<u64> = (0..30).map(|window| START_MS + window * 10_000).collect();
+    let (mut core, key, accepted) = flooded(limits.clone(), 100, &windows);
+    assert!(accepted.refused.of(Reason::OpenFull) > 0, "{accepted:?}");
+    assert!(core.checkpoint().len() < limits.checkpoint_bytes_max());
+    let other = core.declare(
+        "other",
+        "1.0.0",
+        vec![metric("depth", Kind::Gauge, 0, &[])],
+        BTreeMap::new(),
+    );
+    let one = batch(vec![reals(0, &[], &[(START_MS, 1.0)])]);
+    assert_eq!(
+        core.on_batch(START_MS, other.unwrap(), one, vec![]).samples,
+        1,
+        "its floor"
+    );
+    core.on_tick(START_MS + 600_000);
+    let again = batch(vec![reals(LATENCY, &["0"], &[(START_MS + 599_000, 1.0)])]);
+    assert_eq!(
+        core.on_batch(START_MS + 600_000, key, again, vec![]).samples,
+        1,
+        "there is room again"
+    );
+}
+
+/// Each new label was looked at and refused, a thousand of them with each call.
+#[test]
+fn after_many_refused_series_of_a_batch_the_rest_is_refused_unseen_and_known_ones_count() {
+    let (mut core, key) = started();
+    core.on_batch(
+        START_MS,
+        key,
+        batch(vec![reals(LATENCY, &["/pay"], &[(START_MS, 1.0)])]),
+        vec![],
+    );
+    let mut series: Vec<_> = (0..200)
+        .map(|at| reals(LATENCY, &[&format!("{at}")], &[(START_MS, 1.0)]))
+        .collect();
+    series.push(reals(LATENCY, &["/new"], &[(START_MS, 1.0)]));
+    series.push(reals(LATENCY, &["/pay"], &[(START_MS, 2.0)]));
+    let accepted = core.on_batch(START_MS, key, batch(series), vec![]);
+    assert_eq!((accepted.samples, accepted.refused.of(Reason::Label)), (1, 201));
+}

@@ -13,7 +13,7 @@ use tracing::{error, info, warn};
 use super::wire::monotonic_ms;
 use super::{FromSource, Keeper, Observation, Status, describe, open_spool, report_notes, snapshot, written_ms};
 use crate::collectors::Declaration;
-use crate::spool::SpoolError;
+use crate::spool::{FRAME_BYTES_MAX, SpoolError};
 use crate::uplink::{self, FromUplink, ToUplink};
 
 /// Between attempts to write to a disk that refuses.
@@ -180,7 +180,9 @@ impl Keeper {
                 source,
                 batch,
                 progress,
+                room,
             } => {
+                drop(room);
                 let seen = self.observer.is_some().then(|| batch.clone());
                 let accepted = self.core.on_batch(self.clock.now_ms(), source, batch, progress);
                 if let Some(batch) = &seen {
@@ -256,8 +258,8 @@ impl Keeper {
         if self.spool.has_failed() && !self.reopen() {
             return;
         }
+        let checkpoint = self.checkpoint();
         let records = std::mem::take(&mut self.unsaved);
-        let checkpoint = self.core.checkpoint();
         let appended = self
             .put_births(&records)
             .and_then(|()| self.append(&records, &checkpoint));
@@ -277,6 +279,18 @@ impl Keeper {
                 self.on_write_failed(&error);
             }
         }
+    }
+
+    /// The core's bounds keep it within a frame, unless sources have come far in more than was reckoned with: what is
+    /// open then goes out early.
+    fn checkpoint(&mut self) -> Vec<u8> {
+        let checkpoint = self.core.checkpoint();
+        if checkpoint.len() <= FRAME_BYTES_MAX {
+            return checkpoint;
+        }
+        self.core.flush_open();
+        self.unsaved.extend(self.core.take_records());
+        self.core.checkpoint()
     }
 
     /// What is too large for a frame is lost, and told; its values count as sent, so that the sources go on.
@@ -407,6 +421,13 @@ impl Keeper {
             status.spool_bytes = bytes;
             status.spool = counters;
             status.core = core;
+            for (source, refused) in self.core.refused() {
+                match status.refused.get_mut(source) {
+                    Some(known) => *known = *refused,
+                    None if refused.total() > 0 => drop(status.refused.insert(source.to_owned(), *refused)),
+                    None => {}
+                }
+            }
             status.in_flight = in_flight;
             status.parked = parked;
             before != (held, bytes, in_flight, parked)

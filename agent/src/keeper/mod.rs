@@ -25,19 +25,39 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use tokio::time::Instant;
 
+use tillwatch_border::wire::PLUGINS_MAX;
 use tillwatch_core::core::Counters as CoreCounters;
 use tillwatch_core::delivery::{Delivery, DeliverySettings, Send as ToSend};
 use tillwatch_core::sample::{Batch, Metric};
+use tillwatch_core::tally::Tally;
 use tillwatch_core::{Accepted, Core, DeclareError, LabelPolicy, NewRecord, RestoreError, SourceKey};
 use tillwatch_feed::message::{Ack, RecordId, State};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use tracing::{error, warn};
 
 use crate::clock::Clock;
 use crate::collectors::Declaration;
 use crate::rate::SaidByKind;
-use crate::spool::{Disk, MemoryDisk, Note, Recovery, Spool, SpoolCounters, SpoolError, SpoolSettings};
+use crate::spool::{
+    Disk, FRAME_BYTES_MAX, MemoryDisk, Note, Recovery, Spool, SpoolCounters, SpoolError, SpoolSettings,
+};
 use crate::uplink::UplinkSettings;
+
+/// Of a plugin's progress: its state, and the marks of the documents that it has read.
+const PROGRESS_BYTES: usize = 128 << 10;
+
+const _: () = {
+    let limits = &tillwatch_core::Limits::DEFAULT;
+    let progress_bytes = PLUGINS_MAX * PROGRESS_BYTES;
+    assert!(
+        limits.checkpoint_bytes_max() + progress_bytes <= FRAME_BYTES_MAX,
+        "a checkpoint that no frame holds would stop the agent"
+    );
+    assert!(
+        limits.records_bytes_max() <= FRAME_BYTES_MAX,
+        "records that no frame holds are lost, with those of other sources"
+    );
+};
 
 /// What the keeper is made of.
 #[derive(Clone, Debug)]
@@ -64,6 +84,8 @@ pub enum FromSource {
         source: SourceKey,
         batch: Batch,
         progress: Vec<u8>,
+        /// Its bytes among those on their way, given back once it was taken.
+        room: Option<OwnedSemaphorePermit>,
     },
     /// From its next batch on a source measures something else.
     Declare {
@@ -122,6 +144,8 @@ pub struct Status {
     pub counters: Counters,
     pub spool: SpoolCounters,
     pub core: CoreCounters,
+    /// What was dropped of each source.
+    pub refused: BTreeMap<String, Tally>,
     /// Why nothing is written to disk.
     pub storage_fault: Option<String>,
 }

@@ -134,6 +134,7 @@ impl Store {
                 source,
                 batch,
                 progress,
+                room: None,
             })
             .await
             .unwrap();

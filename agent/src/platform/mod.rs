@@ -5,4 +5,5 @@ mod linux;
 #[cfg(unix)]
 pub use linux::{
     FileId, changed_ms, file_id, for_owner_only, is_own, notify_service_manager, open_document, open_log, read_at,
+    thread_time,
 };

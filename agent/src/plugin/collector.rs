@@ -9,12 +9,15 @@ use anyhow::{Context, Result, anyhow, ensure};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tillwatch_border::{CallError, Counters, Plugin};
+use tillwatch_border::{CallError, Counters, Host, Plugin};
 use tillwatch_core::guard::Guard;
 use tillwatch_core::sample::{Batch, Descriptor, Metric};
+use tillwatch_core::tally::Reason;
+use tokio::sync::watch;
 use tracing::warn;
 
 use super::grant::Grant;
+use super::history::history_bytes;
 use super::host::{GrantedHost, Reading};
 use super::manifest::Manifest;
 use super::range::{Ranges, keep_within};
@@ -23,6 +26,8 @@ use super::restraint::{Fault, Held, QUARANTINE, Restraint};
 use crate::clock::Clock;
 use crate::config::PluginConfig;
 use crate::health::{Failure, Limit, PluginHealth};
+use crate::keeper::Status;
+use crate::platform::thread_time;
 
 /// Linear memory never shrinks, so an instance that came so near to its limit is replaced between calls.
 const RECYCLE_SHARE: usize = 2;
@@ -51,6 +56,9 @@ pub struct PluginCollector {
     /// The last call was put off for the plugin's share of the processor, so long.
     put_off: Option<Duration>,
     health: Arc<PluginHealth>,
+    /// Where the keeper counts what it dropped, and how much of that might have been card numbers when we looked last.
+    kept: Option<watch::Receiver<Status>>,
+    cards_refused: u64,
 }
 
 impl PluginCollector {
@@ -83,7 +91,6 @@ impl PluginCollector {
             let error = refusal::find_all(error, config, ask);
             if error.is::<Refusals>() { error } else { told(&error) }
         })?;
-        host.commit();
         Ok(Self {
             plugin,
             host,
@@ -95,7 +102,14 @@ impl PluginCollector {
             restraint,
             put_off: None,
             health,
+            kept: None,
+            cards_refused: 0,
         })
+    }
+
+    /// From now on it hears what the keeper dropped of its values.
+    pub fn heed(&mut self, kept: watch::Receiver<Status>) {
+        self.kept = Some(kept);
     }
 
     /// Takes over from one that is between two calls: its place in the sources, opened anew when the grants are others,
@@ -105,6 +119,7 @@ impl PluginCollector {
     /// When its place in the sources is not understood.
     pub fn go_on_from(&mut self, old: &Self, grants: Option<&BTreeMap<String, Grant>>, clock: &Clock) -> Result<()> {
         self.health = Arc::clone(&old.health);
+        (self.kept, self.cards_refused) = (old.kept.clone(), old.cards_refused);
         self.host = match grants {
             None => old.host.clone(),
             Some(grants) => {
@@ -125,6 +140,26 @@ impl PluginCollector {
         Ok(())
     }
 
+    /// One call that changes nothing: what it reads and keeps is rolled back, and peers are not asked. What a plugin says
+    /// of itself may come of that, and is no reason against it.
+    ///
+    /// # Errors
+    /// When it breaks a bound.
+    pub fn try_once(&mut self) -> Result<()> {
+        self.host.set_trial(true);
+        let result = self.call_repeated();
+        self.host.rollback();
+        self.host.set_trial(false);
+        // Its memory holds what was rolled back.
+        self.is_configured = false;
+        match result {
+            Err(error) if fault_of(&error) == Fault::Offense => {
+                Err(anyhow!(guarded(error).to_string())).context("its first call fails")
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// As configured: currency and decimals of money may differ from `plugin.toml`.
     #[must_use]
     pub fn descriptor(&self) -> &Descriptor {
@@ -133,6 +168,7 @@ impl PluginCollector {
 
     /// Calls the plugin; none when it failed or is not called now. What it read is neither committed nor lost.
     pub fn collect(&mut self) -> Option<Collected> {
+        self.heed_refusals();
         if self.is_held(Instant::now()) {
             return None;
         }
@@ -141,6 +177,8 @@ impl PluginCollector {
                 self.restraint.on_success();
                 let outside = keep_within(&self.ranges, &self.descriptor.metrics, &mut batch);
                 self.health.on_beyond(Limit::ValueRange, outside);
+                let history = history_bytes(&batch, &self.descriptor.metrics, self.host.now_ms());
+                self.restraint.on_history(history, Instant::now());
                 batch.is_partial = self.host.is_partial();
                 batch.more |= self.host.has_withheld();
                 Some(Collected {
@@ -179,6 +217,23 @@ impl PluginCollector {
         self.health.on_beyond(limit, 1);
     }
 
+    /// Card numbers that the guard dropped are an offense for each look at them.
+    fn heed_refusals(&mut self) {
+        let Some(kept) = &self.kept else { return };
+        let refused = kept.borrow().refused.get(&self.name).copied().unwrap_or_default();
+        let cards = refused.of(Reason::Card);
+        let is_more = cards > std::mem::replace(&mut self.cards_refused, cards);
+        if is_more && self.restraint.on_offense(Instant::now()) {
+            self.tell_quarantine();
+        }
+    }
+
+    fn tell_quarantine(&self) {
+        self.health.set_quarantined(true);
+        let (failures, hours) = (self.restraint.failures(), QUARANTINE.as_secs() / 3600);
+        warn!(plugin = self.name, failures, hours, "a plugin is in quarantine");
+    }
+
     fn is_held(&mut self, now: Instant) -> bool {
         let held = self.restraint.held(now);
         self.health.set_quarantined(held == Some(Held::Quarantine));
@@ -188,6 +243,10 @@ impl PluginCollector {
                 self.health.on_beyond(Limit::CpuShare, 1);
                 self.put_off = Some(wait);
             }
+            Some(Held::History(wait)) => {
+                self.health.on_beyond(Limit::History, 1);
+                self.put_off = Some(wait);
+            }
             Some(Held::Pause | Held::Quarantine) => self.health.forget_sources(),
             None => {}
         }
@@ -195,6 +254,27 @@ impl PluginCollector {
     }
 
     fn call(&mut self) -> Result<Batch, CallError> {
+        let own = thread_time();
+        let result = self.call_repeated();
+        let counters = self.plugin.take_counters();
+        self.health.on_call(counters.busy_us);
+        // What the agent does for the plugin is its work, too.
+        let own_us = u64::try_from(thread_time().saturating_sub(own).as_micros()).unwrap_or(u64::MAX);
+        self.restraint
+            .on_busy(counters.busy_us.saturating_add(own_us), Instant::now());
+        report_limits(&self.health, counters);
+        if counters.peers_refused > 0 {
+            self.host.on_peer_refused();
+        }
+        if let Some(cause) = self.plugin.take_restart() {
+            self.health.on_restart();
+            warn!(%cause, "the plugins' process was started again");
+        }
+        result
+    }
+
+    /// Until it is not the process that ended.
+    fn call_repeated(&mut self) -> Result<Batch, CallError> {
         let mut result = self.call_once();
         for _ in 0..REPEATS_MAX {
             if !matches!(result, Err(CallError::Gone)) {
@@ -203,17 +283,6 @@ impl PluginCollector {
             self.host.rollback();
             self.is_configured = false;
             result = self.call_once();
-        }
-        let counters = self.plugin.take_counters();
-        self.health.on_call(counters.busy_us);
-        self.restraint.on_busy(counters.busy_us, Instant::now());
-        report_limits(&self.health, counters);
-        if counters.peers_refused > 0 {
-            self.host.on_peer_refused();
-        }
-        if let Some(cause) = self.plugin.take_restart() {
-            self.health.on_restart();
-            warn!(%cause, "the plugins' process was started again");
         }
         result
     }
@@ -239,12 +308,11 @@ impl PluginCollector {
         self.is_configured = false;
         let is_enough = self.restraint.on_failure(fault, Instant::now());
         let (failures, pause_calls) = (self.restraint.failures(), self.restraint.pause_calls());
-        let error = guarded(error);
-        warn!(plugin = self.name, failures, pause_calls, %error, "collector failed");
+        // As a text it is quoted: it may hold line ends, and would then be lines of ours.
+        let error = guarded(error).to_string();
+        warn!(plugin = self.name, failures, pause_calls, error, "collector failed");
         if is_enough {
-            self.health.set_quarantined(true);
-            let hours = QUARANTINE.as_secs() / 3600;
-            warn!(plugin = self.name, failures, hours, "a plugin is in quarantine");
+            self.tell_quarantine();
         }
     }
 
@@ -284,6 +352,8 @@ fn report_limits(health: &PluginHealth, counters: Counters) {
     health.on_beyond(Limit::LogLines, counters.log_lines_dropped);
     health.on_beyond(Limit::LogBytes, counters.log_lines_cut);
     health.on_beyond(Limit::ReadBytes, counters.reads_refused);
+    health.on_beyond(Limit::Asks, counters.asks_refused);
+    health.on_beyond(Limit::HostTime, counters.host_refused);
     health.on_beyond(Limit::StateBytes, counters.states_refused);
     health.on_beyond(Limit::PeerAsks, counters.peers_refused);
 }
@@ -432,6 +502,8 @@ mod tests {
             restraint: Restraint::default(),
             put_off: None,
             health,
+            kept: None,
+            cards_refused: 0,
         }
     }
 
@@ -645,6 +717,87 @@ mod tests {
             assert_eq!(found + endless.health.restarts(), STRIKES as u64);
         });
         assert_eq!(endless.health.failures(), STRIKES as u64);
+    }
+
+    /// A new version whose first call panicked took the place of one that worked.
+    #[test]
+    fn what_breaks_a_bound_with_its_first_call_is_told_and_nothing_is_read_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let grants = log(folder.path(), 0, 10);
+        let mut plugins = hostile(&[PATIENT_MS; 4]);
+        let mut old = collector(plugins.remove(0), "report", &grants);
+        for (behavior, told) in [
+            ("panic", Some("its first call fails")),
+            ("report", None),
+            ("fail", None),
+        ] {
+            let mut next = collector(plugins.remove(0), behavior, &grants);
+            next.go_on_from(&old, None, &Clock::told(0)).unwrap();
+            let tried = next.try_once().err().map(|error| format!("{error:#}"));
+            assert_eq!(tried.is_some(), told.is_some(), "{tried:?}");
+            assert!(tried.unwrap_or_default().starts_with(told.unwrap_or("")), "{behavior}");
+        }
+        assert_eq!(old.host.clone().state_get(), [] as [u8; 0]);
+        assert_eq!(collect_all(&mut old, 10, &AtomicUsize::new(0)).len(), 10);
+    }
+
+    /// The guard dropped them one by one, for ever, and nobody was told.
+    #[test]
+    fn whose_values_may_be_card_numbers_again_and_again_comes_into_quarantine() {
+        let (kept, status) = watch::channel(Status::default());
+        let mut collector = collector(hostile(&[PATIENT_MS]).remove(0), "idle", &BTreeMap::new());
+        collector.heed(status);
+        let mut calls = 0;
+        while !collector.health.is_quarantined() {
+            kept.send_modify(|status| {
+                status
+                    .refused
+                    .entry("hostile".to_owned())
+                    .or_default()
+                    .add(Reason::Card, 3)
+            });
+            for _call_without_news in 0..2 {
+                if collector.collect().is_some() {
+                    collector.commit();
+                }
+            }
+            calls += 1;
+            assert!(calls <= OFFENSES_MAX);
+        }
+        assert_eq!((calls, collector.health.failures()), (OFFENSES_MAX, 0));
+        assert!(collector.collect().is_none());
+    }
+
+    /// The agent reads, checks and decodes what a plugin asks for: that took none of the plugin's share.
+    #[test]
+    fn what_the_agent_does_for_a_plugin_counts_to_its_share() {
+        let mut collector = collector(hostile(&[PATIENT_MS]).remove(0), "idle", &BTreeMap::new());
+        collector.collect().unwrap();
+        collector.restraint = Restraint::new(Some(1), Instant::now());
+        let (left_us, busy_us) = (collector.restraint.share_left_us(), collector.health.time_us());
+        let own = thread_time();
+        (0..100).for_each(|_call| drop(collector.call().unwrap()));
+        let own_us = i64::try_from(thread_time().saturating_sub(own).as_micros()).unwrap();
+        let busy_us = i64::try_from(collector.health.time_us() - busy_us).unwrap();
+        let taken_us = left_us - collector.restraint.share_left_us();
+        // The share fills meanwhile, with a hundredth of the time.
+        assert!(taken_us > busy_us + own_us / 2, "{taken_us} of {busy_us} and {own_us}");
+    }
+
+    /// A plugin that always has more would keep its thread from every order.
+    #[test]
+    fn a_round_ends_though_the_plugin_always_says_that_there_is_more() {
+        let collector = collector(hostile(&[PATIENT_MS]).remove(0), "collect-more", &BTreeMap::new());
+        let health = Arc::clone(&collector.health);
+        let mut source = Source::for_test(collector, RoundBounds::default());
+        let mut handed_on = 0;
+        let is_taken = source.collect_round(&Clock::told(0), |_name, _collected| {
+            handed_on += 1;
+            true
+        });
+        assert!(is_taken);
+        let calls_max = RoundBounds::default().calls_max;
+        assert_eq!((handed_on, health.beyond_of(Limit::RoundCalls)), (calls_max, 1));
     }
 
     /// A description went to the screen and into the journal as it was.

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
-use tillwatch_border::Code;
 use tillwatch_border::artifact::{WASM_BYTES_MAX, sha256};
+use tillwatch_border::{Code, make_expendable};
 use tracing::info;
 
 use super::program;
@@ -205,6 +205,7 @@ fn run(mut command: Command, wasm: Vec<u8>) -> Result<String> {
         .stderr(Stdio::piped())
         .spawn()
         .with_context(|| format!("starting {}", command.get_program().display()))?;
+    make_expendable(child.id());
     let writer = child.stdin.take().map(|input| feed(input, wasm));
     let printed = child.stdout.take().map(|output| drain(output, NAMES_BYTES_MAX));
     let errors = child.stderr.take().map(|errors| drain(errors, MESSAGE_BYTES_MAX));

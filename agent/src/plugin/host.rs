@@ -92,6 +92,8 @@ struct Granted {
     /// The open call was given less than is there.
     withheld: bool,
     caution: Caution,
+    /// The open call is made to see how it ends: it asks nobody.
+    is_trial: bool,
     /// Documents and lines that were skipped because the plugin fails at them.
     skipped: u64,
     /// Of each source that was tried: whether the last try could read it.
@@ -152,6 +154,7 @@ impl GrantedHost {
             source: String::new(),
             withheld: false,
             caution: Caution::default(),
+            is_trial: false,
             skipped: 0,
             tried: BTreeMap::new(),
             is_missing: false,
@@ -198,6 +201,11 @@ impl GrantedHost {
         granted.state = state;
         granted.skipped += 1;
         granted.commit_sources();
+    }
+
+    /// Peers are not asked until it is over.
+    pub fn set_trial(&self, is_trial: bool) {
+        self.lock().is_trial = is_trial;
     }
 
     /// Whether the open call was given less than is there, so that another should follow at once.
@@ -336,7 +344,7 @@ impl Host for GrantedHost {
 
     fn ask_peer(&mut self, name: &str, question: Question, within: Duration) -> Result<Reply, PeerFailure> {
         let mut granted = self.lock();
-        let has_now = granted.reading.has_now;
+        let has_now = granted.reading.has_now && !granted.is_trial;
         let asked = match &question {
             Question::Http(_) => SourceKind::Http,
             Question::Tcp(_) => SourceKind::Tcp,
@@ -373,12 +381,13 @@ impl Granted {
             return;
         }
         let plugin = self.plugin.as_str();
-        let said = Guard.text(message);
+        // As a text it is quoted: a line end in it begins no line that looks like ours.
+        let said: &str = &Guard.text(message);
         match level {
-            Level::Debug => debug!(plugin, %said, "plugin"),
-            Level::Info => info!(plugin, %said, "plugin"),
-            Level::Warn => warn!(plugin, %said, "plugin"),
-            Level::Error => error!(plugin, %said, "plugin"),
+            Level::Debug => debug!(plugin, said, "plugin"),
+            Level::Info => info!(plugin, said, "plugin"),
+            Level::Warn => warn!(plugin, said, "plugin"),
+            Level::Error => error!(plugin, said, "plugin"),
         }
     }
 
@@ -477,9 +486,9 @@ impl Granted {
     /// What a person must mend.
     fn on_refused(&mut self, peer: &str, why: &str) {
         if let Some(times) = self.refusals.count(self.clock.now_ms()) {
-            let (plugin, why) = (self.plugin.as_str(), Guard.text(why));
-            let peer = Guard.text(peer);
-            warn!(plugin, %peer, %why, times, "a peer gives no answer");
+            let plugin = self.plugin.as_str();
+            let (peer, why): (&str, &str) = (&Guard.text(peer), &Guard.text(why));
+            warn!(plugin, peer, why, times, "a peer gives no answer");
         }
     }
 
@@ -974,5 +983,36 @@ mod tests {
         let health = Arc::clone(&host.lock().health);
         assert_eq!(health.sources(), [("sales".to_owned(), true)]);
         assert_eq!(health.beyond_of(Limit::PeerRate), 1);
+    }
+
+    #[derive(Clone, Default)]
+    struct Journal(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Journal {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What followed a line end in a plugin's message looked like a line of the agent.
+    #[test]
+    fn a_plugins_words_are_quoted_and_begin_no_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut host = open(folder.path(), None, Reading::LIVE);
+        let journal = Journal::default();
+        let writer = journal.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+        let forged = "x\n2026-11-23T10:00:00.000Z ERROR tillwatch: records are lost\u{1b}[2J";
+        tracing::subscriber::with_default(subscriber, || host.log(Level::Warn, forged));
+        let said = String::from_utf8(journal.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(
+            said.contains("ERROR tillwatch") && !said.contains("\u{1b}[2J"),
+            "{said}"
+        );
     }
 }

@@ -12,6 +12,7 @@ pub mod load;
 pub mod host;
 pub mod caution;
 pub mod restraint;
+mod history;
 pub mod collector;
 pub mod refusal;
 pub mod new;

@@ -1,18 +1,25 @@
-//! When a plugin is not called: it pauses after a failure, has used up its share of the processor, or is in quarantine.
+//! When a plugin is not called: it pauses after a failure, has used up its share of the processor or of the spool, or is in
+//! quarantine.
 //!
-//! In: how long its calls took, how they ended, and the time. Out: whether it may be called now. It asks no clock.
+//! In: how long its calls took, what they brought, how they ended, and the time. Out: whether it may be called now. It asks no clock.
 //! What waits meanwhile waits in its sources, so nothing is lost.
 
 use std::time::{Duration, Instant};
 
 /// Calls that are left out after a failure, doubled with each further one, up to so many.
 const PAUSE_CALLS_MAX: u32 = 64;
-/// So often in a row a plugin may break its bounds before it comes into quarantine: with the pauses, hours.
+/// So often a plugin may break its bounds before it comes into quarantine: in a row, with the pauses, hours.
 pub const OFFENSES_MAX: u32 = 32;
+/// So many good calls make up for one offense: who fails with each second call is an offender all the same.
+pub const GOOD_CALLS_PER_OFFENSE: u32 = 64;
 /// So long it is then not called; if its next call fails as well, so long again.
 pub const QUARANTINE: Duration = Duration::from_secs(24 * 3600);
 /// A plugin that was idle may use the share of so long at once.
 const SHARE_BURST: Duration = Duration::from_secs(60);
+/// Bytes of records about the past: a twentieth of the spool at once, for a day of a busy log, and then so much a minute,
+/// so that what is not delivered yet of others stays.
+const HISTORY_BYTES: u64 = 4 << 20;
+const HISTORY_BYTES_PER_MINUTE: u64 = 64 << 10;
 /// Who has used up its share waits at least so long, and then works for longer than a moment.
 const SHARE_WAIT_MIN: Duration = Duration::from_secs(1);
 
@@ -23,6 +30,8 @@ pub enum Held {
     Pause,
     /// It had its share of the processor; more after so long.
     Share(Duration),
+    /// It has told much of the past; more after so long.
+    History(Duration),
     Quarantine,
 }
 
@@ -39,28 +48,40 @@ pub enum Fault {
 #[derive(Debug, Default)]
 pub struct Restraint {
     share: Option<Share>,
+    history: Option<Share>,
     /// In a row.
     failures: u32,
-    /// Of these, those that broke a bound.
+    /// Broken bounds, less those that good calls made up for.
     offenses: u32,
+    /// Since the last offense that was made up for.
+    good_calls: u32,
     pause_calls: u32,
     quarantined_until: Option<Instant>,
 }
 
-/// A bucket of processor time that fills as time passes; a call may overdraw it.
+/// A bucket that fills as time passes; a call may overdraw it.
 #[derive(Debug)]
 struct Share {
-    percent: u32,
-    left_us: i64,
+    /// It fills with so much in this time.
+    rate: (u64, Duration),
+    left_max: i64,
+    left: i64,
     at: Instant,
 }
 
 impl Restraint {
-    /// `percent` of one processor core, or without a bound.
+    /// `percent` of one processor core and the share of the spool, or without bounds.
     #[must_use]
     pub fn new(share_percent: Option<u32>, now: Instant) -> Self {
+        let second_us = |percent: u32| (u64::from(percent) * 10_000, Duration::from_secs(1));
+        let share = |percent| {
+            let rate = second_us(percent);
+            Share::new(rate, rate.0 * SHARE_BURST.as_secs(), now)
+        };
+        let minute = (HISTORY_BYTES_PER_MINUTE, Duration::from_secs(60));
         Self {
-            share: share_percent.map(|percent| Share::new(percent, now)),
+            share: share_percent.map(share),
+            history: share_percent.map(|_bounded| Share::new(minute, HISTORY_BYTES, now)),
             ..Self::default()
         }
     }
@@ -74,8 +95,9 @@ impl Restraint {
             self.pause_calls -= 1;
             return Some(Held::Pause);
         }
-        let wait = self.share.as_mut()?.wait(now)?;
-        Some(Held::Share(wait))
+        let wait = |share: &mut Option<Share>| share.as_mut()?.wait(now);
+        let held = wait(&mut self.share).map(Held::Share);
+        held.or_else(|| wait(&mut self.history).map(Held::History))
     }
 
     #[must_use]
@@ -85,24 +107,41 @@ impl Restraint {
 
     pub fn on_busy(&mut self, busy_us: u64, now: Instant) {
         if let Some(share) = &mut self.share {
-            share.fill(now);
-            share.left_us = share.left_us.saturating_sub_unsigned(busy_us);
+            share.take(busy_us, now);
+        }
+    }
+
+    /// A call brought so many bytes about the past.
+    pub fn on_history(&mut self, bytes: u64, now: Instant) {
+        if let Some(history) = &mut self.history {
+            history.take(bytes, now);
         }
     }
 
     pub fn on_success(&mut self) {
         self.failures = 0;
-        self.offenses = 0;
+        self.good_calls = self.good_calls.saturating_add(1);
+        if self.good_calls >= GOOD_CALLS_PER_OFFENSE {
+            self.good_calls = 0;
+            self.offenses = self.offenses.saturating_sub(1);
+        }
     }
 
     /// Whether quarantine begins with it.
     pub fn on_failure(&mut self, fault: Fault, now: Instant) -> bool {
         self.failures = self.failures.saturating_add(1);
-        self.offenses = self.offenses.saturating_add(u32::from(fault == Fault::Offense));
         // The first failure is tried again at once, at the next regular call.
         self.pause_calls = (1_u32 << (self.failures - 1).min(16)).min(PAUSE_CALLS_MAX) - 1;
-        let is_enough = fault == Fault::Offense && self.offenses >= OFFENSES_MAX;
+        fault == Fault::Offense && self.on_offense(now)
+    }
+
+    /// It broke a bound, also without a failure. Whether quarantine begins with it.
+    pub fn on_offense(&mut self, now: Instant) -> bool {
+        self.offenses += 1;
+        let is_enough = self.offenses >= OFFENSES_MAX;
         if is_enough {
+            // After the day it has one try.
+            self.offenses = OFFENSES_MAX - 1;
             self.pause_calls = 0;
             self.quarantined_until = now.checked_add(QUARANTINE);
         }
@@ -121,47 +160,58 @@ impl Restraint {
         self.pause_calls
     }
 
+    #[cfg(test)]
+    pub(super) fn share_left_us(&self) -> i64 {
+        self.share.as_ref().map_or(0, |share| share.left)
+    }
+
     /// A person has looked after it: pauses and quarantine end.
     pub fn pardon(&mut self) {
-        self.on_success();
+        self.failures = 0;
+        self.offenses = 0;
         self.pause_calls = 0;
         self.quarantined_until = None;
     }
 }
 
 impl Share {
-    fn new(percent: u32, now: Instant) -> Self {
-        let mut share = Self {
-            percent,
-            left_us: 0,
+    fn new(rate: (u64, Duration), left_max: u64, now: Instant) -> Self {
+        let left_max = i64::try_from(left_max).unwrap_or(i64::MAX);
+        Self {
+            rate,
+            left_max,
+            left: left_max,
             at: now,
-        };
-        share.left_us = share.burst_us();
-        share
-    }
-
-    fn burst_us(&self) -> i64 {
-        self.of(SHARE_BURST)
-    }
-
-    fn of(&self, time: Duration) -> i64 {
-        i64::try_from(time.as_micros() * u128::from(self.percent) / 100).unwrap_or(i64::MAX)
+        }
     }
 
     fn fill(&mut self, now: Instant) {
+        let (much, time) = self.rate;
         let passed = now.saturating_duration_since(self.at);
-        self.left_us = self.left_us.saturating_add(self.of(passed)).min(self.burst_us());
-        self.at = now;
+        let more = passed.as_micros() * u128::from(much) / time.as_micros();
+        // Less than one is not lost: it comes with the next.
+        if more > 0 {
+            let more = i64::try_from(more).unwrap_or(i64::MAX);
+            self.left = self.left.saturating_add(more).min(self.left_max);
+            self.at = now;
+        }
+    }
+
+    fn take(&mut self, much: u64, now: Instant) {
+        self.fill(now);
+        self.left = self.left.saturating_sub_unsigned(much);
     }
 
     fn wait(&mut self, now: Instant) -> Option<Duration> {
         self.fill(now);
-        if self.left_us > 0 {
+        if self.left > 0 {
             return None;
         }
-        let missing_us = self.left_us.unsigned_abs() + 1;
-        let wait_us = missing_us.saturating_mul(100) / u64::from(self.percent.max(1));
-        Some(Duration::from_micros(wait_us).max(SHARE_WAIT_MIN))
+        let (much, time) = self.rate;
+        let missing = u128::from(self.left.unsigned_abs()) + 1;
+        let wait_us = missing * time.as_micros() / u128::from(much.max(1));
+        let wait = Duration::from_micros(u64::try_from(wait_us).unwrap_or(u64::MAX));
+        Some(wait.max(SHARE_WAIT_MIN))
     }
 }
 
@@ -233,8 +283,44 @@ mod tests {
         assert!(restraint.on_failure(Fault::Offense, now), "and another day");
         now += QUARANTINE;
         restraint.on_success();
+        assert!(restraint.on_failure(Fault::Offense, now), "one good call is no pardon");
+        now += QUARANTINE;
+        (0..GOOD_CALLS_PER_OFFENSE * OFFENSES_MAX).for_each(|_call| restraint.on_success());
         assert!(!restraint.on_failure(Fault::Offense, now));
         assert_eq!(restraint.held(now), None, "as if nothing had been");
+    }
+
+    /// A plugin that looped in each second call ended the process of all for ever: one good call made up for everything.
+    #[test]
+    fn who_breaks_its_bounds_with_each_second_call_comes_into_quarantine_and_with_each_hundredth_never() {
+        let now = Instant::now();
+        let calls_until_quarantine = |good_between: u32| {
+            let mut restraint = Restraint::new(None, now);
+            (0..10_000_u32).step_by(1 + good_between as usize).find(|_call| {
+                (0..good_between).for_each(|_call| restraint.on_success());
+                restraint.on_failure(Fault::Offense, now)
+            })
+        };
+        assert_eq!(calls_until_quarantine(1), Some(62));
+        assert_eq!(calls_until_quarantine(99), None);
+    }
+
+    /// One call may bring 100,000 minutes of the past: they drove out what others had not delivered yet.
+    #[test]
+    fn who_tells_much_of_the_past_is_put_off_until_it_has_its_share_of_the_spool() {
+        let begun = Instant::now();
+        let mut restraint = Restraint::new(Some(5), begun);
+        restraint.on_history(HISTORY_BYTES - 1, begun);
+        assert_eq!(restraint.held(begun), None);
+        restraint.on_history(HISTORY_BYTES_PER_MINUTE, begun);
+        let Some(Held::History(wait)) = restraint.held(begun) else {
+            panic!("it goes on")
+        };
+        assert_eq!(wait.as_secs(), 60);
+        assert_eq!(restraint.held(begun + wait), None);
+        let mut backfill = Restraint::new(None, begun);
+        backfill.on_history(u64::MAX, begun);
+        assert_eq!(backfill.held(begun), None);
     }
 
     #[test]

@@ -9,9 +9,11 @@ pub(super) struct Attack {
     becomes: &'static [&'static str],
     /// Somebody exchanges files for links meanwhile.
     pub(super) swaps: bool,
+    /// It is called as the agent does it, until it is not any more.
+    pub(super) is_restrained: bool,
 }
 
-const DEADLINE: &str = "took longer than 100 ms";
+pub(super) const DEADLINE: &str = "took longer than 100 ms";
 
 impl Attack {
     pub(super) fn is_contained(&self, became: &str) -> bool {
@@ -23,7 +25,7 @@ impl Attack {
     }
 
     pub(super) fn call_ms_max(&self) -> u64 {
-        if self.becomes.contains(&DEADLINE) {
+        if self.becomes.contains(&DEADLINE) || self.is_restrained {
             DEADLINE_MS
         } else {
             PATIENT_MS
@@ -36,6 +38,7 @@ const fn attack(behavior: &'static str, becomes: &'static [&'static str]) -> Att
         behavior,
         becomes,
         swaps: false,
+        is_restrained: false,
     }
 }
 
@@ -79,6 +82,7 @@ pub(super) const ATTACKS: &[Attack] = &[
     attack("describe-many-metrics", &["where metrics_max is 256"]),
     attack("describe-many-labels", &["where labels_max is 16"]),
     attack("describe-many-attrs", &["where labels_max is 16"]),
+    attack("collect-wide-history", &["\"open_full\""]),
     attack("collect-churn", &["source_series_full\": 1000"]),
     // Forged names.
     attack("describe-other-plugin", &["its settings change more"]),
@@ -102,9 +106,12 @@ pub(super) const ATTACKS: &[Attack] = &[
     attack("collect-log-flood", &["log lines dropped"]),
     attack("collect-log-huge", &["log lines cut", "said more than"]),
     attack("collect-clock-flood", &["0 count, refused: {}"]),
-    attack("reads", &["reads refused"]),
-    attack("collect-list-flood", &["reads refused"]),
-    attack("collect-document-flood", &["reads refused", DEADLINE]),
+    attack("reads", &["asks refused"]),
+    attack("collect-list-flood", &["asks refused", "host time refused"]),
+    attack(
+        "collect-document-flood",
+        &["asks refused", "host time refused", DEADLINE],
+    ),
     // State.
     attack("huge-state", &["states refused"]),
     attack("collect-state-just-too-large", &["states refused"]),
@@ -128,8 +135,16 @@ pub(super) const ATTACKS: &[Attack] = &[
         behavior: "steal",
         becomes: &["0 count, refused: {}"],
         swaps: true,
+        is_restrained: false,
+    },
+    Attack {
+        behavior: "loop-every-second-call",
+        becomes: &[QUARANTINED],
+        swaps: false,
+        is_restrained: true,
     },
 ];
 
 const NO_PEER: &[&str] = &["no peer of that name and kind is granted", "bytes of memory, at most"];
+pub(super) const QUARANTINED: &str = "it came into quarantine";
 const UNKNOWN: &str = "no source of that name and kind is granted";

@@ -4,6 +4,9 @@ use std::fmt::Write as _;
 
 use anyhow::{Context, Result};
 
+use super::attacks::DEADLINE;
+use super::{DEADLINE_MS, PATIENT_MS};
+
 /// One bad component with the words of its refusal.
 pub(super) struct Component {
     pub(super) name: &'static str,
@@ -17,10 +20,27 @@ impl Component {
     pub(super) fn is_contained(&self, became: &str) -> bool {
         self.becomes.iter().any(|words| became.contains(words))
     }
+
+    pub(super) fn call_ms_max(&self) -> u64 {
+        if self.becomes.contains(&DEADLINE) {
+            DEADLINE_MS
+        } else {
+            PATIENT_MS
+        }
+    }
 }
 
 const LIMITS: &str = "the compiler was stopped by its limits of time and memory";
 const CONTRACT: &str = "does not fit the contract";
+/// Whatever a byte becomes, somebody refuses it in his own words.
+const CHANGED: &[&str] = &[
+    "it is not a valid component",
+    "failed to parse WebAssembly module",
+    "Invalid input WebAssembly code",
+    CONTRACT,
+    "trapped",
+    "started",
+];
 /// A bomb may burn out within the limits.
 const BURNT: &[&str] = &[LIMITS, CONTRACT];
 
@@ -113,7 +133,10 @@ pub(super) fn components() -> Vec<Component> {
             &["tail calls support is not enabled"],
             |_good| module("(func $f return_call $f drop)"),
         ),
-        component("bytes changed at random", &[""], |good| Ok(mutated(good))),
+        component("bytes changed at random, 1", CHANGED, |good| Ok(mutated(good, 1))),
+        component("bytes changed at random, 2", CHANGED, |good| Ok(mutated(good, 2))),
+        component("bytes changed at random, 3", CHANGED, |good| Ok(mutated(good, 3))),
+        component("bytes changed at random, 4", CHANGED, |good| Ok(mutated(good, 4))),
         component("bomb: one function of a million instructions", BURNT, |_good| {
             function("i32", &"local.get 0 i32.const 3 i32.mul local.set 0 ".repeat(250_000))
         }),
@@ -161,7 +184,7 @@ pub(super) fn components() -> Vec<Component> {
         component("a table of ten million places", &["trapped"], |good| {
             with_table(good, 10_000_000)
         }),
-        component("a table of four billion places", &[""], |good| {
+        component("a table of four billion places", &["exceeds table limits"], |good| {
             with_table(good, u32::MAX)
         }),
         component("a memory of four gigabytes", &["bytes of memory, at most"], |good| {
@@ -172,9 +195,11 @@ pub(super) fn components() -> Vec<Component> {
             &["memory size must be at most"],
             |good| with_memory(good, 65_537),
         ),
-        component("code that starts by itself and never ends", &[CONTRACT], |_good| {
-            module("(func $f (loop br 0)) (start $f)")
-        }),
+        component(
+            "code that starts by itself and never ends",
+            &[DEADLINE],
+            with_endless_start,
+        ),
     ]
 }
 
@@ -195,9 +220,8 @@ fn function(locals: &str, body: &str) -> Result<Vec<u8>> {
     module(&format!("(func $f (local {locals}) {body})"))
 }
 
-/// Whatever becomes of it: it neither ends the agent nor its neighbors.
-fn mutated(good: &[u8]) -> Vec<u8> {
-    let mut random = fastrand::Rng::with_seed(20_261_123);
+fn mutated(good: &[u8], seed: u64) -> Vec<u8> {
+    let mut random = fastrand::Rng::with_seed(seed);
     let mut bytes = good.to_vec();
     for _change in 0..20 {
         let at = random.usize(8..bytes.len());
@@ -207,6 +231,15 @@ fn mutated(good: &[u8]) -> Vec<u8> {
 }
 
 const MODULE_SECTION: u8 = 1;
+const TYPE_SECTION: u8 = 1;
+const IMPORT_SECTION: u8 = 2;
+const FUNCTION_SECTION: u8 = 3;
+const START_SECTION: u8 = 8;
+const CODE_SECTION: u8 = 10;
+/// Without parameters and results.
+const PLAIN_FUNCTION: &[u8] = &[0x60, 0, 0];
+/// No locals, then `loop br 0 end`.
+const ENDLESS_BODY: &[u8] = &[0, 0x03, 0x40, 0x0c, 0, 0x0b, 0x0b];
 const TABLE_SECTION: u8 = 4;
 const MEMORY_SECTION: u8 = 5;
 
@@ -219,6 +252,81 @@ fn with_memory(good: &[u8], pages: u32) -> Result<Vec<u8>> {
     with_core_section(good, MEMORY_SECTION, &[&[1, 0][..], &leb128(pages)].concat())
 }
 
+/// The hostile plugin whose module has a function that runs as soon as there is an instance.
+fn with_endless_start(good: &[u8]) -> Result<Vec<u8>> {
+    replaced(good, MODULE_SECTION, |module| {
+        let plain = plain_type(section(module, TYPE_SECTION)?)?;
+        let functions = numbers(section(module, FUNCTION_SECTION)?)?;
+        let function = functions
+            .iter()
+            .position(|of| *of == plain)
+            .context("a plain function")?;
+        // Rust's modules import functions and nothing else.
+        let (imported, _end) = read_leb128(section(module, IMPORT_SECTION)?, 0).context("a count")?;
+        let looping = replaced(module, CODE_SECTION, |code| endless(code, function))?;
+        let at = head_of(&looping, |id| id > START_SECTION)?;
+        let start = leb128(u32::try_from(imported + function)?);
+        let length = leb128(u32::try_from(start.len())?);
+        Ok([&looping[..at], &[START_SECTION], &length, &start, &looping[at..]].concat())
+    })
+}
+
+/// Of types that are all functions with parameters and results of one byte each.
+fn plain_type(types: &[u8]) -> Result<usize> {
+    let (count, mut at) = read_leb128(types, 0).context("a count")?;
+    for index in 0..count {
+        if types.get(at..at + PLAIN_FUNCTION.len()) == Some(PLAIN_FUNCTION) {
+            return Ok(index);
+        }
+        let (parameters, after) = read_leb128(types, at + 1).context("parameters")?;
+        let (results, after) = read_leb128(types, after + parameters).context("results")?;
+        at = after + results;
+    }
+    anyhow::bail!("no plain function")
+}
+
+fn numbers(section: &[u8]) -> Result<Vec<usize>> {
+    let (count, mut at) = read_leb128(section, 0).context("a count")?;
+    let mut numbers = Vec::new();
+    for _number in 0..count {
+        let (number, after) = read_leb128(section, at).context("a number")?;
+        numbers.push(number);
+        at = after;
+    }
+    Ok(numbers)
+}
+
+/// The code with another body of one function.
+fn endless(code: &[u8], function: usize) -> Result<Vec<u8>> {
+    let (_count, mut at) = read_leb128(code, 0).context("a count")?;
+    for _before in 0..function {
+        let (length, start) = read_leb128(code, at).context("a body")?;
+        at = start + length;
+    }
+    let (length, start) = read_leb128(code, at).context("a body")?;
+    let own = leb128(u32::try_from(ENDLESS_BODY.len())?);
+    Ok([&code[..at], &own, ENDLESS_BODY, &code[start + length..]].concat())
+}
+
+fn section(bytes: &[u8], id: u8) -> Result<&[u8]> {
+    let at = head_of(bytes, |found| found == id)?;
+    let (length, start) = read_leb128(bytes, at + 1).context("a length")?;
+    bytes.get(start..start + length).context("a section")
+}
+
+/// Where the first such section begins; custom ones are none.
+fn head_of(bytes: &[u8], is_wanted: impl Fn(u8) -> bool) -> Result<usize> {
+    let mut at = 8;
+    loop {
+        let id = *bytes.get(at).context("no such section")?;
+        if id != 0 && is_wanted(id) {
+            return Ok(at);
+        }
+        let (length, start) = read_leb128(bytes, at + 1).context("a length")?;
+        at = start + length;
+    }
+}
+
 /// The component with another section in its first, largest core module.
 fn with_core_section(component: &[u8], id: u8, body: &[u8]) -> Result<Vec<u8>> {
     replaced(component, MODULE_SECTION, |module| {
@@ -228,18 +336,11 @@ fn with_core_section(component: &[u8], id: u8, body: &[u8]) -> Result<Vec<u8>> {
 
 /// The bytes with the first section of this id changed.
 fn replaced(bytes: &[u8], id: u8, change: impl FnOnce(&[u8]) -> Result<Vec<u8>>) -> Result<Vec<u8>> {
-    let mut at = 8;
-    loop {
-        let found = *bytes.get(at).context("no such section")?;
-        let (length, start) = read_leb128(bytes, at + 1).context("a length")?;
-        let end = start + length;
-        if found == id {
-            let body = change(bytes.get(start..end).context("a section")?)?;
-            let length = leb128(u32::try_from(body.len())?);
-            return Ok([&bytes[..=at], &length, &body, &bytes[end..]].concat());
-        }
-        at = end;
-    }
+    let body = change(section(bytes, id)?)?;
+    let at = head_of(bytes, |found| found == id)?;
+    let (old, start) = read_leb128(bytes, at + 1).context("a length")?;
+    let length = leb128(u32::try_from(body.len())?);
+    Ok([&bytes[..=at], &length, &body, &bytes[start + old..]].concat())
 }
 
 /// The number and where it ends.

@@ -22,16 +22,18 @@ use serde::Serialize;
 use tillwatch_agent::clock::Clock;
 use tillwatch_agent::config::COMPILER_BYTES_MAX;
 use tillwatch_agent::config::{self, PluginConfig};
+use tillwatch_agent::health::PluginHealth;
 use tillwatch_agent::plugin::collector::PluginCollector;
 use tillwatch_agent::plugin::compile::Loader;
 use tillwatch_agent::plugin::host::{GrantedHost, Reading};
 use tillwatch_agent::plugin::restraint::Restraint;
+use tillwatch_agent::spool::FRAME_BYTES_MAX;
 use tillwatch_border::wire::PLUGINS_MAX;
 use tillwatch_border::{CallError, Code, Host, Limits, Load, Plugin, start};
 use tillwatch_core::{Core, Settings, SourceKey};
 use tillwatch_tests::process::{plugin_dir, program};
 
-use attacks::{ATTACKS, Attack};
+use attacks::{ATTACKS, Attack, QUARANTINED};
 use components::{Component, components};
 use neighbors::Neighbors;
 use swap::Swapper;
@@ -41,10 +43,14 @@ const NEIGHBORS: usize = 2;
 /// A loaded machine is slow; only what never ends is to meet its deadline.
 const PATIENT_MS: u64 = 20_000;
 const DEADLINE_MS: u64 = 100;
+/// The compiler gives up after 30 s of a processor, which others use as well.
+const COMPILE_TIME_MAX: Duration = Duration::from_secs(120);
 /// As the agent repeats a call.
 const REPEATS_MAX: u32 = 40;
 /// A bad plugin is called so often in a row.
 const CALLS: u32 = 3;
+/// Far more than an offender has until it comes into quarantine.
+const RESTRAINED_CALLS: u32 = 200;
 /// And when it races against somebody who exchanges files.
 const RACING_CALLS: u32 = 500;
 
@@ -222,6 +228,9 @@ impl Arena {
             let started = PluginCollector::start(plugin, &config, host, Restraint::default(), Arc::default());
             return Ok(started.map_or_else(|error| format!("{error:#}"), |_collector| "started".to_owned()));
         }
+        if attack.is_restrained {
+            return restrained(plugin, &config, host);
+        }
         let _swapper = attack.swaps.then(|| Swapper::start(self.folder.path())).transpose()?;
         let calls = if attack.swaps { RACING_CALLS } else { CALLS };
         Ok(Attacker::new(plugin, host, &config)?.run(calls))
@@ -232,16 +241,16 @@ impl Arena {
         let mut escaped = Vec::new();
         for (index, component) in components {
             let begun = Instant::now();
-            let became = self.compiled(&place(self.folder.path(), *index))?;
+            let became = self.compiled(&place(self.folder.path(), *index), component.call_ms_max())?;
             let took = begun.elapsed();
-            if !component.is_contained(&became) {
+            if !component.is_contained(&became) || took > COMPILE_TIME_MAX {
                 escaped.push(format!("{}: {became:.300} after {took:?}", component.name));
             }
         }
         Ok(escaped)
     }
 
-    fn compiled(&self, wasm: &Path) -> Result<String> {
+    fn compiled(&self, wasm: &Path, call_ms_max: u64) -> Result<String> {
         let code = match loader(self.folder.path())?.load(wasm, None) {
             Ok(code) => code,
             Err(error) => return Ok(format!("{error:#}")),
@@ -249,7 +258,7 @@ impl Arena {
         let load = Load {
             code,
             limits: Limits {
-                call_ms_max: PATIENT_MS,
+                call_ms_max,
                 ..Limits::default()
             },
             name: "bad".to_owned(),
@@ -266,6 +275,21 @@ impl Arena {
         let started = PluginCollector::start(plugin, &config, host, Restraint::default(), Arc::default());
         Ok(started.map_or_else(|error| format!("{error:#}"), |_collector| "started".to_owned()))
     }
+}
+
+/// Called with nothing but its own restraint in the way.
+fn restrained(plugin: Plugin, config: &PluginConfig, host: GrantedHost) -> Result<String> {
+    let health = Arc::new(PluginHealth::default());
+    let mut collector = PluginCollector::start(plugin, config, host, Restraint::default(), Arc::clone(&health))?;
+    for _call in 0..RESTRAINED_CALLS {
+        if collector.collect().is_some() {
+            collector.commit();
+        }
+        if health.is_quarantined() {
+            return Ok(QUARANTINED.to_owned());
+        }
+    }
+    Ok(format!("it failed {} times", health.failures()))
 }
 
 /// Where no plugin may read.
@@ -339,6 +363,8 @@ impl Attacker {
             (counters.log_lines_dropped, "log lines dropped"),
             (counters.log_lines_cut, "log lines cut"),
             (counters.reads_refused, "reads refused"),
+            (counters.asks_refused, "asks refused"),
+            (counters.host_refused, "host time refused"),
             (counters.states_refused, "states refused"),
         ] {
             if count > 0 && write!(became, ", {name}").is_err() {
@@ -374,6 +400,11 @@ impl Attacker {
         let now_ms = self.host.now_ms();
         let accepted = self.core.on_batch(now_ms, self.key, batch, self.host.progress());
         self.host.commit();
+        let record_bytes: usize = self.core.take_records().iter().map(|record| record.payload.len()).sum();
+        let bytes = record_bytes.max(self.core.checkpoint().len());
+        if bytes > FRAME_BYTES_MAX {
+            return Ok(format!("it fills {bytes} bytes of a frame"));
+        }
         let refused: BTreeMap<_, _> = accepted.refused.iter().filter(|(_reason, count)| *count > 0).collect();
         Ok(format!("{} count, refused: {refused:?}", accepted.samples))
     }

@@ -1,10 +1,13 @@
 //! Signed plugins: packed and signed as an author does, installed as an operator does, refused as an attacker fears.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use tillwatch_tests::process::{plugin_dir, program};
+use rustix::process::{Pid, Signal, kill_process};
+use tillwatch_tests::process::{plugin_dir, program, wait_until};
 
 const PLUGIN: &str = "queue-depth";
 
@@ -123,6 +126,65 @@ fn a_signed_bundle_runs_in_a_store_and_an_older_one_never_again() -> Result<()> 
     );
     place.install(6)?;
     place.run("backfill --no-delivery --config agent.toml")?;
+    Ok(())
+}
+
+/// An agent that runs in the place; its broker is not there.
+struct Running<'a> {
+    place: &'a Place,
+    agent: Child,
+}
+
+impl<'a> Running<'a> {
+    fn start(place: &'a Place) -> Result<Self> {
+        let mut command = Command::new(program("tillwatch")?);
+        command.current_dir(place.folder.path());
+        command.args(["run", "--config", "agent.toml"]);
+        let log = File::create(place.path("log"))?;
+        let agent = command.stdout(log.try_clone()?).stderr(log).spawn()?;
+        Ok(Self { place, agent })
+    }
+
+    fn waits_for(&self, said: &str, times: usize) -> Result<()> {
+        let log = || std::fs::read_to_string(self.place.path("log"));
+        wait_until(said, Duration::from_secs(60), || {
+            Ok(log()?.matches(said).count() == times)
+        })
+        .with_context(|| log().unwrap_or_default())
+    }
+
+    fn reload(&self) -> Result<()> {
+        let process = Pid::from_raw(self.agent.id().cast_signed()).context("it has a number")?;
+        Ok(kill_process(process, Signal::HUP)?)
+    }
+
+    fn accepted(&self) -> Result<String> {
+        Ok(std::fs::read_to_string(self.place.path("state/accepted.toml"))?)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        drop(self.agent.kill());
+        drop(self.agent.wait());
+    }
+}
+
+#[test]
+fn a_newer_bundle_is_accepted_while_the_agent_runs_and_an_older_one_changes_nothing() -> Result<()> {
+    let place = Place::new()?;
+    place.install(5)?;
+    let agent = Running::start(&place)?;
+    agent.waits_for("started", 1)?;
+    place.install(6)?;
+    agent.reload()?;
+    agent.waits_for("the plugins were loaded again", 1)?;
+    ensure!(agent.accepted()?.contains("queue-depth = 6"), "{}", agent.accepted()?);
+    place.install(5)?;
+    agent.reload()?;
+    agent.waits_for("the plugins were not loaded again", 1)?;
+    agent.waits_for("it is an old bundle", 1)?;
+    ensure!(agent.accepted()?.contains("queue-depth = 6"), "{}", agent.accepted()?);
     Ok(())
 }
 

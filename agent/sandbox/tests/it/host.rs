@@ -15,7 +15,7 @@ pub(crate) struct TestHost {
     pub(crate) state: Vec<u8>,
     pub(crate) logs: Vec<(Level, String)>,
     pub(crate) reads: u32,
-    /// What a peer does before it answers, if there is one.
+    /// What a peer, or the disk, does before it answers, if there is one.
     pub(crate) peer: Option<Arc<dyn Fn() + Send + Sync>>,
 }
 
@@ -49,6 +49,9 @@ impl Host for TestHost {
     /// Always the same, cut to what is asked for.
     fn read_lines(&mut self, source: &str, bytes_max: u32) -> Result<Lines, Fault> {
         self.reads += 1;
+        if let Some(disk) = &self.peer {
+            disk();
+        }
         if source != "input" {
             return Err(Fault::Unknown);
         }

@@ -162,7 +162,18 @@ fn the_agent_holds_answers_against_their_bounds_itself() {
 /// A suspect is called alone, and would wait for whoever waits for a peer.
 #[test]
 fn a_plugin_whose_peer_is_waited_for_holds_up_nobody() {
-    let [mut waiting, mut guilty] = native(["peer", "abort"], PATIENT);
+    holds_up_nobody("peer", PATIENT);
+}
+
+/// A file on a server that was gone kept all other plugins waiting for 15 s, again and again.
+#[test]
+fn a_plugin_whose_disk_stands_still_holds_up_nobody() {
+    let once = Limits { asks_max: 1, ..PATIENT };
+    holds_up_nobody("asks", once);
+}
+
+fn holds_up_nobody(behavior: &str, limits: Limits) {
+    let [mut waiting, mut guilty] = native([behavior, "abort"], limits);
     let (ask, asked) = mpsc::channel();
     let (release, released) = mpsc::channel::<()>();
     let released = Mutex::new(released);
@@ -178,15 +189,13 @@ fn a_plugin_whose_peer_is_waited_for_holds_up_nobody() {
         asked.recv().unwrap();
         assert_eq!(guilty.collect_anew(), Err(CallError::Crash));
         drop(release);
-        assert_eq!(waiter.join().unwrap(), waiting_answer());
+        assert_eq!(waiter.join().unwrap().series[0].labels, ["answered"]);
     });
+    assert_eq!(
+        waiting.repeated, 1,
+        "its process ended once, and while it waits it is no suspect"
+    );
     assert!(!seen.load(Ordering::Relaxed), "the others waited for its peer");
-}
-
-fn waiting_answer() -> tillwatch_core::sample::Batch {
-    let [mut caller, _neighbor] = native(["peer", "report"], PATIENT);
-    caller.host.peer = Some(Arc::new(|| {}));
-    caller.collect().expect("the tests' own")
 }
 
 #[test]
@@ -300,4 +309,14 @@ fn the_process_ends_with_its_last_plugin() {
     assert!(is_there());
     drop(second);
     assert!(!is_there());
+}
+
+/// With the last of the store's memory the system ends what the store needs least.
+#[test]
+fn when_memory_ends_the_plugins_process_goes_first() {
+    let [mut caller, _neighbor] = native(["report", "report"], PATIENT);
+    caller.collect().unwrap();
+    let process = caller.plugin.process_id().unwrap();
+    let adjusted = std::fs::read_to_string(format!("/proc/{process}/oom_score_adj")).unwrap();
+    assert_eq!(adjusted.trim(), "1000");
 }

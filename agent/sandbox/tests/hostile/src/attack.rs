@@ -61,6 +61,10 @@ pub(super) enum Attack {
     CollectPast,
     /// New labels at each call.
     CollectChurn,
+    /// Three hours of many series, each value as far from the next as can be: rows that fill all their buckets.
+    CollectWideHistory,
+    /// Each good call makes up for the one that never ends.
+    LoopEverySecondCall,
     /// Always says that there is more.
     CollectMore,
     CollectLogFlood,
@@ -143,6 +147,9 @@ impl Attack {
             Self::CollectLongError => Err(Error::transient("x".repeat(100_000))),
             Self::CollectMore => Ok(more()),
             Self::CollectChurn => Ok(churn(calls, host.now_ms())),
+            Self::CollectWideHistory => Ok(wide_history(host.now_ms())),
+            // After each loop it begins anew.
+            Self::LoopEverySecondCall if calls > 1 => endless(),
             Self::SourceWrongKind => wrong_kind(host),
             Self::PeerHugeHttp | Self::PeerHugeTcp | Self::PeerHugeSql => self.ask(&"x".repeat(6 << 20), host),
             Self::PeerFlood => loop {
@@ -282,6 +289,19 @@ fn churn(calls: u32, now_ms: u64) -> Batch {
     let mut batch = Batch::default();
     for index in 0..1_000 {
         batch.push_integer(metric::HOSTILE_VALUE, &[&format!("{calls}-{index}")], 1, now_ms);
+    }
+    batch
+}
+
+fn wide_history(now_ms: u64) -> Batch {
+    let mut batch = Batch::default();
+    for series in 0..120 {
+        let case = series.to_string();
+        for minute in 1..=200 {
+            for value in [1e-3, 1e6, -1e-3, -1e6] {
+                batch.push_real(metric::HOSTILE_TIME, &[&case], value, now_ms - minute * 60_000);
+            }
+        }
     }
     batch
 }
