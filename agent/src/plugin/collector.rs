@@ -527,6 +527,7 @@ mod tests {
         for (lines, values, beyond) in [(100, 1, 0), (101, 0, 1)] {
             let grants = log(folder.path(), 0, lines);
             let mut collector = collector(hostile(&[PATIENT_MS]).remove(0), "count", &grants);
+            collector.descriptor = collector.plugin.describe(&mut collector.host).unwrap();
             let batch = collector.collect().unwrap().batch;
             assert_eq!(batch.series[0].times_ms.len(), values, "{lines}");
             assert_eq!(collector.health.beyond_of(Limit::ValueRange), beyond, "{lines}");

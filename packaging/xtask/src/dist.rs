@@ -5,15 +5,21 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::command::{Profile, build_programs, output, run, target};
+use crate::command::{Profile, build_programs, cargo, output, run, target};
 use crate::{plugins, tools};
 
 /// The most that the unit may be exposed by the count of `systemd-analyze security`, in tenths.
 const EXPOSURE_TENTHS_MAX: u32 = 10;
 
-/// Builds the programs and plugins and packs them.
-pub(crate) fn deb(root: &Path) -> Result<PathBuf> {
+/// Builds the programs and plugins and packs them, the agent with what asks these databases.
+pub(crate) fn deb(root: &Path, databases: &[String]) -> Result<PathBuf> {
     build_programs(root, Profile::Release)?;
+    if !databases.is_empty() {
+        let mut build = cargo(root, &["build", "--quiet", "--bins", "-p", "tillwatch-agent"]);
+        run(build
+            .args(["--features", &databases.join(",")])
+            .args(Profile::Release.flags()))?;
+    }
     plugins::build(root)?;
     pack(root, Profile::Release)
 }

@@ -48,7 +48,11 @@ enum Command {
         arguments: Vec<String>,
     },
     /// Write the .deb to target/dist/
-    Dist,
+    Dist {
+        /// Databases that the agent can ask: sqlite, postgres, mysql
+        #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+        databases: Vec<String>,
+    },
     /// Rewrite the tables of the plugins' READMEs from plugin.toml
     Docs,
     /// Check the directions between the crates and the other rules of the house
@@ -80,8 +84,8 @@ fn main() -> Result<()> {
             plugins::build(&root)?;
             command::run_program(&root, command::Profile::Release, "tillwatch-bench", &arguments)
         }
-        Command::Dist => {
-            println!("{}", dist::deb(&root)?.display());
+        Command::Dist { databases } => {
+            println!("{}", dist::deb(&root, &databases)?.display());
             Ok(())
         }
         Command::Docs => docs::write(&root),

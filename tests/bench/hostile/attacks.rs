@@ -145,6 +145,10 @@ pub(super) const ATTACKS: &[Attack] = &[
     },
 ];
 
-const NO_PEER: &[&str] = &["no peer of that name and kind is granted", "bytes of memory, at most"];
+const NO_PEER: &[&str] = &[
+    "no peer of that name and kind is granted",
+    "said more than",
+    "bytes of memory, at most",
+];
 pub(super) const QUARANTINED: &str = "it came into quarantine";
 const UNKNOWN: &str = "no source of that name and kind is granted";

@@ -151,7 +151,7 @@ impl Attack {
             // After each loop it begins anew.
             Self::LoopEverySecondCall if calls > 1 => endless(),
             Self::SourceWrongKind => wrong_kind(host),
-            Self::PeerHugeHttp | Self::PeerHugeTcp | Self::PeerHugeSql => self.ask(&"x".repeat(6 << 20), host),
+            Self::PeerHugeHttp | Self::PeerHugeTcp | Self::PeerHugeSql => self.ask(&"x".repeat(8 << 20), host),
             Self::PeerFlood => loop {
                 let refused = self.ask("peer", host);
                 if refused

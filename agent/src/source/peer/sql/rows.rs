@@ -22,8 +22,6 @@ pub(super) struct Rows<'a> {
     pub(super) table: Table,
     rows: usize,
     bytes: usize,
-    /// Of the widest row so far.
-    row_bytes: usize,
 }
 
 impl<'a> Rows<'a> {
@@ -46,15 +44,15 @@ impl<'a> Rows<'a> {
             table,
             rows: 0,
             bytes: 0,
-            row_bytes: 0,
         }
     }
 
-    /// How many rows to ask for: not many more than there is room for, by the widest row so far; one beyond tells that
-    /// there are more.
+    /// How many rows to ask for: as many as there is room for, by those that came so far; one beyond tells that there are
+    /// more.
+    #[cfg(feature = "postgres")]
     pub(super) fn wanted(&self) -> usize {
         let bytes_left = self.grant.table_bytes_max.saturating_sub(self.bytes);
-        let fitting = bytes_left.checked_div(self.row_bytes).unwrap_or(0);
+        let fitting = (bytes_left * self.rows).checked_div(self.bytes).unwrap_or(0);
         fitting.min(self.grant.rows_max - self.rows) + 1
     }
 
@@ -80,7 +78,6 @@ impl<'a> Rows<'a> {
         }
         self.rows += 1;
         self.bytes += bytes;
-        self.row_bytes = self.row_bytes.max(bytes);
         Ok(true)
     }
 }

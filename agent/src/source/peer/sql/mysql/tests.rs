@@ -1,3 +1,5 @@
+//! A real MariaDB server, and servers that say what they should not: what is read of them, and what they never get.
+
 use super::super::super::place::Place;
 use super::super::{ColumnType, CursorGrant, Database, Query};
 use super::*;
