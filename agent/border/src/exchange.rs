@@ -426,11 +426,11 @@ mod tests {
     #[test]
     fn time_in_the_host_is_bounded_and_counted() {
         let mut host = Slow {
-            pause: Duration::from_millis(6),
+            pause: Duration::from_millis(60),
             ..Slow::default()
         };
         let limits = Limits {
-            host_ms_max: 10,
+            host_ms_max: 100,
             ..limits()
         };
         let (result, counters) = call(&[read(), read(), read(), read(), done()], &mut host, &limits);

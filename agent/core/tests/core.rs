@@ -658,7 +658,7 @@ fn flooded(limits: Limits, series: usize, times_ms: &[u64]) -> (Core, SourceKey,
     let metrics = vec![metric("latency", Kind::Distribution, 3, &["route"])];
     let key = core
         .declare("flood", "1.0.0", metrics, BTreeMap::from([("route".to_owned(), any)]))
-        .unwrap();
+        .expect("the declaration is sound");
     core.on_tick(START_MS);
     let values: Vec<(u64, f64)> = times_ms
         .iter()

@@ -105,7 +105,6 @@ pub(crate) fn build_compiler(root: &Path, profile: Profile) -> Result<()> {
     Ok(())
 }
 
-/// Runs one of the workspace's programs in place of this one's remaining work.
 /// As the service sets them, so that a benchmark measures what a store has.
 const ALLOCATOR: [(&str, &str); 3] = [
     ("MALLOC_ARENA_MAX", "2"),
@@ -113,6 +112,7 @@ const ALLOCATOR: [(&str, &str); 3] = [
     ("MALLOC_TRIM_THRESHOLD_", "131072"),
 ];
 
+/// Runs one of the workspace's programs in place of this one's remaining work.
 pub(crate) fn run_program(root: &Path, profile: Profile, name: &str, arguments: &[String]) -> Result<()> {
     run(Command::new(program(root, profile, name))
         .args(arguments)

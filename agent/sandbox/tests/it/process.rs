@@ -181,15 +181,18 @@ fn holds_up_nobody(behavior: &str, limits: Limits) {
     let seen = Arc::clone(&in_vain);
     waiting.host.peer = Some(Arc::new(move || {
         ask.send(()).unwrap_or_default();
-        let released = released.lock().unwrap().recv_timeout(Duration::from_secs(20));
+        let released = released
+            .lock()
+            .expect("the tests' own")
+            .recv_timeout(Duration::from_secs(20));
         in_vain.fetch_or(released == Err(mpsc::RecvTimeoutError::Timeout), Ordering::Relaxed);
     }));
     std::thread::scope(|scope| {
-        let waiter = scope.spawn(|| waiting.collect_anew().unwrap());
-        asked.recv().unwrap();
+        let waiter = scope.spawn(|| waiting.collect_anew().expect("the tests' own"));
+        asked.recv().expect("the tests' own");
         assert_eq!(guilty.collect_anew(), Err(CallError::Crash));
         drop(release);
-        assert_eq!(waiter.join().unwrap().series[0].labels, ["answered"]);
+        assert_eq!(waiter.join().expect("the tests' own").series[0].labels, ["answered"]);
     });
     assert_eq!(
         waiting.repeated, 1,

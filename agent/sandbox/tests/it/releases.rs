@@ -15,12 +15,12 @@ use crate::build::compile;
 /// `sales` as it was released with 0.1.0, compiled today.
 fn released(engine: &Engine) -> Component {
     let wasm = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sdk/releases/0.1.0/plugins/sales/sales.wasm");
-    let artifact = std::fs::read(compile(&wasm, "released")).unwrap();
-    let code = without_header(&artifact).unwrap();
+    let artifact = std::fs::read(compile(&wasm, "released")).expect("it was just written");
+    let code = without_header(&artifact).expect("the header is ours");
     #[expect(unsafe_code, reason = "the bytes are what the compiler has just written")]
     // SAFETY: `deserialize` trusts that they are what `precompile_component` returned.
     let component = unsafe { Component::deserialize(engine, code) };
-    component.unwrap()
+    component.expect("the engine is the compiler's")
 }
 
 /// All that the component imports, as a host of `version` has it; what is added came with that version.

@@ -80,7 +80,10 @@ mod tests {
         let (samples, wrong) = parse(text);
         let labels = vec![("x", "1,}\"\\\n".to_owned()), ("y", "2".to_owned())];
         let sample = |name, labels, value| Sample { name, labels, value };
-        assert_eq!(samples, [sample("a", Vec::new(), 1.0), sample("b", labels, f64::INFINITY)]);
+        assert_eq!(
+            samples,
+            [sample("a", Vec::new(), 1.0), sample("b", labels, f64::INFINITY)]
+        );
         assert_eq!(wrong, 5);
     }
 }
