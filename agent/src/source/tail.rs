@@ -123,7 +123,7 @@ impl Tail {
         };
         let outcome = self.read_files(&mut lines, bytes_max);
         self.up = outcome.is_ok() && self.settings.path.is_file();
-        if self.up || !lines.bytes.is_empty() {
+        if self.up || lines.more || !lines.bytes.is_empty() {
             Ok(lines)
         } else {
             Err(Fault::Unavailable)
@@ -399,7 +399,12 @@ impl Tail {
         let head = part.head(FINGERPRINT_BYTES_MAX)?;
         let is_same = |sibling: &Sibling| {
             let begins = |compressed: Part| Ok(compressed.head(FINGERPRINT_BYTES_MAX)? == head);
-            let is_later = sibling.is_gzip && sibling.modified_ms >= modified_ms;
+            // All that is empty begins alike.
+            let is_time = match head.length {
+                0 => sibling.is_of(modified_ms),
+                _ => sibling.changed_ms >= modified_ms,
+            };
+            let is_later = sibling.is_gzip && is_time;
             is_later && self.open_part(sibling).and_then(begins).unwrap_or(false)
         };
         Ok(chain.iter().position(is_same))
@@ -428,9 +433,10 @@ impl Tail {
         let same_inode = siblings.iter().filter(|sibling| sibling.id.inode == position.id.inode);
         // A part is compressed after its last change.
         let may_be = |sibling: &&Sibling| {
-            let is_later = !sibling.is_gzip || sibling.modified_ms >= position.modified_ms;
+            let is_later = !sibling.is_gzip || sibling.changed_ms >= position.modified_ms;
             // Beside other logs, which may all begin with the same header, a few bytes say nothing.
-            let is_own = self.settings.is_alone || sibling.rank.is_some() || !position.is_weak();
+            let is_own =
+                self.settings.is_alone || sibling.rank.is_some() || (!position.is_weak() && self.has_stem_of(sibling));
             is_later && is_own
         };
         let is_known = position.fingerprint.length > 0;
@@ -446,9 +452,15 @@ impl Tail {
         Ok(None)
     }
 
+    /// Whether its name begins as that of the log, up to the first point.
+    fn has_stem_of(&self, sibling: &Sibling) -> bool {
+        let stem = |path: &Path| Some(path.file_name()?.to_str()?.split(['.', '-', '_']).next()?.to_owned());
+        stem(&self.settings.path) == stem(&sibling.path)
+    }
+
     /// Without first bytes its time tells, which whoever compresses a log keeps; its inode may be another's by now.
     fn was_compressed_unread(&self, position: &Position, sibling: &Sibling) -> bool {
-        let is_same_time = sibling.is_gzip && sibling.rank.is_some() && sibling.modified_ms == position.modified_ms;
+        let is_same_time = sibling.is_gzip && sibling.rank.is_some() && sibling.is_of(position.modified_ms);
         position.offset == 0 && is_same_time && !self.was_read(position, sibling)
     }
 
@@ -468,7 +480,8 @@ impl Tail {
             .filter(|sibling| position.is_followed_by(sibling.modified_ms));
         for sibling in later {
             let Ok(copy) = self.open_part(sibling) else { continue };
-            if holds_unread(position, &copy, part)? {
+            // The part before may have the very time at which this one was truncated.
+            if !position.was_before(&copy)? && holds_unread(position, &copy, part)? {
                 return Ok(Some(copy));
             }
         }

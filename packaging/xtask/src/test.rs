@@ -141,6 +141,8 @@ fn tests(root: &Path) -> Result<()> {
     tools::time_zones()?;
     tools::program("mosquitto", "mosquitto")?;
     tools::program("minisign", "minisign")?;
+    tools::program("nginx", "nginx")?;
+    tools::program("logrotate", "logrotate")?;
     tools::postgres()?;
     tools::program("mariadbd", "mariadb-server")?;
     // A till beside the agent, for SQLite.

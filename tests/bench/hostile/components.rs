@@ -38,6 +38,7 @@ const CHANGED: &[&str] = &[
     "failed to parse WebAssembly module",
     "Invalid input WebAssembly code",
     CONTRACT,
+    "plugin wants ",
     "trapped",
     "started",
 ];

@@ -1,6 +1,6 @@
 //! Real programs, a real broker, TLS, real plugins: what only shows when everything runs together.
 //!
-//! Needs mosquitto, minisign and what `cargo xtask test` builds before it: programs, plugins and the plugin compiler.
+//! Needs mosquitto, minisign, nginx, logrotate and what `cargo xtask test` builds before it: programs, plugins and the plugin compiler.
 
 #![allow(clippy::print_stdout, reason = "a seed that cannot be seen cannot be replayed")]
 
@@ -8,6 +8,7 @@ mod world;
 mod client;
 mod kills;
 mod reload;
+mod rotation;
 mod rights;
 mod commands;
 mod bundles;

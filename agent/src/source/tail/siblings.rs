@@ -7,20 +7,24 @@ use std::path::{Path, PathBuf};
 
 use tracing::warn;
 
-use crate::platform::{FileId, file_id};
+use crate::platform::{FileId, changed_ms, file_id};
 use crate::rate::PerMinute;
 use crate::source::gzip::is_gzip;
 use crate::source::{machine_now_ms, modified_ms};
 
 /// Names of a folder that a search for a rotated file looks at.
 const SIBLINGS_MAX: usize = 10_000;
+const SECOND_MS: u64 = 1_000;
 
 /// A file beside the log, perhaps one of its earlier parts.
 #[derive(Debug)]
 pub(super) struct Sibling {
     pub(super) path: PathBuf,
     pub(super) id: FileId,
+    /// Of a compressed file it may be the time in whole seconds that logrotate gives it: then the end of that second.
     pub(super) modified_ms: u64,
+    /// Of content, name or rights.
+    pub(super) changed_ms: u64,
     pub(super) is_gzip: bool,
     /// Its place among the parts of the log, oldest first; none when its name is not the log's with an ending.
     pub(super) rank: Option<Rank>,
@@ -47,19 +51,30 @@ impl Sibling {
         if !metadata.is_file() {
             return None;
         }
-        let modified_ms = modified_ms(&metadata);
+        let is_live = name == live_name;
+        let is_gzip = !is_live && is_gzip(name);
+        let modified_ms = match modified_ms(&metadata) {
+            second if is_gzip && second.is_multiple_of(SECOND_MS) => second + SECOND_MS - 1,
+            exact => exact,
+        };
         let rank = name
             .strip_prefix(live_name)
             .and_then(|ending| rank(ending, modified_ms));
-        let is_live = name == live_name;
         let path = if is_live { live } else { path };
         Some(Self {
             path: path.to_owned(),
             id: file_id(&metadata),
             modified_ms,
-            is_gzip: !is_live && is_gzip(name),
+            changed_ms: changed_ms(&metadata),
+            is_gzip,
             rank,
         })
+    }
+
+    /// Whether it was last written at this time.
+    pub(super) fn is_of(&self, modified_ms: u64) -> bool {
+        let is_rounded = self.modified_ms % SECOND_MS == SECOND_MS - 1;
+        self.modified_ms == modified_ms || (is_rounded && self.modified_ms / SECOND_MS == modified_ms / SECOND_MS)
     }
 
     pub(super) fn is_live(&self) -> bool {

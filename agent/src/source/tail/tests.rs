@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 struct Log {
     folder: tempfile::TempDir,
     lines_written: Vec<String>,
-    /// Of the last change: the system's own times are the same for all that happens within some milliseconds.
+    /// Of the last change, a minute ago: the system's own times are the same for all that happens within some milliseconds.
     changed: Cell<SystemTime>,
 }
 
@@ -21,7 +21,7 @@ impl Log {
         Self {
             folder: tempfile::tempdir().unwrap(),
             lines_written: Vec::new(),
-            changed: Cell::new(SystemTime::now()),
+            changed: Cell::new(SystemTime::now() - Duration::from_mins(1)),
         }
     }
 

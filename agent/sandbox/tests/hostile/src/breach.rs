@@ -10,7 +10,7 @@ const READ_BYTES_MAX: u32 = 256 * 1024;
 /// More than a case has.
 const LARGE_BYTES: usize = 64 * 1024;
 /// Takes longer than a store's deadline on any machine.
-const WORK: u64 = 500_000_000;
+const WORK: u64 = 2_000_000_000;
 /// Of the state.
 const VERSION: u8 = 2;
 
