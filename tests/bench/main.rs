@@ -8,6 +8,7 @@
 mod footprint;
 mod hostile;
 mod memory;
+mod parsers;
 mod sandbox;
 mod till;
 
@@ -46,6 +47,12 @@ enum Benchmark {
         #[arg(long, default_value_t = 120)]
         seconds: u64,
     },
+    /// How fast the shipped plugins read, natively and in the sandbox, beside the fastest parser of the kind
+    Parsers {
+        /// One JSON object in place of the lines
+        #[arg(long)]
+        json: bool,
+    },
     /// Run the hostile corpus: how much of it was contained, and what it cost the others
     Hostile,
     /// Write the bad components of the corpus into a folder
@@ -57,6 +64,7 @@ fn main() -> Result<()> {
     match Arguments::parse().benchmark {
         Benchmark::Footprint { json, seconds } => footprint::run(json, seconds),
         Benchmark::Sandbox { json, calls, seconds } => sandbox::run(json, calls, seconds),
+        Benchmark::Parsers { json } => parsers::run(json),
         Benchmark::Hostile => hostile::print(),
         Benchmark::Components { folder } => hostile::write_components(&folder),
     }

@@ -1,22 +1,31 @@
-//! A host whose lines lie in memory: the same for a plugin behind the border and for one that runs natively.
+//! A host whose input lies in memory: the same for a plugin behind the border and for one that runs natively.
 
 use tillwatch_border::{Document, Fault, Host, Level, Lines, Listing};
 use tillwatch_sdk as sdk;
 
 const NOW_MS: u64 = 1_772_451_000_000;
+const DOCUMENT: &str = "0001.xml";
 
-/// Gives its lines once.
+/// Gives its lines or its document once.
 #[derive(Default)]
 pub(crate) struct MemoryHost {
     lines: Vec<u8>,
     given: usize,
+    document: Option<Vec<u8>>,
 }
 
 impl MemoryHost {
     pub(crate) fn with_lines(lines: &[u8]) -> Self {
         Self {
             lines: lines.to_vec(),
-            given: 0,
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn with_document(document: &[u8]) -> Self {
+        Self {
+            document: Some(document.to_vec()),
+            ..Self::default()
         }
     }
 
@@ -58,7 +67,12 @@ impl Host for MemoryHost {
     }
 
     fn next_document(&mut self, _source: &str) -> Result<Option<Document>, Fault> {
-        Err(Fault::Unknown)
+        let document = |bytes| Document {
+            name: DOCUMENT.to_owned(),
+            modified_ms: NOW_MS,
+            bytes,
+        };
+        Ok(self.document.take().map(document))
     }
 
     fn list_folder(&mut self, _source: &str) -> Result<Listing, Fault> {
@@ -91,7 +105,12 @@ impl sdk::Host for MemoryHost {
     }
 
     fn next_document(&mut self, _source: &str) -> Result<Option<sdk::Document>, sdk::Fault> {
-        Err(sdk::Fault::Unknown)
+        let document = |bytes| sdk::Document {
+            name: DOCUMENT.to_owned(),
+            modified_ms: NOW_MS,
+            bytes,
+        };
+        Ok(self.document.take().map(document))
     }
 
     fn list_folder(&mut self, _source: &str) -> Result<sdk::Listing, sdk::Fault> {

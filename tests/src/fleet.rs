@@ -291,7 +291,7 @@ fn queue(minutes: &[(u64, Minute)]) -> Batch {
             .map(|(start_ms, minute)| (start_ms + MINUTE_MS / 2, value(minute) as f64))
             .collect()
     };
-    let labels = ["mainframe"];
+    let labels = ["files", "mainframe"];
     batch([
         series(DEPTH, &labels, of(|minute| minute.queue_depth), Values::Reals),
         series(

@@ -147,6 +147,7 @@ fn tests(root: &Path) -> Result<()> {
     tools::program("mariadbd", "mariadb-server")?;
     // A till beside the agent, for SQLite.
     tools::program("python3", "python3")?;
+    tools::brokers()?;
     let mut test = cargo(root, &["test", "--workspace", "--features", FEATURES]);
     crate::command::run(test.env("TILLWATCH_PROGRAMS", target(root).join(Profile::Dev.folder())))?;
     let mut compiler = cargo(

@@ -39,6 +39,16 @@ pub(crate) fn postgres() -> Result<()> {
     apt_install(&["postgresql"])
 }
 
+/// Makes sure that the brokers are there which the plugin `queue-depth` is tested with; each test starts its own.
+pub(crate) fn brokers() -> Result<()> {
+    program("redis-server", "redis-server")?;
+    program("nats-server", "nats-server")?;
+    if !Path::new("/usr/lib/rabbitmq/bin/rabbitmq-server").is_file() {
+        apt_install(&["rabbitmq-server"])?;
+    }
+    Ok(())
+}
+
 /// A program on PATH or where Debian keeps its servers.
 pub(crate) fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();

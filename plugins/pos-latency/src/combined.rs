@@ -1,144 +1,98 @@
-//! nginx's and Apache's combined format, and the same with `name=value` fields behind it.
+//! nginx's and Apache's common and combined formats, and the same with `name=value` fields behind.
 //!
 //! ```text
 //! 10.0.0.7 - - [23/Nov/2026:06:38:47 +0000] "POST /pay HTTP/1.1" 200 1401 "-" "till-02" rt=2.321 urt=0.1, 2.2
 //! ```
 //! Quoted parts may hold anything, also brackets, `rt=` and escaped quotes.
 
-use std::borrow::Cow;
+use memchr::{memchr, memchr2};
+use tillwatch_sdk::parse::Wrong;
 
-use tillwatch_sdk::parse::{Decimal, Offset, Wrong, text, time_ms};
+use crate::Settings;
+use crate::directives;
+use crate::latency::{LatencyUnit, sum_us};
+use crate::layout::Layout;
+use crate::line::Request;
+use crate::times::Times;
 
-use crate::line::{Request, latency_us, status};
-use crate::{LatencyUnit, Settings};
-
-/// `23/Nov/2026:06:38:47 +0000`.
-const TIME_BYTES: usize = 26;
+/// What all of them have; whatever stands before the time is passed over.
+const HEAD: &str = "$remote[$time_local] \"$request\" $status$rest";
 
 /// Reads combined lines.
+#[derive(Debug)]
 pub(crate) struct Combined {
+    head: Layout,
     /// The field that holds the duration and its unit.
-    latency: Option<(String, LatencyUnit)>,
+    latency: Option<(Vec<u8>, LatencyUnit)>,
 }
 
 impl Combined {
-    pub(crate) fn without_latency() -> Self {
-        Self { latency: None }
+    pub(crate) fn without_latency() -> Result<Self, String> {
+        let mut head = directives::nginx_layout(HEAD, "", LatencyUnit::Auto)?;
+        // What follows the status is read here, or not at all.
+        head.steps.pop();
+        Ok(Self { head, latency: None })
     }
 
-    pub(crate) fn timed(settings: &Settings) -> Self {
-        let field = if settings.field_latency.is_empty() {
-            "rt"
-        } else {
-            &settings.field_latency
+    pub(crate) fn timed(settings: &Settings) -> Result<Self, String> {
+        let field = match settings.field_latency.as_str() {
+            "" => "rt",
+            field => field,
         };
-        Self {
-            latency: Some((field.to_owned(), settings.latency_unit)),
-        }
-    }
-
-    pub(crate) fn read<'a>(&self, line: &'a [u8]) -> Result<Request<'a>, Wrong> {
-        let (time_ms, rest) = time(text(line)?)?;
-        let (request, rest) = quoted(rest)?;
-        let (code, rest) = token(rest);
-        let code: u16 = code.parse().or(Err(Wrong::Syntax))?;
-        Ok(Request {
-            time_ms,
-            target: Cow::Borrowed(target(request)),
-            status: Some(status(i64::from(code))?),
-            latency_us: self.latency_us(rest)?,
+        Ok(Self {
+            latency: Some((
+                format!("{field}=").into_bytes(),
+                settings.latency_unit.or(LatencyUnit::S),
+            )),
+            ..Self::without_latency()?
         })
     }
 
-    /// The duration among the fields behind the status.
-    fn latency_us(&self, fields: &str) -> Result<Option<i64>, Wrong> {
-        let Some((name, unit)) = &self.latency else {
-            return Ok(None);
-        };
-        let value = field(fields, name)?.ok_or(Wrong::Missing)?;
-        sum_us(value, *unit)
-    }
-}
-
-/// The time in brackets, and what follows it. The remote user before it may hold brackets too.
-fn time(line: &str) -> Result<(u64, &str), Wrong> {
-    for (at, _) in line.match_indices('[') {
-        let inside = line.get(at.saturating_add(1)..).unwrap_or_default();
-        let Some((time, rest)) = inside.split_at_checked(TIME_BYTES) else {
-            continue;
-        };
-        let Some(rest) = rest.strip_prefix("] ") else { continue };
-        if let Ok(time_ms) = time_ms(time, Offset::default()) {
-            return Ok((time_ms, rest));
+    pub(crate) fn read<'a>(&self, line: &'a [u8], times: &mut Times) -> Result<Request<'a>, Wrong> {
+        let (mut request, rest) = self.head.read(line, times)?;
+        if let Some((name, unit)) = &self.latency {
+            let value = field(rest, name)?.ok_or(Wrong::Missing)?;
+            request.latency_us = sum_us(value, *unit)?;
         }
+        Ok(request)
     }
-    // A line without any bracket is not of this format at all.
-    Err(if line.contains('[') { Wrong::Time } else { Wrong::Syntax })
-}
-
-/// The quoted text at the start, and what follows it. A backslash escapes the next byte.
-fn quoted(rest: &str) -> Result<(&str, &str), Wrong> {
-    let inside = rest.strip_prefix('"').ok_or(Wrong::Syntax)?;
-    let mut escaped = false;
-    for (at, byte) in inside.bytes().enumerate() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'"' => {
-                let rest = inside.get(at.saturating_add(1)..).unwrap_or_default();
-                return Ok((inside.get(..at).unwrap_or_default(), rest));
-            }
-            _ => {}
-        }
-    }
-    Err(Wrong::Syntax)
-}
-
-/// The first word and what follows it.
-fn token(rest: &str) -> (&str, &str) {
-    let rest = rest.trim_start();
-    rest.split_once(' ').unwrap_or((rest, ""))
-}
-
-/// The path of `POST /pay HTTP/1.1`; empty for what is no request, such as `-` or a TLS hello.
-fn target(request: &str) -> &str {
-    request.split(' ').nth(1).unwrap_or_default()
 }
 
 /// The value of a field outside quotes: up to the next field, as upstream times are lists with blanks.
-fn field<'a>(mut rest: &'a str, name: &str) -> Result<Option<&'a str>, Wrong> {
+/// `name` ends in `=`.
+fn field<'a>(mut rest: &'a [u8], name: &[u8]) -> Result<Option<&'a [u8]>, Wrong> {
     loop {
-        rest = rest.trim_start();
-        if rest.is_empty() {
-            return Ok(None);
+        match rest {
+            [] => return Ok(None),
+            [b' ', after @ ..] => rest = after,
+            [b'"', inside @ ..] => rest = behind_quote(inside).ok_or(Wrong::Syntax)?,
+            _ => match rest.strip_prefix(name) {
+                Some(value) => return Ok(Some(until_next_field(value))),
+                None => {
+                    rest = memchr(b' ', rest)
+                        .and_then(|blank| rest.get(blank..))
+                        .unwrap_or_default()
+                }
+            },
         }
-        if rest.starts_with('"') {
-            (_, rest) = quoted(rest)?;
-            continue;
-        }
-        if let Some(value) = rest.strip_prefix(name).and_then(|rest| rest.strip_prefix('=')) {
-            return Ok(Some(until_next_field(value)));
-        }
-        (_, rest) = token(rest);
     }
 }
 
-fn until_next_field(value: &str) -> &str {
-    let next = value.find('=').and_then(|equals| value.get(..equals)?.rfind(' '));
+/// What follows the closing quote. A backslash escapes the next byte.
+fn behind_quote(mut inside: &[u8]) -> Option<&[u8]> {
+    loop {
+        let at = memchr2(b'"', b'\\', inside)?;
+        let is_end = inside.get(at) == Some(&b'"');
+        inside = inside.get(at.checked_add(if is_end { 1 } else { 2 })?..)?;
+        if is_end {
+            return Some(inside);
+        }
+    }
+}
+
+fn until_next_field(value: &[u8]) -> &[u8] {
+    let next = memchr(b'=', value).and_then(|equals| memchr::memrchr(b' ', value.get(..equals)?));
     next.and_then(|end| value.get(..end)).unwrap_or(value)
-}
-
-/// `0.100, 2.200 : 0.050` is what three upstreams took one after the other, `-` is one that was not asked.
-fn sum_us(value: &str, unit: LatencyUnit) -> Result<Option<i64>, Wrong> {
-    let mut sum = None;
-    for part in value
-        .split([' ', ',', ':', '"'])
-        .filter(|part| !part.is_empty() && *part != "-")
-    {
-        let us = latency_us(Decimal::parse(part)?, unit)?;
-        sum = Some(sum.unwrap_or(0_i64).saturating_add(us));
-    }
-    Ok(sum)
 }
 
 #[cfg(test)]
@@ -148,26 +102,30 @@ mod tests {
     const HEAD: &str =
         r#"10.0.0.7 - - [23/Nov/2026:06:38:47 +0000] "POST /pay?card=1 HTTP/1.1" 200 1401 "-" "till-02""#;
 
+    fn read(line: &str) -> Result<Request<'_>, Wrong> {
+        let mut times = Times::new(Settings::default().time_zone);
+        Combined::without_latency().unwrap().read(line.as_bytes(), &mut times)
+    }
+
     fn timed(field_latency: &str, line: &str) -> Result<Option<i64>, Wrong> {
         let settings = Settings {
             field_latency: field_latency.to_owned(),
             ..Settings::default()
         };
-        Combined::timed(&settings)
-            .read(line.as_bytes())
-            .map(|request| request.latency_us)
+        let mut times = Times::new(settings.time_zone);
+        let request = Combined::timed(&settings).unwrap().read(line.as_bytes(), &mut times)?;
+        Ok(request.latency_us)
     }
 
     #[test]
     fn a_combined_line_has_time_target_and_status() {
-        let request = Combined::without_latency().read(HEAD.as_bytes()).unwrap();
         let expected = Request {
             time_ms: 1_795_415_927_000,
-            target: "/pay?card=1".into(),
+            target: b"/pay?card=1".into(),
             status: Some(200),
-            latency_us: None,
+            ..Request::default()
         };
-        assert_eq!(request, expected);
+        assert_eq!(read(HEAD), Ok(expected));
     }
 
     #[test]
@@ -184,21 +142,39 @@ mod tests {
 
     #[test]
     fn quoted_parts_may_hold_what_looks_like_fields() {
-        let line =
-            r#"10.0.0.7 - a[b] c] [23/Nov/2026:06:38:47 +0000] "GET /x\" HTTP/1.1" 502 0 "rt=9" "a \" rt=8 b" rt=0.25"#;
-        let request = Combined::timed(&Settings::default()).read(line.as_bytes()).unwrap();
-        assert_eq!(
-            (&*request.target, request.status, request.latency_us),
-            ("/x\\\"", Some(502), Some(250_000))
-        );
+        let line = r#"10.0.0.7 - a[b] c] [23/Nov/2026:06:38:47 +0000] "GET /x\" HTTP/1.1" 502 0 "rt=9" "a \" rt=8 \\ rt=7 b" rt=0.25"#;
+        assert_eq!(timed("", line), Ok(Some(250_000)));
+        let request = read(line).unwrap();
+        assert_eq!((&*request.target, request.status), (&b"/x\\\""[..], Some(502)));
     }
 
     #[test]
     fn a_request_that_is_none_has_no_target() {
-        for request in ["-", "", r"\x16\x03\x01"] {
-            let line = format!("10.0.0.7 - - [23/Nov/2026:06:38:47 +0000] \"{request}\" 400 0 \"-\" \"-\"");
-            assert_eq!(Combined::without_latency().read(line.as_bytes()).unwrap().target, "");
+        for (request, target) in [
+            ("-", ""),
+            ("", ""),
+            (r"\x16\x03\x01\x02", ""),
+            ("GET /", "/"),
+            ("GET /a b HTTP/1.1", "/a b"),
+            ("GET / HTTP/2.0", "/"),
+            (r#"GET /\" 200 7 HTTP/1.1"#, r#"/\" 200 7"#),
+        ] {
+            let line = format!("::1 - - [23/Nov/2026:06:38:47 +0000] \"{request}\" 400 0 \"-\" \"-\"");
+            assert_eq!(read(&line).unwrap().target, target.as_bytes(), "{request}");
         }
+    }
+
+    #[test]
+    fn common_lines_and_lines_of_virtual_hosts_are_read_too() {
+        for line in [
+            r#"fe80::1%eth0 - frank [23/Nov/2026:06:38:47 +0000] "GET /pay HTTP/1.0" 200 2326"#,
+            r#"till.store.example:443 10.0.0.7 - - [23/Nov/2026:06:38:47 +0000] "GET /pay HTTP/1.0" 200 2326 "-" "-""#,
+            r#"- - - [23/Nov/2026:06:38:47 +0000] "GET /pay HTTP/1.0" 200 -"#,
+        ] {
+            assert_eq!(read(line).unwrap().target, b"/pay".as_slice(), "{line}");
+        }
+        let line = r#"- - - [23/Nov/2026:06:38:47 +0000] "GET /pay" 009 0 "-" "-""#;
+        assert_eq!(read(line).unwrap().status, None);
     }
 
     #[test]
@@ -206,14 +182,13 @@ mod tests {
         for (line, wrong) in [
             ("", Wrong::Syntax),
             ("hello", Wrong::Syntax),
-            ("- [23/Nov/2026:06:38:47] \"GET / HTTP/1.1\" 200 1", Wrong::Time),
+            ("- [23/Now/2026:06:38:47 +0000] \"GET / HTTP/1.1\" 200 1", Wrong::Time),
             ("- [23/Nov/2026:06:38:47 +0000] \"GET /", Wrong::Syntax),
             ("- [23/Nov/2026:06:38:47 +0000] GET / 200", Wrong::Syntax),
             ("- [23/Nov/2026:06:38:47 +0000] \"GET / HTTP/1.1\" OK 1", Wrong::Syntax),
             ("- [23/Nov/2026:06:38:47 +0000] \"GET / HTTP/1.1\" 999 1", Wrong::Number),
         ] {
-            assert_eq!(Combined::without_latency().read(line.as_bytes()), Err(wrong), "{line}");
+            assert_eq!(read(line), Err(wrong), "{line}");
         }
-        assert_eq!(Combined::without_latency().read(b"\xff"), Err(Wrong::Encoding));
     }
 }

@@ -4,15 +4,17 @@ use std::borrow::Cow;
 
 use tillwatch_sdk::parse::{FieldMap, Offset, Value, Wrong};
 
-use crate::line::{Request, latency_us, status};
-use crate::{LatencyUnit, Settings};
+use crate::Settings;
+use crate::latency::{LatencyUnit, sum_us};
+use crate::line::{Request, status, status_or_none};
+use crate::times::Times;
 
 /// Reads JSON lines.
+#[derive(Debug)]
 pub(crate) struct Json {
     /// Time, target, status, latency.
     fields: FieldMap<4>,
     unit: LatencyUnit,
-    local: Offset,
 }
 
 impl Json {
@@ -29,24 +31,46 @@ impl Json {
                 &settings.field_status,
                 latency,
             ]),
-            unit: settings.latency_unit,
-            local: settings.time_zone,
+            unit: settings.latency_unit.or(LatencyUnit::S),
         }
     }
 
-    pub(crate) fn read<'a>(&self, line: &'a [u8]) -> Result<Request<'a>, Wrong> {
+    pub(crate) fn read<'a>(&self, line: &'a [u8], times: &mut Times) -> Result<Request<'a>, Wrong> {
         let [time, target, code, latency] = self.fields.read(line)?;
         Ok(Request {
-            time_ms: time.ok_or(Wrong::Missing)?.time_ms(self.local)?,
+            time_ms: time_ms(&time.ok_or(Wrong::Missing)?, times)?,
             target: match target {
-                Some(Value::Text(target)) => target,
-                _ => Cow::Borrowed(""),
+                Some(Value::Text(Cow::Borrowed(target))) => Cow::Borrowed(target.as_bytes()),
+                Some(Value::Text(Cow::Owned(target))) => Cow::Owned(target.into_bytes()),
+                _ => Cow::Borrowed(b""),
             },
-            status: code.map(|code| status(code.decimal()?.whole()?)).transpose()?,
-            latency_us: latency
-                .map(|latency| latency_us(latency.decimal()?, self.unit))
-                .transpose()?,
+            status: code.map_or(Ok(None), |code| code_of(&code))?,
+            latency_us: match latency {
+                Some(Value::Text(text)) => sum_us(text.as_bytes(), self.unit)?,
+                Some(Value::Number(number)) => sum_us(number.as_bytes(), self.unit)?,
+                Some(_) => return Err(Wrong::Number),
+                None => None,
+            },
+            is_aborted: false,
         })
+    }
+}
+
+fn time_ms(time: &Value<'_>, times: &mut Times) -> Result<u64, Wrong> {
+    match time {
+        Value::Text(text) => times.read(text.as_bytes()),
+        _ => time.time_ms(Offset::default()),
+    }
+}
+
+/// A number or a text; nothing where a server has none to write.
+fn code_of(code: &Value<'_>) -> Result<Option<u16>, Wrong> {
+    match code.as_text().unwrap_or_default().as_bytes() {
+        b"" => Ok(None),
+        text => match status_or_none(text) {
+            Ok(code) => Ok(code),
+            Err(_) => status(code.decimal()?.whole()?).map(Some),
+        },
     }
 }
 
@@ -55,7 +79,7 @@ mod tests {
     use super::*;
 
     fn read<'a>(settings: &Settings, line: &'a str) -> Result<Request<'a>, Wrong> {
-        Json::new(settings).read(line.as_bytes())
+        Json::new(settings).read(line.as_bytes(), &mut Times::new(settings.time_zone))
     }
 
     fn settings() -> Settings {
@@ -71,9 +95,10 @@ mod tests {
         let line = r#"{"time":"2026-11-23T06:38:47Z","req":{"uri":"/pay"},"status":"503","latency":0.0123}"#;
         let expected = Request {
             time_ms: 1_795_415_927_000,
-            target: "/pay".into(),
+            target: b"/pay".into(),
             status: Some(503),
             latency_us: Some(12_300),
+            ..Request::default()
         };
         assert_eq!(read(&settings(), line), Ok(expected));
     }
@@ -89,9 +114,31 @@ mod tests {
     }
 
     #[test]
+    fn nanoseconds_lists_and_what_a_server_leaves_empty_are_read() {
+        let settings = Settings {
+            latency_unit: LatencyUnit::Ns,
+            ..settings()
+        };
+        let request = read(&settings, r#"{"time":1795415927,"latency":212500000}"#).unwrap();
+        assert_eq!(request.latency_us, Some(212_500));
+        let line = r#"{"time":"2026-11-23T06:38:47","status":"000","latency":"0.1, 0.2 : 0.3"}"#;
+        let request = read(&super::tests::settings(), line).unwrap();
+        assert_eq!((request.status, request.latency_us), (None, Some(600_000)));
+        let request = read(
+            &super::tests::settings(),
+            r#"{"time":1795415927,"status":"","latency":"-"}"#,
+        )
+        .unwrap();
+        assert_eq!((request.status, request.latency_us), (None, None));
+    }
+
+    #[test]
     fn a_line_may_lack_all_but_the_time() {
         let request = read(&settings(), r#"{"time":1795415927,"req":null,"status":null}"#).unwrap();
-        assert_eq!((&*request.target, request.status, request.latency_us), ("", None, None));
+        assert_eq!(
+            (&*request.target, request.status, request.latency_us),
+            (&b""[..], None, None)
+        );
         assert_eq!(read(&settings(), r#"{"latency":0.5}"#), Err(Wrong::Missing));
     }
 

@@ -1,5 +1,6 @@
 //! From a requested URL to a name that the operator gave: bounded, and without anything from the URL itself.
 
+use memchr::{memchr, memchr2, memmem};
 use serde::Deserialize;
 
 /// Routes that an operator may tell apart.
@@ -16,14 +17,18 @@ pub(crate) struct Rule {
 }
 
 /// The routes of a log.
+#[derive(Debug)]
 pub(crate) struct Routes {
-    rules: Vec<(Match, String)>,
-    other: String,
+    /// What matches, and the place of its name.
+    rules: Vec<(Match, usize)>,
+    /// Each name once; the first is that of all other requests.
+    names: Vec<String>,
 }
 
+#[derive(Debug)]
 enum Match {
-    Prefix(String),
-    Exact(String),
+    Prefix(Vec<u8>),
+    Exact(Vec<u8>),
 }
 
 impl Routes {
@@ -33,28 +38,42 @@ impl Routes {
             return Err(format!("routes: {} entries, at most {ROUTES_MAX}", rules.len()));
         }
         check_name("other_route", &other)?;
-        let rules = rules.into_iter().map(checked).collect::<Result<_, _>>()?;
-        Ok(Self { rules, other })
+        let mut names = vec![other];
+        let rules = rules
+            .into_iter()
+            .map(|rule| checked(rule, &mut names))
+            .collect::<Result<_, _>>()?;
+        Ok(Self { rules, names })
     }
 
-    /// The route of a requested path or URL: of the first rule that matches.
-    pub(crate) fn of(&self, target: &str) -> &str {
+    /// The place of the name of a requested path or URL: of the first rule that matches.
+    pub(crate) fn of(&self, target: &[u8]) -> usize {
         let path = path(target);
         let found = self.rules.iter().find(|(rule, _)| match rule {
             Match::Prefix(prefix) => path.starts_with(prefix),
             Match::Exact(exact) => path == exact,
         });
-        found.map_or(&self.other, |(_, route)| route)
+        found.map_or(0, |(_, place)| *place)
+    }
+
+    /// Each once, that of all other requests first.
+    pub(crate) fn names(&self) -> &[String] {
+        &self.names
     }
 }
 
-fn checked(rule: Rule) -> Result<(Match, String), String> {
+fn checked(rule: Rule, names: &mut Vec<String>) -> Result<(Match, usize), String> {
     check_name("route", &rule.route)?;
-    match (rule.prefix, rule.exact) {
-        (Some(prefix), None) => Ok((Match::Prefix(prefix), rule.route)),
-        (None, Some(exact)) => Ok((Match::Exact(exact), rule.route)),
-        _ => Err(format!("routes: {} needs either prefix or exact", rule.route)),
-    }
+    let matched = match (rule.prefix, rule.exact) {
+        (Some(prefix), None) => Match::Prefix(prefix.into_bytes()),
+        (None, Some(exact)) => Match::Exact(exact.into_bytes()),
+        _ => return Err(format!("routes: {} needs either prefix or exact", rule.route)),
+    };
+    let place = names.iter().position(|name| *name == rule.route).unwrap_or_else(|| {
+        names.push(rule.route);
+        names.len().saturating_sub(1)
+    });
+    Ok((matched, place))
 }
 
 /// As `plugin.toml` declares the label.
@@ -69,11 +88,17 @@ fn check_name(setting: &str, name: &str) -> Result<(), String> {
 }
 
 /// The path without scheme, host, query and fragment.
-fn path(target: &str) -> &str {
-    let end = target.find(['?', '#']).unwrap_or(target.len());
+fn path(target: &[u8]) -> &[u8] {
+    let end = memchr2(b'?', b'#', target).unwrap_or(target.len());
     let target = target.get(..end).unwrap_or_default();
-    match target.split_once("://") {
-        Some((_, rest)) => rest.find('/').and_then(|slash| rest.get(slash..)).unwrap_or("/"),
+    if target.first() == Some(&b'/') {
+        return target;
+    }
+    match memmem::find(target, b"://") {
+        Some(scheme) => {
+            let rest = target.get(scheme.saturating_add(3)..).unwrap_or_default();
+            memchr(b'/', rest).and_then(|slash| rest.get(slash..)).unwrap_or(b"/")
+        }
         None => target,
     }
 }
@@ -113,8 +138,22 @@ mod tests {
             ("", "_other"),
             ("*", "_other"),
         ] {
-            assert_eq!(routes().of(target), route, "{target}");
+            let routes = routes();
+            let found = routes.names().get(routes.of(target.as_bytes())).map(String::as_str);
+            assert_eq!(found, Some(route), "{target}");
         }
+    }
+
+    #[test]
+    fn rules_may_share_a_name_also_that_of_all_other_requests() {
+        let rules = vec![
+            rule(Some("/a"), None, "/x"),
+            rule(Some("/b"), None, "_other"),
+            rule(Some("/c"), None, "/x"),
+        ];
+        let routes = Routes::new(rules, "_other".to_owned()).unwrap();
+        assert_eq!(routes.names(), ["_other", "/x"]);
+        assert_eq!([b"/a", b"/b", b"/c"].map(|target| routes.of(target)), [1, 0, 1]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use tillwatch_sdk::{Batch, Listing};
 
-use crate::metric;
+use crate::{System, metric};
 
 /// Pushes what lies in the folder now.
 pub(crate) fn push(listing: &Listing, queue: &str, now_ms: u64, batch: &mut Batch) {
@@ -10,9 +10,10 @@ pub(crate) fn push(listing: &Listing, queue: &str, now_ms: u64, batch: &mut Batc
     let age_ms = listing
         .oldest_modified_ms
         .map_or(0, |oldest_ms| now_ms.saturating_sub(oldest_ms));
-    batch.push_integer(metric::QUEUE_DEPTH, &[queue], integer(listing.count), now_ms);
-    batch.push_integer(metric::QUEUE_OLDEST_AGE, &[queue], integer(age_ms), now_ms);
-    batch.push_integer(metric::QUEUE_BYTES, &[queue], integer(listing.bytes), now_ms);
+    let labels = [System::Files.name(), queue];
+    batch.push_integer(metric::QUEUE_DEPTH, &labels, integer(listing.count), now_ms);
+    batch.push_integer(metric::QUEUE_OLDEST_AGE, &labels, integer(age_ms), now_ms);
+    batch.push_integer(metric::QUEUE_BYTES, &labels, integer(listing.bytes), now_ms);
 }
 
 fn integer(value: u64) -> i64 {

@@ -29,6 +29,8 @@ pub(crate) struct Draft {
     pub(crate) is_cancelled: bool,
     pub(crate) status: String,
     pub(crate) is_other_currency: bool,
+    /// Something was paid in another currency, which counts for no tender.
+    pub(crate) is_foreign_tender: bool,
     pub(crate) grand_minor: Option<i64>,
     pub(crate) net_minor: Option<i64>,
     pub(crate) tax_minor: Option<i64>,
@@ -53,6 +55,7 @@ struct Line {
     tender: Option<Tender>,
     change: Option<Tender>,
     is_refund: bool,
+    is_foreign: bool,
     tendered_minor: i64,
     given_back_minor: i64,
 }
@@ -78,6 +81,12 @@ impl Attributes<'_> {
         Some(found.value.trim_ascii().to_owned())
     }
 
+    /// Of 2.1 and 6.0 by their own names.
+    fn is_other_currency(&self, rules: &Rules) -> bool {
+        let currency = self.get("CurrencyCode").or_else(|| self.get("Currency"));
+        currency.is_some_and(|code| code != rules.currency.code())
+    }
+
     fn is_true(&self, local_name: &str) -> bool {
         self.get(local_name)
             .is_some_and(|value| value == "true" || value == "1")
@@ -96,6 +105,7 @@ impl Draft {
             [Transaction, RetailTransaction] => {
                 self.is_retail = true;
                 self.status = attributes.get("TransactionStatus").unwrap_or_default();
+                self.is_cancelled |= attributes.is_true("CancelFlag");
             }
             [Transaction, RetailTransaction, LineItem] => {
                 let is_void = attributes.is_true("VoidFlag") || attributes.is_true("CancelFlag");
@@ -116,6 +126,12 @@ impl Draft {
                 self.line.change = attributes.get("TenderType").map(|name| rules.tenders.of(&name));
             }
             [Transaction, RetailTransaction, Total] => self.enter_total(attributes, rules),
+            [Transaction, RetailTransaction, LineItem, Tag::Tender, Tag::Amount] => {
+                self.line.is_foreign = attributes.is_other_currency(rules);
+            }
+            [Transaction, RetailTransaction, Total, Tag::Amount] if self.total != TotalKind::Other => {
+                self.is_other_currency |= attributes.is_other_currency(rules);
+            }
             _ => {}
         }
     }
@@ -135,8 +151,7 @@ impl Draft {
             _ => TotalKind::Other,
         };
         if self.total != TotalKind::Other {
-            let currency = attributes.get("CurrencyCode").or_else(|| attributes.get("Currency"));
-            self.is_other_currency |= currency.is_some_and(|code| code != rules.currency.code());
+            self.is_other_currency |= attributes.is_other_currency(rules);
         }
     }
 
@@ -149,7 +164,10 @@ impl Draft {
             [Transaction, header] => self.leave_header(*header, text, rules),
             [Transaction, BusinessUnit, Tag::UnitId] => keep_first(&mut self.store, text),
             [Transaction, RetailTransaction, Tag::ReceiptDateTime] => keep_first(&mut self.receipt_time, text),
-            [Transaction, RetailTransaction, Tag::Total] => self.leave_total(text, rules),
+            [Transaction, RetailTransaction, Tag::Total] if text.is_empty() => {}
+            [Transaction, RetailTransaction, Tag::Total] | [Transaction, RetailTransaction, Tag::Total, Amount] => {
+                self.leave_total(text, rules);
+            }
             [Transaction, RetailTransaction, LineItem] => self.leave_line(),
             [Transaction, RetailTransaction, LineItem, Sale, Quantity] => {
                 self.line.quantity = Decimal::parse(text).and_then(Decimal::whole).ok();
@@ -219,7 +237,8 @@ impl Draft {
         if line.is_return {
             self.returned_items = self.returned_items.saturating_add(1);
         }
-        if let Some(tender) = line.tender {
+        self.is_foreign_tender |= line.is_foreign;
+        if let Some(tender) = line.tender.filter(|_| !line.is_foreign) {
             let paid_back = line.tendered_minor.saturating_abs().saturating_neg();
             self.paid
                 .add(tender, if line.is_refund { paid_back } else { line.tendered_minor });

@@ -1,156 +1,142 @@
 //! What the store sells.
 //!
-//! POSLog documents or JSON lines come in; transactions, amounts, items, returns, voids and tenders go out.
+//! In: documents (POSLog, CSV, JSON lines, DSFinV-K), tailed lines (JSON or CSV), the rows of a query, Odoo's orders.
+//! Out: transactions, amounts, tax, items, returns, voids and tenders, and how old each lane's last sale is.
+//! Every format has its reader, from bytes to [`row::Reading`]; the ledger counts them, none is special there.
 //! Money is whole minor units from the first digit read.
 //! No number of a card, customer, receipt or cashier leaves this plugin.
 
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+mod settings;
+mod decode;
 mod poslog;
 mod draft;
 mod transaction;
-mod line;
+mod csv;
+mod dsfinvk;
+mod sql;
+mod odoo;
+mod row;
+mod number;
+mod when;
 mod tender;
 mod currency;
+mod ledger;
 mod seen;
+mod lanes;
+mod kept;
 
-use std::collections::BTreeMap;
-
-use serde::Deserialize;
 use tillwatch_sdk::parse::{Offset, Problems, Wrong};
-use tillwatch_sdk::{Batch, Collector, Descriptor, Error, Fault, Host, Level};
+use tillwatch_sdk::{Batch, Collector, Cursor, Descriptor, Error, Fault, Host, Level, PeerFault};
 
+use csv::{Columns, Records};
 use currency::Currency;
-use line::Lines;
+use dsfinvk::Set;
+use kept::{HEADER_BYTES_MAX, Kept};
+use ledger::{Ledger, Parts, Repeats};
 use poslog::Poslog;
+use row::{FIELDS, Field, Mapping, Reading};
 use seen::{Key, Seen};
-use tender::{Tender, Tenders};
-use transaction::{Outcome, Sale};
+use settings::{AmountUnit, Format, RowsAre};
+use tender::Tenders;
+use when::Hours;
+
+pub use settings::Settings;
 
 tillwatch_sdk::plugin!();
 
 const TRANSACTIONS: &str = "transactions";
 const LINES: &str = "lines";
+const QUERY: &str = "query";
+const ODOO: &str = "odoo";
 /// Bytes of lines that one call asks for; the host may give less.
 const READ_BYTES_MAX: u32 = 256 * 1024;
 /// After so many documents or bytes a call ends, and the next goes on: a deadline holds for each call.
 const DOCUMENTS_MAX: usize = 64;
 const DOCUMENT_BYTES_MAX: usize = 1024 * 1024;
 
-/// How totals of lines are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum AmountUnit {
-    /// 19.99
-    Major,
-    /// 1999
-    Minor,
-}
-
-/// What the operator decides; see `plugin.toml`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Settings {
-    currency: String,
-    time_zone: Offset,
-    tenders: BTreeMap<String, Tender>,
-    amount_unit: AmountUnit,
-    field_time: String,
-    field_total: String,
-    field_items: String,
-    field_tender: String,
-    field_currency: String,
-    field_type: String,
-    sale_types: Vec<String>,
-    void_types: Vec<String>,
-    field_transaction: String,
-    field_store: String,
-    field_lane: String,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        let texts = |texts: [&str; 2]| texts.map(str::to_owned).to_vec();
-        Self {
-            currency: "EUR".to_owned(),
-            time_zone: Offset::default(),
-            tenders: BTreeMap::new(),
-            amount_unit: AmountUnit::Major,
-            field_time: "time".to_owned(),
-            field_total: "total".to_owned(),
-            field_items: "items".to_owned(),
-            field_tender: "tender".to_owned(),
-            field_currency: String::new(),
-            field_type: String::new(),
-            sale_types: texts(["sale", "return"]),
-            void_types: texts(["void", "cancelled"]),
-            field_transaction: String::new(),
-            field_store: String::new(),
-            field_lane: String::new(),
-        }
-    }
-}
-
-/// What both sources are read by.
+/// What all formats are read by.
 pub(crate) struct Rules {
     currency: Currency,
     local: Offset,
+    hours: Hours,
     tenders: Tenders,
+    revenue_types: Vec<String>,
 }
 
 /// The collector.
 pub struct Sales {
     rules: Rules,
-    lines: Lines,
+    reader: Reader,
     ledger: Ledger,
+    /// Files of a DSFinV-K export that wait for the others.
+    set: Set,
 }
 
-/// Which transactions count, and what was wrong with the others.
-#[derive(Default)]
-struct Ledger {
-    seen: Seen,
-    problems: Problems,
+/// How rows are read.
+struct Reader {
+    mapping: Mapping,
+    format: Format,
+    separator: Option<u8>,
+    cursor: String,
+    cursor_overlap: u32,
+    odoo_api: odoo::Api,
+    /// Of the lines' header.
+    columns: Option<Columns<FIELDS>>,
+    told_cursor: bool,
 }
 
 impl Collector for Sales {
     type Settings = Settings;
 
     fn new(settings: Settings, host: &mut dyn Host) -> Result<Self, Error> {
-        let currency = Currency::new(&settings.currency).map_err(Error::config)?;
-        let lines = Lines::new(&settings);
-        let rules = Rules {
-            currency,
-            local: settings.time_zone,
-            tenders: Tenders::new(settings.tenders),
-        };
-        let seen = Seen::decode(&host.state()).unwrap_or_else(|| {
+        let rules = Rules::new(&settings).map_err(Error::config)?;
+        let reader = Reader::new(&settings).map_err(Error::config)?;
+        let (kept, seen) = kept::decode(&host.state()).unwrap_or_else(|| {
             host.log(
                 Level::Warn,
                 "the kept transaction numbers cannot be read: repeated transactions may count again",
             );
-            Seen::default()
+            (Kept::default(), Seen::default())
         });
         let ledger = Ledger {
             seen,
+            kept,
             problems: Problems::default(),
         };
-        Ok(Self { rules, lines, ledger })
+        let mut sales = Self {
+            rules,
+            reader,
+            ledger,
+            set: Set::default(),
+        };
+        sales.reader.columns = sales
+            .ledger
+            .kept
+            .header
+            .as_deref()
+            .and_then(|header| sales.reader.header(header));
+        Ok(sales)
     }
 
     fn collect(&mut self, host: &mut dyn Host) -> Result<Batch, Error> {
         let mut batch = Batch::default();
-        let documents = self.collect_documents(&mut batch, host)?;
-        let lines = self.collect_lines(&mut batch, host)?;
-        if !documents && !lines {
+        let before = self.ledger.kept.clone();
+        let granted = [
+            self.collect_documents(&mut batch, host)?,
+            self.collect_lines(&mut batch, host)?,
+            self.collect_query(&mut batch, host),
+            self.collect_odoo(&mut batch, host),
+        ];
+        if granted == [false; 4] {
             return Err(Error::config(
-                "neither the source transactions nor the source lines is granted",
+                "none of the sources transactions, lines, query and odoo is granted",
             ));
         }
-        self.ledger
-            .problems
-            .report(metric::SOURCE_PARSE_ERRORS, &mut batch, host);
-        if let Some(state) = self.ledger.seen.take_changes() {
-            host.set_state(&state)?;
+        self.ledger.finish(&self.rules.hours, &mut batch, host);
+        if self.ledger.seen.take_changed() || self.ledger.kept != before {
+            host.set_state(&kept::encode(&self.ledger.kept, &self.ledger.seen))?;
         }
         Ok(batch)
     }
@@ -163,33 +149,168 @@ impl Collector for Sales {
     }
 }
 
+impl Rules {
+    /// Checks the settings; the error says what to change.
+    fn new(settings: &Settings) -> Result<Self, String> {
+        Ok(Self {
+            currency: Currency::new(&settings.currency)?,
+            local: settings.time_zone,
+            hours: Hours::new(
+                settings.time_zone,
+                &settings.business_day_start,
+                &settings.opening_hours,
+                &settings.opening_days,
+            )?,
+            tenders: Tenders::new(settings.tenders.clone()),
+            revenue_types: settings.revenue_types.clone(),
+        })
+    }
+}
+
+impl Reader {
+    fn new(settings: &Settings) -> Result<Self, String> {
+        if settings.implied_decimals > 9 {
+            return Err("implied_decimals: at most 9".to_owned());
+        }
+        if settings.rows == RowsAre::Parts && settings.field_transaction.is_empty() {
+            return Err("rows: parts of a transaction need field_transaction".to_owned());
+        }
+        Ok(Self {
+            mapping: Mapping::new(settings),
+            format: settings.format,
+            separator: csv::separator(&settings.separator)?,
+            cursor: settings.cursor.clone(),
+            cursor_overlap: settings.cursor_overlap,
+            odoo_api: settings.odoo_api,
+            columns: None,
+            told_cursor: false,
+        })
+    }
+
+    fn header(&self, line: &str) -> Option<Columns<FIELDS>> {
+        self.columns_of(line, self.separator, false)
+    }
+
+    /// By a header or, for `numbers`, by a first record where the names are column numbers.
+    fn columns_of(&self, line: &str, separator: Option<u8>, numbers: bool) -> Option<Columns<FIELDS>> {
+        let names: [&str; FIELDS] = std::array::from_fn(|field| self.name(field));
+        let amount = [Field::Total, Field::TenderAmount].map(|field| field as usize);
+        let amount = amount.into_iter().find(|field| !self.name(*field).is_empty())?;
+        let needed = [Field::Time as usize, amount];
+        let by_header = Columns::of_header(line, separator, &names, &needed);
+        by_header.or_else(|| Columns::of_numbers(line, separator, &names).filter(|_| numbers))
+    }
+
+    fn name(&self, field: usize) -> &str {
+        self.mapping.names.get(field).map_or("", String::as_str)
+    }
+
+    fn format_of(&self, text: &str) -> Format {
+        if self.format != Format::Auto {
+            return self.format;
+        }
+        match text.trim_ascii_start().as_bytes().first() {
+            None | Some(b'<') => Format::Poslog,
+            Some(b'{') => Format::Json,
+            Some(_) if dsfinvk::is_one(text) => Format::Dsfinvk,
+            Some(_) => Format::Csv,
+        }
+    }
+}
+
 impl Sales {
     /// False when no documents are granted.
     fn collect_documents(&mut self, batch: &mut Batch, host: &mut dyn Host) -> Result<bool, Error> {
         let mut bytes = 0_usize;
+        let mut waits = true;
         for _ in 0..DOCUMENTS_MAX {
             let document = match host.next_document(TRANSACTIONS) {
                 Ok(Some(document)) => document,
                 // The agent reports a missing folder as `source.up`.
-                Ok(None) | Err(Fault::Unavailable) => return Ok(true),
+                Ok(None) | Err(Fault::Unavailable) => {
+                    waits = false;
+                    break;
+                }
                 Err(Fault::Unknown) => return Ok(false),
                 Err(Fault::Exhausted) => break,
             };
             bytes = bytes.saturating_add(document.bytes.len());
-            self.push_document(&document.bytes, batch, host.now_ms());
-            if bytes >= DOCUMENT_BYTES_MAX {
+            self.push_document(&decode::text(&document.bytes), batch, host.now_ms());
+            // The files of a set are best taken by one call, so that a restart comes before or after it.
+            if bytes >= DOCUMENT_BYTES_MAX && self.set.is_empty() {
                 break;
             }
         }
-        batch.more = true;
+        if self.set.is_due(host.now_ms()) {
+            self.push_set(batch, host.now_ms());
+        }
+        batch.more |= waits;
         Ok(true)
     }
 
-    /// What stands before a fault in a document counts.
-    fn push_document(&mut self, document: &[u8], batch: &mut Batch, now_ms: u64) {
-        for draft in Poslog::new(&String::from_utf8_lossy(document), &self.rules) {
-            let outcome = draft.and_then(|draft| Ok((draft.key(), draft.outcome(&self.rules)?)));
-            self.ledger.push(outcome, batch, now_ms);
+    fn push_document(&mut self, text: &str, batch: &mut Batch, now_ms: u64) {
+        // A transaction stands in one document.
+        self.ledger.kept.open = None;
+        match self.reader.format_of(text) {
+            // What stands before a fault in a document counts.
+            Format::Auto | Format::Poslog => {
+                for draft in Poslog::new(text, &self.rules) {
+                    let reading = draft.and_then(|draft| draft.read(&self.rules));
+                    self.ledger.push(reading, Repeats::Count, batch, now_ms);
+                }
+            }
+            Format::Json => {
+                for line in text.lines().filter(|line| !line.trim_ascii().is_empty()) {
+                    let reading = self.reader.mapping.read_json(line.as_bytes(), &self.rules);
+                    self.push_row(reading, batch, now_ms);
+                }
+            }
+            Format::Csv => self.push_csv(text, batch, now_ms),
+            Format::Dsfinvk => {
+                if self.set.is_whole() {
+                    self.push_set(batch, now_ms);
+                }
+                let problems = &mut self.ledger.problems;
+                self.set
+                    .add(text, &self.rules, now_ms, &mut |wrong| problems.count(wrong));
+            }
+        }
+    }
+
+    fn push_set(&mut self, batch: &mut Batch, now_ms: u64) {
+        for reading in self.set.take() {
+            self.ledger.push(reading, Repeats::Count, batch, now_ms);
+        }
+    }
+
+    fn push_csv(&mut self, text: &str, batch: &mut Batch, now_ms: u64) {
+        let mut records = Records::new(text, self.reader.separator);
+        let first = match records.next() {
+            Some(Ok(first)) => first,
+            Some(Err(wrong)) => return self.ledger.problems.count(wrong),
+            None => return,
+        };
+        let Some(columns) = self.reader.columns_of(first, records.separator, true) else {
+            return self.ledger.problems.count(Wrong::Syntax);
+        };
+        let is_header = self.reader.columns_of(first, records.separator, false).is_some();
+        records.separator = Some(columns.separator);
+        let first = (!is_header).then_some(Ok(first));
+        for record in first.into_iter().chain(records) {
+            let reading = record.and_then(|record| self.reader.mapping.read_texts(columns.read(record), &self.rules));
+            self.push_row(reading, batch, now_ms);
+        }
+    }
+
+    fn push_row(&mut self, reading: Result<Reading, Wrong>, batch: &mut Batch, now_ms: u64) {
+        if self.reader.mapping.is_parts {
+            let parts = Parts {
+                amount_repeats: !self.reader.name(Field::Total as usize).is_empty(),
+                tender_repeats: self.reader.name(Field::TenderAmount as usize).is_empty(),
+            };
+            self.ledger.push_part(reading, parts, batch, now_ms);
+        } else {
+            self.ledger.push(reading, Repeats::Count, batch, now_ms);
         }
     }
 
@@ -204,9 +325,13 @@ impl Sales {
             Err(fault) => return Err(fault.into()),
         };
         let now_ms = host.now_ms();
-        for line in lines.iter().filter(|line| !line.is_empty()) {
-            let outcome = self.lines.read(line, &self.rules);
-            self.ledger.push(outcome, batch, now_ms);
+        for line in lines.iter().filter(|line| !line.trim_ascii().is_empty()) {
+            if line.trim_ascii_start().starts_with(b"{") {
+                let reading = self.reader.mapping.read_json(line, &self.rules);
+                self.push_row(reading, batch, now_ms);
+            } else {
+                self.push_csv_line(&decode::text(line), batch, now_ms);
+            }
         }
         if lines.skipped_bytes > 0 {
             self.ledger.problems.count(Wrong::Limit);
@@ -214,42 +339,158 @@ impl Sales {
         batch.more |= lines.more;
         Ok(true)
     }
-}
 
-impl Ledger {
-    fn push(&mut self, outcome: Result<(Option<Key>, Outcome), Wrong>, batch: &mut Batch, now_ms: u64) {
-        match outcome {
-            Err(wrong) => self.problems.count(wrong),
-            Ok((Some(key), _)) if !self.seen.insert(key) => {
-                batch.push_integer(metric::SALES_DUPLICATES, &[], 1, now_ms);
+    /// Each file of a rotated log may begin with its header, and a restart may come after it.
+    fn push_csv_line(&mut self, line: &str, batch: &mut Batch, now_ms: u64) {
+        if let Some(columns) = self.reader.header(line) {
+            self.ledger.kept.header = (line.len() <= HEADER_BYTES_MAX).then(|| line.to_owned());
+            self.reader.columns = Some(columns);
+            return;
+        }
+        if self.reader.columns.is_none() {
+            self.reader.columns = self.reader.columns_of(line, self.reader.separator, true);
+        }
+        let reading = match &self.reader.columns {
+            Some(columns) => self.reader.mapping.read_texts(columns.read(line), &self.rules),
+            None => Err(Wrong::Syntax),
+        };
+        self.push_row(reading, batch, now_ms);
+    }
+
+    /// False when no query is granted.
+    fn collect_query(&mut self, batch: &mut Batch, host: &mut dyn Host) -> bool {
+        let overlap = self.reader.cursor_overlap;
+        let mut after = self.ledger.kept.query_at.clone().map(|at| at.before(overlap));
+        for _ in 0..sql::PAGES_MAX {
+            let table = match host.sql(QUERY, after.take().map(Cursor::from)) {
+                Ok(table) => table,
+                // The agent reports what a peer does as `source.up`.
+                Err(failure) => return failure.fault != PeerFault::Unknown,
+            };
+            let page = sql::Page::new(&table, &self.reader.mapping.names, &self.reader.cursor);
+            if page.len() == 0 {
+                return true;
             }
-            Ok((_, Outcome::Sale(sale))) => push_sale(&sale, batch),
-            Ok((_, Outcome::Void { time_ms })) => batch.push_integer(metric::SALES_VOIDS, &[], 1, time_ms),
-            Ok((_, Outcome::Other)) => {}
+            let Some(last) = page.last().filter(|_| page.has_cursor()) else {
+                self.tell_cursor(host);
+                return true;
+            };
+            self.push_page(&page, batch, host.now_ms());
+            let is_ahead = self.ledger.kept.query_at.as_ref().is_none_or(|at| is_after(&last, at));
+            if is_ahead {
+                self.ledger.kept.query_at = Some(last.clone());
+            }
+            if !table.more {
+                return true;
+            }
+            after = Some(last);
+        }
+        batch.more = true;
+        true
+    }
+
+    fn push_page(&mut self, page: &sql::Page<'_>, batch: &mut Batch, now_ms: u64) {
+        let overlaps = self.reader.cursor_overlap > 0;
+        for index in 0..page.len() {
+            let mut reading = self.reader.mapping.read(&page.row(index), &self.rules);
+            if self.reader.mapping.is_parts {
+                self.push_row(reading, batch, now_ms);
+                continue;
+            }
+            if let (
+                true,
+                Ok(Reading {
+                    key: key @ None,
+                    outcome,
+                }),
+            ) = (overlaps, &mut reading)
+            {
+                let day = outcome
+                    .time_ms()
+                    .map_or(0, |time_ms| self.rules.hours.business_day(time_ms));
+                *key = page.key(index).map(|id| Key::new(day, &["query"], &id));
+            }
+            let repeats = if overlaps { Repeats::Expect } else { Repeats::Count };
+            self.ledger.push(reading, repeats, batch, now_ms);
         }
     }
+
+    fn tell_cursor(&mut self, host: &mut dyn Host) {
+        self.ledger.problems.count(Wrong::Missing);
+        if !std::mem::replace(&mut self.reader.told_cursor, true) {
+            host.log(
+                Level::Warn,
+                "the query has no column of the setting cursor, as integer or text: its rows are left",
+            );
+        }
+    }
+
+    /// False when no Odoo is granted.
+    fn collect_odoo(&mut self, batch: &mut Batch, host: &mut dyn Host) -> bool {
+        let after = self
+            .ledger
+            .kept
+            .odoo_at
+            .unwrap_or(0)
+            .saturating_sub(odoo::OVERLAP)
+            .max(0);
+        match self.ask_odoo(after, batch, host) {
+            Ok(is_granted) => is_granted,
+            Err(why) => {
+                self.ledger.problems.count(Wrong::Missing);
+                host.log(Level::Warn, &why);
+                true
+            }
+        }
+    }
+
+    fn ask_odoo(&mut self, after: i64, batch: &mut Batch, host: &mut dyn Host) -> Result<bool, String> {
+        let api = self.reader.odoo_api;
+        let mut after = after;
+        for _ in 0..odoo::PAGES_MAX {
+            let response = match host.http(ODOO, api.orders(after)) {
+                Ok(response) => response,
+                Err(failure) => return Ok(failure.fault != PeerFault::Unknown),
+            };
+            let orders = odoo::orders(&response)?;
+            let Some(last) = orders.iter().map(|order| order.id).max() else {
+                return Ok(true);
+            };
+            let response = match host.http(ODOO, api.payments(&orders)) {
+                Ok(response) => response,
+                Err(_comes_again) => return Ok(true),
+            };
+            let mut paid = odoo::payments(&response, &self.rules)?;
+            for order in &orders {
+                let reading = order.read(paid.remove(&order.id), &self.rules);
+                self.ledger.push(reading, Repeats::Expect, batch, host.now_ms());
+            }
+            self.ledger.kept.odoo_at = Some(last.max(self.ledger.kept.odoo_at.unwrap_or(0)));
+            if orders.len() < odoo::ORDERS_MAX {
+                return Ok(true);
+            }
+            after = last;
+        }
+        batch.more = true;
+        Ok(true)
+    }
 }
 
-fn push_sale(sale: &Sale, batch: &mut Batch) {
-    batch.push_integer(metric::SALES_TRANSACTIONS, &[], 1, sale.time_ms);
-    batch.push_integer(metric::SALES_AMOUNT, &[], sale.amount_minor, sale.time_ms);
-    if let Some(items) = sale.items {
-        batch.push_integer(metric::SALES_ITEMS, &[], items, sale.time_ms);
-    }
-    if sale.is_return {
-        batch.push_integer(metric::SALES_RETURNS, &[], 1, sale.time_ms);
-    }
-    for (tender, amount_minor) in sale.paid.iter() {
-        batch.push_integer(
-            metric::SALES_TENDER_AMOUNT,
-            &[tender.name()],
-            amount_minor,
-            sale.time_ms,
-        );
+/// Keys of one column are of one kind.
+fn is_after(last: &kept::At, at: &kept::At) -> bool {
+    match (last, at) {
+        (kept::At::Integer(last), kept::At::Integer(at)) => last > at,
+        (kept::At::Text(last), kept::At::Text(at)) => last > at,
+        _ => true,
     }
 }
 
-tillwatch_sdk::export!(Sales);
+tillwatch_sdk::export_prober!(Sales);
 
 #[cfg(test)]
+#[allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a test that panics fails"
+)]
 mod tests;

@@ -5,7 +5,7 @@
 //! After the first fault of the XML nothing more comes; what came before is good.
 
 use quick_xml::Reader;
-use quick_xml::events::{BytesStart, Event};
+use quick_xml::events::{BytesRef, BytesStart, Event};
 use tillwatch_sdk::parse::Wrong;
 
 use crate::Rules;
@@ -119,8 +119,7 @@ impl<'a> Poslog<'a> {
                 }
                 Event::Text(text) => self.append(&text.into_inner())?,
                 Event::CData(text) => self.append(&text.into_inner())?,
-                // No number, date or identifier that is read holds an entity; what does is not recognized.
-                Event::GeneralRef(_) => self.append("&")?,
+                Event::GeneralRef(entity) => self.append_entity(&entity)?,
                 Event::Eof => return self.finish(),
                 Event::Comment(_) | Event::Decl(_) | Event::PI(_) | Event::DocType(_) => {}
             }
@@ -182,6 +181,15 @@ impl<'a> Poslog<'a> {
         }
         self.text.push_str(text);
         Ok(())
+    }
+
+    /// What is no sign of XML's own cannot be in a number, a date or an identifier.
+    fn append_entity(&mut self, entity: &BytesRef<'_>) -> Result<(), Wrong> {
+        let mut utf_8 = [0; 4];
+        match entity.resolve_char_ref() {
+            Ok(Some(char)) => self.append(char.encode_utf8(&mut utf_8)),
+            _ => self.append("&"),
+        }
     }
 
     /// A document that ends inside an element was cut off; one without any element is no XML.

@@ -1,7 +1,7 @@
 //! Which transactions were counted already, within a bound: lanes number their transactions one by one, so a day of a lane
 //! is a few runs of numbers.
 //!
-//! Kept in the host's state, little-endian:
+//! Kept behind what [`crate::kept`] writes, little-endian:
 //! ```text
 //! 1 byte   version, 1
 //! per lane and day
@@ -32,6 +32,12 @@ struct Lane {
 }
 
 impl Key {
+    /// One number for it, to tell whether the next row goes on with the same transaction.
+    pub(crate) fn mark(self) -> u64 {
+        let parts = [u64::from(self.lane.day), self.lane.hash, self.number].map(|part| part.to_string());
+        hash(&parts.each_ref().map(String::as_str))
+    }
+
     /// `lane` are the parts that name a lane; a number that is none is hashed.
     pub(crate) fn new(day: u32, lane: &[&str], number: &str) -> Self {
         let number = number.parse().unwrap_or_else(|_| hash(&[number]));
@@ -65,6 +71,12 @@ impl Seen {
         true
     }
 
+    /// Whether it was seen before.
+    pub(crate) fn contains(&self, key: Key) -> bool {
+        let runs = self.lanes.get(&key.lane);
+        runs.is_some_and(|runs| runs.iter().any(|(first, last)| (*first..=*last).contains(&key.number)))
+    }
+
     /// No more than the bounds ask for: a lane whose numbers are scattered must not lose all of them at once.
     fn forget(&mut self) {
         while self.lanes.len() > LANES_MAX {
@@ -83,12 +95,12 @@ impl Seen {
         }
     }
 
-    /// What to keep, when there is something new.
-    pub(crate) fn take_changes(&mut self) -> Option<Vec<u8>> {
-        std::mem::take(&mut self.changed).then(|| self.encode())
+    /// Whether there is something new since the last time.
+    pub(crate) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
     }
 
-    fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![VERSION];
         for (lane, runs) in &self.lanes {
             bytes.extend_from_slice(&lane.day.to_le_bytes());
@@ -167,7 +179,7 @@ fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
 }
 
 /// FNV-1a with a mark between the parts. Source: RFC 9923, section 2.
-fn hash(parts: &[&str]) -> u64 {
+pub(crate) fn hash(parts: &[&str]) -> u64 {
     let bytes = parts.iter().flat_map(|part| part.bytes().chain([0xff]));
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
@@ -217,11 +229,12 @@ mod tests {
     #[test]
     fn what_is_kept_comes_back() {
         let mut seen = Seen::default();
-        assert_eq!(seen.take_changes(), None);
+        assert!(!seen.take_changed());
         for number in [1, 2, 5] {
             seen.insert(key(20_260_302, "34", number));
         }
-        let bytes = seen.take_changes().unwrap();
+        assert!(seen.take_changed() && !seen.take_changed());
+        let bytes = seen.encode();
         let mut again = Seen::decode(&bytes).unwrap();
         assert!(!again.insert(key(20_260_302, "34", 2)));
         assert!(again.insert(key(20_260_302, "34", 3)));
@@ -252,7 +265,7 @@ mod tests {
             }
         }
         assert!(seen.runs <= RUNS_MAX && seen.lanes.len() <= LANES_MAX);
-        assert!(seen.take_changes().unwrap().len() < 64 * 1024);
+        assert!(seen.encode().len() < 48 * 1024);
         assert!(!seen.insert(key(999, "34", 18)));
         assert!(seen.insert(key(0, "34", 0)));
         for lane in 0..1_000 {

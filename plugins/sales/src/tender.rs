@@ -68,22 +68,33 @@ impl Tenders {
         Self { own }
     }
 
+    /// What the operator says about a name.
+    pub(crate) fn own(&self, name: &str) -> Option<Tender> {
+        self.own.get(name).copied()
+    }
+
     /// Case, blanks and a vendor's prefix do not matter.
     pub(crate) fn of(&self, name: &str) -> Tender {
-        if let Some(tender) = self.own.get(name) {
-            return *tender;
+        if let Some(tender) = self.own(name) {
+            return tender;
         }
         let word = name.rsplit(':').next().unwrap_or_default();
         let word: String = word.chars().filter(char::is_ascii_alphanumeric).take(32).collect();
         match word.to_ascii_lowercase().as_str() {
-            "cash" => Tender::Cash,
-            "card" | "creditdebit" | "credit" | "debit" | "creditcard" | "debitcard" | "ec" | "girocard" => {
-                Tender::Card
-            }
-            "mobile" | "mobilepayment" | "wallet" | "ewallet" | "applepay" | "googlepay" | "paypal" => Tender::Mobile,
+            "cash" | "bar" | "bargeld" => Tender::Cash,
+            "card" | "creditdebit" | "credit" | "debit" | "creditcard" | "debitcard" | "bank" | "ec" | "eckarte"
+            | "kreditkarte" | "girocard" => Tender::Card,
+            "mobile"
+            | "mobilepayment"
+            | "wallet"
+            | "ewallet"
+            | "applepay"
+            | "googlepay"
+            | "paypal"
+            | "elzahlungsdienstleister" => Tender::Mobile,
             "check" | "cheque" | "travelerscheck" | "echeck" => Tender::Check,
             "voucher" | "coupon" | "manufacturercoupon" | "giftcertificate" => Tender::Voucher,
-            "giftcard" | "storedvalue" => Tender::GiftCard,
+            "giftcard" | "storedvalue" | "guthabenkarte" => Tender::GiftCard,
             "account" | "customeraccount" | "accountsreceivable" | "purchaseorder" | "housecharge" => Tender::Account,
             "loyalty" | "points" | "loyaltypoints" => Tender::Loyalty,
             _ => Tender::Other,

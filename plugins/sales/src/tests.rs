@@ -1,11 +1,13 @@
 //! Golden cases, the doors held against broken input, and what an agent does: stop, start, give a document again.
 
+use std::collections::BTreeMap;
 use std::hint::black_box;
 
 use tillwatch_sdk::testing::{FileHost, golden, mutated, shown_settings};
 use tillwatch_sdk::{MetricId, Values};
 
 use super::*;
+use crate::transaction::Outcome;
 
 const NOW_MS: u64 = 1_772_451_000_000;
 const REAL: &[u8] = include_bytes!("../testcases/poslog_2_1/transactions/ncr_acs_2.1_small.xml");
@@ -13,11 +15,7 @@ const LATE_HEADER: &[u8] = include_bytes!("../testcases/poslog_6_0/transactions/
 const BASKETS: &[u8] = include_bytes!("../testcases/poslog_2_2/transactions/0001.xml");
 
 pub(crate) fn rules(settings: Settings) -> Rules {
-    Rules {
-        currency: Currency::new(&settings.currency).unwrap(),
-        local: settings.time_zone,
-        tenders: Tenders::new(settings.tenders),
-    }
+    Rules::new(&settings).unwrap()
 }
 
 /// What each transaction of a document counts as.
@@ -197,10 +195,186 @@ fn mutated_lines_never_panic() {
         field_transaction: "number".to_owned(),
         ..Settings::default()
     };
-    let (lines, rules) = (Lines::new(&settings()), rules(settings()));
-    let outcomes = mutated(&corpus, 0x11e5, 20_000).map(|line| lines.read(&line, &rules));
+    let (mapping, rules) = (Mapping::new(&settings()), rules(settings()));
+    let outcomes = mutated(&corpus, 0x11e5, 20_000).map(|line| mapping.read_json(&line, &rules));
     let read_well = outcomes
-        .filter(|outcome| matches!(outcome, Ok((_, Outcome::Sale(_)))))
+        .filter(|outcome| {
+            matches!(
+                outcome,
+                Ok(Reading {
+                    outcome: Outcome::Sale(_),
+                    ..
+                })
+            )
+        })
         .count();
     assert!(read_well > 500, "only {read_well} mutated lines could still be read");
+}
+
+/// Sums of everything but the ages, by metric and labels.
+fn sums(batches: &[Batch]) -> BTreeMap<(usize, Vec<String>), i64> {
+    let mut sums = BTreeMap::new();
+    for series in batches.iter().flat_map(Batch::series) {
+        if series.metric == metric::SALES_LAST_TRANSACTION_AGE {
+            continue;
+        }
+        let key = (usize::from(series.metric.index()), series.labels.clone());
+        if let Values::Integers(values) = &series.values {
+            *sums.entry(key).or_insert(0) += values.iter().sum::<i64>();
+        }
+    }
+    sums
+}
+
+const ITEMS: &str = "time,till,number,total,item,tender\n\
+    2026-03-02T11:30:00Z,3,1,\"1,019.99\",2,cash\n\
+    2026-03-02T11:30:00Z,3,1,\"1,019.99\",1,cash\n\
+    2026-03-02T11:31:00Z,4,1,5.00,1,card\n\
+    broken\n\
+    {\"time\":1772451120,\"till\":3,\"number\":2,\"total\":2.5,\"item\":4}\n\
+    2026-03-02T11:33:00Z,3,2,2.50,1,card\n\
+    2026-03-02T11:33:00Z,3,3,-7.77,1,card\n";
+
+fn items_settings() -> Settings {
+    Settings {
+        rows: RowsAre::Parts,
+        field_items: "item".to_owned(),
+        field_lane: "till".to_owned(),
+        field_transaction: "number".to_owned(),
+        ..Settings::default()
+    }
+}
+
+/// A restart after each of the calls, too.
+#[test]
+fn splitting_lines_between_calls_and_restarts_changes_nothing() {
+    let lines: Vec<&str> = ITEMS.split_inclusive('\n').collect();
+    let read = |cuts: &[usize]| {
+        let mut host = FileHost::new(NOW_MS);
+        let mut batches = Vec::new();
+        let mut from = 0;
+        for cut in cuts.iter().copied().chain([lines.len()]) {
+            host.append_lines(super::LINES, lines[from..cut].concat().as_bytes());
+            from = cut;
+            let mut sales = Sales::new(items_settings(), &mut host).unwrap();
+            batches.extend(tillwatch_sdk::testing::collect_all(&mut sales, &mut host).unwrap());
+            host.commit();
+        }
+        sums(&batches)
+    };
+    let whole = read(&[]);
+    assert_eq!(
+        whole[&(usize::from(metric::SALES_AMOUNT.index()), vec![])],
+        101_999 + 500 + 250 - 777
+    );
+    assert_eq!(
+        whole[&(usize::from(metric::SALES_ITEMS.index()), vec![])],
+        2 + 1 + 1 + 4 + 1
+    );
+    assert_eq!(whole[&(usize::from(metric::SALES_TRANSACTIONS.index()), vec![])], 4);
+    for first in 0..lines.len() {
+        for second in first..lines.len() {
+            assert_eq!(read(&[first, second]), whole, "cut at {first} and {second}");
+        }
+    }
+}
+
+#[test]
+fn the_age_of_the_last_sale_is_told_while_the_store_is_open() {
+    let ages = |opening_hours: &str, opening_days: &[&str]| {
+        let mut host = FileHost::new(NOW_MS);
+        host.append_lines(super::LINES, b"{\"time\":1772450970,\"total\":1,\"till\":\"3\"}\n");
+        let settings = Settings {
+            field_lane: "till".to_owned(),
+            opening_hours: opening_hours.to_owned(),
+            opening_days: opening_days.iter().map(|day| (*day).to_owned()).collect(),
+            ..Settings::default()
+        };
+        let batch = Sales::new(settings, &mut host).unwrap().collect(&mut host).unwrap();
+        let ages = batch
+            .series()
+            .iter()
+            .filter(|series| series.metric == metric::SALES_LAST_TRANSACTION_AGE);
+        ages.map(|series| (series.labels.clone(), series.values.clone()))
+            .collect::<Vec<_>>()
+    };
+    // 2026-03-02, a Monday, 11:30 UTC.
+    let told = vec![(vec!["3".to_owned()], Values::Integers(vec![30]))];
+    assert_eq!(ages("00:00-24:00", &["mon"]), told);
+    assert_eq!(ages("11:30-12:00", &["mon"]), told);
+    assert_eq!(ages("11:31-12:00", &["mon"]), []);
+    assert_eq!(ages("00:00-24:00", &["tue"]), []);
+}
+
+/// A transaction that is committed late has a smaller key than the last one that was read.
+#[test]
+fn a_row_that_is_committed_late_is_found_and_the_others_count_once() {
+    let mut host = FileHost::new(NOW_MS);
+    let answer = |ids: &[i64]| {
+        let column = |name: &str, values| tillwatch_sdk::Column {
+            name: name.to_owned(),
+            values,
+        };
+        let values = |value: i64| tillwatch_sdk::ColumnValues::Integers(vec![Some(value); ids.len()]);
+        let ids = tillwatch_sdk::ColumnValues::Integers(ids.iter().copied().map(Some).collect());
+        let (more, elapsed_us) = (false, 1);
+        let columns = vec![
+            column("id", ids),
+            column("time", values(1_772_451_000)),
+            column("total", values(5)),
+        ];
+        tillwatch_sdk::Table {
+            columns,
+            more,
+            elapsed_us,
+        }
+    };
+    let settings = Settings {
+        cursor_overlap: 10,
+        field_items: String::new(),
+        field_tender: String::new(),
+        ..Settings::default()
+    };
+    let mut count = 0;
+    for ids in [&[1, 3, 4][..], &[1, 2, 3, 4], &[2, 3, 4]] {
+        host.answer_sql(QUERY, Ok(answer(ids)));
+        let mut sales = Sales::new(settings.clone(), &mut host).unwrap();
+        let batch = sales.collect(&mut host).unwrap();
+        host.commit();
+        count += sum(&batch, metric::SALES_TRANSACTIONS);
+        assert_eq!(sum(&batch, metric::SALES_DUPLICATES), 0);
+        assert_eq!(sales.ledger.kept.query_at, Some(kept::At::Integer(4)));
+    }
+    assert_eq!(count, 4);
+}
+
+/// Whatever lies in the folder, whatever the settings say that it is.
+#[test]
+fn any_bytes_in_any_format_never_panic() {
+    let csv = include_bytes!("../testcases/csv_items/transactions/0001.csv");
+    let heads = include_bytes!("../testcases/dsfinvk/transactions/transactions.csv");
+    let lines = include_bytes!("../testcases/dsfinvk/transactions/lines.csv");
+    let utf_16 = include_bytes!("../testcases/poslog_reality/transactions/0001.xml");
+    let corpus: [&[u8]; 6] = [csv, heads, lines, utf_16, BASKETS, ITEMS.as_bytes()];
+    let mut counted = 0;
+    for (index, bytes) in mutated(&corpus, 0x00c5_f00d, 3_000).enumerate() {
+        let format = [Format::Auto, Format::Csv, Format::Dsfinvk, Format::Json, Format::Poslog];
+        let format = format[if index % 2 == 0 { 0 } else { index % 5 }];
+        let settings = Settings {
+            format,
+            ..items_settings()
+        };
+        let mut host = FileHost::new(NOW_MS);
+        host.add_file(TRANSACTIONS, "a", NOW_MS, &bytes);
+        host.append_lines(super::LINES, &bytes);
+        let mut sales = Sales::new(settings, &mut host).unwrap();
+        if let Ok(batch) = sales.collect(&mut host) {
+            counted += sum(&batch, metric::SALES_TRANSACTIONS);
+        }
+        sales.set.take();
+    }
+    assert!(
+        counted > 1_000,
+        "only {counted} transactions of mutated input could still be read"
+    );
 }

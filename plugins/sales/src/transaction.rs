@@ -7,11 +7,13 @@ use tillwatch_sdk::parse::{Wrong, time_ms};
 
 use crate::Rules;
 use crate::draft::Draft;
+use crate::row::Reading;
 use crate::seen::Key;
 use crate::tender::Paid;
 
 /// What a transaction counts as.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "one at a time, and most are sales")]
 pub(crate) enum Outcome {
     Sale(Sale),
     /// Canceled or voided.
@@ -26,7 +28,10 @@ pub(crate) enum Outcome {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Sale {
     pub(crate) time_ms: u64,
+    /// Empty when it is not known.
+    pub(crate) lane: String,
     pub(crate) amount_minor: i64,
+    pub(crate) tax_minor: Option<i64>,
     pub(crate) items: Option<i64>,
     pub(crate) is_return: bool,
     pub(crate) paid: Paid,
@@ -40,7 +45,23 @@ enum Status {
     Void,
 }
 
+impl Outcome {
+    pub(crate) fn time_ms(&self) -> Option<u64> {
+        match self {
+            Self::Sale(sale) => Some(sale.time_ms),
+            Self::Void { time_ms } => Some(*time_ms),
+            Self::Other => None,
+        }
+    }
+}
+
 impl Draft {
+    /// What the ledger takes.
+    pub(crate) fn read(&self, rules: &Rules) -> Result<Reading, Wrong> {
+        let (key, outcome) = (self.key(), self.outcome(rules)?);
+        Ok(Reading { key, outcome })
+    }
+
     /// What tells this transaction from all others; none when it has no number.
     pub(crate) fn key(&self) -> Option<Key> {
         if self.sequence.is_empty() || self.workstation.is_empty() {
@@ -87,11 +108,14 @@ impl Draft {
         if let Some(wrong) = self.wrong {
             return Err(wrong);
         }
+        let amount_minor = self.amount_minor().ok_or(Wrong::Missing)?;
         Ok(Outcome::Sale(Sale {
             time_ms,
-            amount_minor: self.amount_minor().ok_or(Wrong::Missing)?,
+            lane: self.workstation.clone(),
+            amount_minor,
+            tax_minor: self.tax_minor.map(|tax_minor| self.given_back(tax_minor)),
             items: Some(self.sold_items),
-            is_return: self.returned_items > 0,
+            is_return: self.returned_items > 0 || amount_minor < 0,
             paid: self.paid.clone(),
         }))
     }
@@ -99,16 +123,19 @@ impl Draft {
     /// Some systems write what was paid back as a positive amount.
     fn amount_minor(&self) -> Option<i64> {
         let net_and_tax = || Some(self.net_minor?.saturating_add(self.tax_minor.unwrap_or(0)));
-        let amount = self
-            .grand_minor
-            .or_else(net_and_tax)
-            .or_else(|| self.paid.total_minor())?;
+        // What was paid in another currency cannot be summed up.
+        let paid = || self.paid.total_minor().filter(|_| !self.is_foreign_tender);
+        let amount = self.grand_minor.or_else(net_and_tax).or_else(paid)?;
+        Some(self.given_back(amount))
+    }
+
+    fn given_back(&self, minor: i64) -> i64 {
         let only_returned = self.returned_items > 0 && self.sold_items == 0;
-        Some(if only_returned {
-            amount.saturating_abs().saturating_neg()
+        if only_returned {
+            minor.saturating_abs().saturating_neg()
         } else {
-            amount
-        })
+            minor
+        }
     }
 
     fn time(&self) -> &str {
@@ -124,10 +151,9 @@ impl Draft {
 fn status(status: &str) -> Status {
     let word = status.rsplit(':').next().unwrap_or_default();
     match word {
-        "Suspended" | "SuspendedRetrieved" | "SuspendedDeleted" | "InProgress" | "Started" | "Pending" => {
-            Status::Unfinished
-        }
-        "Voided" | "PostVoided" | "Canceled" | "Cancelled" | "Failed" => Status::Void,
+        "Suspended" | "SuspendedRetrieved" | "SuspendedDeleted" | "InProcess" | "InProgress" | "Started"
+        | "Pending" | "Training" => Status::Unfinished,
+        "Voided" | "Void" | "PostVoided" | "PostVoid" | "Canceled" | "Cancelled" | "Aborted" | "Failed" => Status::Void,
         _ => Status::Finished,
     }
 }

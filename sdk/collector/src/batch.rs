@@ -117,6 +117,25 @@ impl Batch {
         }
     }
 
+    /// Adds whole numbers of one series at once, each with its time: for what is read in bulk, where finding the series
+    /// for each value would cost more than reading it. Beyond the shorter of both nothing is taken.
+    pub fn push_integers(&mut self, metric: MetricId, labels: &[&str], mut values: Vec<i64>, mut times_ms: Vec<u64>) {
+        values.truncate(times_ms.len());
+        times_ms.truncate(values.len());
+        let series = self.series_of(metric, labels, Form::Integer);
+        match &mut series.values {
+            Values::Integers(integers) if integers.is_empty() => {
+                *integers = values;
+                series.times_ms = times_ms;
+            }
+            Values::Integers(integers) => {
+                integers.append(&mut values);
+                series.times_ms.append(&mut times_ms);
+            }
+            Values::Reals(_) => {}
+        }
+    }
+
     /// The series in the order of their first sample.
     pub fn series(&self) -> &[Series] {
         &self.series
@@ -204,6 +223,22 @@ mod tests {
         batch.push_integer(DEPTH, &[], 2, 11);
         assert_eq!(batch.series().len(), 2);
         assert_eq!(batch.series()[1].values, Values::Integers(vec![2]));
+    }
+
+    #[test]
+    fn columns_pushed_at_once_are_as_pushed_one_by_one() {
+        let (mut at_once, mut one_by_one) = (Batch::default(), Batch::default());
+        for (values, times_ms) in [
+            (vec![1, 2], vec![10, 11]),
+            (vec![3], vec![12, 13]),
+            (vec![4, 5], vec![14]),
+        ] {
+            for (value, time_ms) in values.iter().zip(&times_ms) {
+                one_by_one.push_integer(DEPTH, &["a"], *value, *time_ms);
+            }
+            at_once.push_integers(DEPTH, &["a"], values, times_ms);
+        }
+        assert_eq!(at_once, one_by_one);
     }
 
     #[test]

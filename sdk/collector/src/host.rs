@@ -144,9 +144,15 @@ pub struct Lines {
 impl Lines {
     /// The lines without their `\n` or `\r\n`.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        self.bytes.split_inclusive(|byte| *byte == b'\n').map(|line| {
-            let line = line.strip_suffix(b"\n").unwrap_or(line);
-            line.strip_suffix(b"\r").unwrap_or(line)
+        let mut rest = self.bytes.as_slice();
+        std::iter::from_fn(move || {
+            let (line, after) = match memchr::memchr(b'\n', rest) {
+                Some(end) => (&rest[..end], &rest[end + 1..]),
+                None if rest.is_empty() => return None,
+                None => (rest, &[][..]),
+            };
+            rest = after;
+            Some(line.strip_suffix(b"\r").unwrap_or(line))
         })
     }
 }

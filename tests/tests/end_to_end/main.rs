@@ -1,6 +1,7 @@
 //! Real programs, a real broker, TLS, real plugins: what only shows when everything runs together.
 //!
-//! Needs mosquitto, minisign, nginx, logrotate and what `cargo xtask test` builds before it: programs, plugins and the plugin compiler.
+//! Needs mosquitto, minisign, nginx, logrotate, the brokers of Debian and what `cargo xtask test` builds before it:
+//! programs, plugins and the plugin compiler.
 
 #![allow(clippy::print_stdout, reason = "a seed that cannot be seen cannot be replayed")]
 
@@ -19,3 +20,7 @@ mod cardholder;
 mod doors;
 mod hostile;
 mod fixtures;
+mod queues;
+mod rabbitmq;
+mod redis;
+mod nats;

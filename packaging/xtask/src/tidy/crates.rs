@@ -31,6 +31,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
         "tillwatch-tests",
         &[
             "pos-latency",
+            "sales",
             "tillwatch-agent",
             "tillwatch-border",
             "tillwatch-central",

@@ -1,7 +1,7 @@
 //! Event times as logs and documents write them, to UTC milliseconds.
 //!
 //! Known forms: RFC 3339 (`2026-11-23T06:38:47.250Z`, with a space for the `T`, a comma for the point), the same without
-//! a zone, the common log format (`23/Nov/2026:06:38:47 +0000`), and epoch numbers in seconds, milliseconds, microseconds or
+//! a zone, the common log format (`23/Nov/2026:06:38:47 +0000`, with a fraction, without a zone), and epoch numbers in seconds, milliseconds, microseconds or
 //! nanoseconds, told apart by their size.
 //! A time without a zone is taken at a fixed [`Offset`]: a plugin has no time zone database, so summer time is the
 //! operator's to set.
@@ -52,6 +52,20 @@ impl Offset {
     }
 }
 
+impl Offset {
+    /// How far local times are ahead of UTC, in milliseconds; below zero in the west.
+    ///
+    /// ```
+    /// use tillwatch_sdk::parse::{Offset, Wrong};
+    ///
+    /// assert_eq!(Offset::parse("-05:30")?.ahead_ms(), -19_800_000);
+    /// # Ok::<(), Wrong>(())
+    /// ```
+    pub fn ahead_ms(self) -> i64 {
+        self.minutes.saturating_mul(MINUTE_MS)
+    }
+}
+
 impl TryFrom<String> for Offset {
     type Error = String;
 
@@ -78,7 +92,7 @@ pub fn time_ms(text: &str, local: Offset) -> Result<u64, Wrong> {
     let text = text.trim_ascii();
     let time_ms = match text.as_bytes() {
         [_, _, _, _, b'-', ..] => rfc_3339(text, local),
-        [_, _, b'/', ..] => common_log(text),
+        [_, _, b'/', ..] => common_log(text, local),
         _ => epoch(text),
     };
     let time_ms = time_ms
@@ -109,17 +123,23 @@ fn rfc_3339(text: &str, local: Offset) -> Option<i64> {
     utc_ms(Date { year, month, day }, day_ms, offset)
 }
 
-fn common_log(text: &str) -> Option<i64> {
+/// Apache's `%{%d/%b/%Y %T}t.%{msec_frac}t %{%z}t` comes to this, too.
+fn common_log(text: &str, local: Offset) -> Option<i64> {
     let mut cursor = Cursor(text.as_bytes());
     let day = cursor.digits(2)?;
     cursor.byte(b"/")?;
     let month = cursor.month()?;
     cursor.byte(b"/")?;
     let year = cursor.digits(4)?;
-    cursor.byte(b":")?;
-    let day_ms = cursor.clock()?;
-    cursor.byte(b" ")?;
-    let offset = cursor.offset()?;
+    cursor.byte(b": ")?;
+    let mut day_ms = cursor.clock()?;
+    if cursor.byte(b".,").is_some() {
+        day_ms = day_ms.checked_add(cursor.fraction_ms()?)?;
+    }
+    let offset = match cursor.byte(b" ") {
+        Some(_) => cursor.offset()?,
+        None => local,
+    };
     cursor.end()?;
     utc_ms(Date { year, month, day }, day_ms, offset)
 }
@@ -273,6 +293,8 @@ mod tests {
             ("2026-11-23T06:38", 1_795_415_880_000),
             ("23/Nov/2026:06:38:47 +0000", 1_795_415_927_000),
             ("23/Nov/2026:07:38:47 +0100", 1_795_415_927_000),
+            ("23/Nov/2026:06:38:47.250999 +0000", 1_795_415_927_250),
+            ("23/Nov/2026 06:38:47", 1_795_415_927_000),
             ("1795415927", 1_795_415_927_000),
             ("1795415927.25", 1_795_415_927_250),
             ("1795415927250", 1_795_415_927_250),
@@ -315,7 +337,7 @@ mod tests {
             "1999-12-31T23:59:59Z",
             "2100-01-01T00:00:00Z",
             "23/Now/2026:06:38:47 +0000",
-            "23/Nov/2026:06:38:47",
+            "23/Nov/2026:06:38:47.",
             "99999999999999999999",
             "２０２６-11-23T06:38:47Z",
         ] {

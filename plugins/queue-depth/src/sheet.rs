@@ -1,0 +1,280 @@
+//! What one reading of a broker says, queue by queue, added up under the names that may be reported.
+//!
+//! In: values of a queue as far as they are known. Out: samples, and what has come in and gone out since the reading
+//! before. What is not known stays unknown: it is never a zero.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tillwatch_sdk::Batch;
+
+use crate::metric;
+use crate::queues::{OTHER, QUEUES_MAX, Queues};
+
+/// Queues whose totals are kept between two readings; 26 bytes of the state each.
+const TRACKED_MAX: usize = 1_500;
+/// The layout of the state.
+const STATE_VERSION: u8 = 1;
+const ENTRY_BYTES: usize = 26;
+
+/// What is known of one queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reading {
+    pub(crate) depth: Option<i64>,
+    pub(crate) unacked: Option<i64>,
+    pub(crate) consumers: Option<i64>,
+    pub(crate) oldest_age_ms: Option<i64>,
+    /// All that ever came in and went out, as the broker counts.
+    pub(crate) moved: [Option<i64>; 2],
+}
+
+/// Totals of queues at the reading before.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counted(BTreeMap<u64, [Option<i64>; 2]>);
+
+/// One reading.
+pub(crate) struct Sheet<'q> {
+    queues: &'q Queues,
+    rows: BTreeMap<String, Reading>,
+    before: Counted,
+    now: Counted,
+    /// A total that was missing and is there now has begun at 0.
+    begins_at_zero: bool,
+    told: usize,
+    missing: BTreeSet<&'q str>,
+}
+
+impl<'q> Sheet<'q> {
+    pub(crate) fn new(queues: &'q Queues, before: Counted, begins_at_zero: bool) -> Self {
+        Self {
+            queues,
+            rows: BTreeMap::new(),
+            before,
+            now: Counted::default(),
+            begins_at_zero,
+            told: 0,
+            missing: queues.exact().map(|(name, _shown)| name).collect(),
+        }
+    }
+
+    /// Adds what is known of a queue; `key` tells it from all others of the broker.
+    pub(crate) fn add(&mut self, queue: Option<&str>, key: u64, reading: &Reading) {
+        self.told = self.told.saturating_add(1);
+        if let Some(queue) = queue {
+            self.missing.remove(queue);
+        }
+        let moved = self.count(key, reading.moved);
+        let name = self.queues.name_of(queue);
+        let is_room = self.rows.len() < QUEUES_MAX || self.rows.contains_key(name);
+        let name = if is_room { name } else { OTHER };
+        if !self.rows.contains_key(name) {
+            self.rows.insert(name.to_owned(), Reading::default());
+        }
+        let Some(row) = self.rows.get_mut(name) else { return };
+        row.depth = sum(row.depth, reading.depth);
+        row.unacked = sum(row.unacked, reading.unacked);
+        row.consumers = sum(row.consumers, reading.consumers);
+        row.oldest_age_ms = row.oldest_age_ms.max(reading.oldest_age_ms);
+        for (total, moved) in row.moved.iter_mut().zip(moved) {
+            *total = sum(*total, moved);
+        }
+    }
+
+    /// What came in and went out since the reading before.
+    fn count(&mut self, key: u64, totals: [Option<i64>; 2]) -> [Option<i64>; 2] {
+        let is_room = self.now.0.len() < TRACKED_MAX || self.now.0.contains_key(&key);
+        if !is_room || (totals == [None; 2] && !self.begins_at_zero) {
+            return [None; 2];
+        }
+        // In and out may come apart, as on two lines.
+        let kept = self.now.0.entry(key).or_default();
+        for (kept, total) in kept.iter_mut().zip(totals) {
+            *kept = total.or(*kept);
+        }
+        let Some(before) = self.before.0.get(&key) else {
+            return [None; 2];
+        };
+        let mut moved = [None; 2];
+        for ((moved, total), before) in moved.iter_mut().zip(totals).zip(before) {
+            *moved = match (total, before) {
+                (Some(total), Some(before)) if total >= *before => Some(total.saturating_sub(*before)),
+                // The broker, or only its statistics, began anew.
+                (Some(total), Some(_)) => Some(total),
+                (Some(total), None) if self.begins_at_zero => Some(total),
+                _ => None,
+            };
+        }
+        moved
+    }
+
+    /// How many queues the broker told of.
+    pub(crate) fn told(&self) -> usize {
+        self.told
+    }
+
+    /// Whether it told anything of one of them.
+    pub(crate) fn knows_anything(&self) -> bool {
+        let is_counted = self.now.0.values().flatten().any(Option::is_some);
+        is_counted || self.rows.values().any(|row| *row != Reading::default())
+    }
+
+    /// How many of the named queues it did not tell of.
+    pub(crate) fn missing(&self) -> usize {
+        self.missing.len()
+    }
+
+    /// Pushes what is known; gives the totals to keep.
+    pub(crate) fn push(self, system: &str, now_ms: u64, batch: &mut Batch) -> Counted {
+        for (name, row) in &self.rows {
+            let [came, went] = row.moved;
+            let values = [
+                (metric::QUEUE_DEPTH, row.depth),
+                (metric::QUEUE_OLDEST_AGE, row.oldest_age_ms),
+                (metric::QUEUE_UNACKED, row.unacked),
+                (metric::QUEUE_CONSUMERS, row.consumers),
+                (metric::QUEUE_IN, came),
+                (metric::QUEUE_OUT, went),
+            ];
+            for (metric, value) in values {
+                if let Some(value) = value {
+                    batch.push_integer(metric, &[system, name], value, now_ms);
+                }
+            }
+        }
+        self.now
+    }
+}
+
+fn sum(total: Option<i64>, value: Option<i64>) -> Option<i64> {
+    match (total, value) {
+        (Some(total), Some(value)) => Some(total.saturating_add(value)),
+        (total, value) => total.or(value),
+    }
+}
+
+impl Counted {
+    /// Of what [`Counted::encode`] made; none when that was another source's, or cannot be read.
+    pub(crate) fn decode(bytes: &[u8], source: u64) -> Option<Self> {
+        let (head, entries) = bytes.split_at_checked(9)?;
+        let [version, fingerprint @ ..] = head else { return None };
+        let fingerprint = u64::from_le_bytes(fingerprint.try_into().ok()?);
+        if *version != STATE_VERSION || fingerprint != source || entries.len().checked_rem(ENTRY_BYTES)? != 0 {
+            return None;
+        }
+        let mut counted = BTreeMap::new();
+        for entry in entries.chunks_exact(ENTRY_BYTES) {
+            let (key, totals) = entry.split_at_checked(8)?;
+            let (came, went) = totals.split_at_checked(9)?;
+            counted.insert(u64::from_le_bytes(key.try_into().ok()?), [total(came)?, total(went)?]);
+        }
+        Some(Self(counted))
+    }
+
+    /// For the state, with a word for what was counted.
+    pub(crate) fn encode(&self, source: u64) -> Vec<u8> {
+        let mut bytes = vec![STATE_VERSION];
+        bytes.extend(source.to_le_bytes());
+        for (key, totals) in &self.0 {
+            bytes.extend(key.to_le_bytes());
+            for total in totals {
+                bytes.push(u8::from(total.is_some()));
+                bytes.extend(total.unwrap_or_default().to_le_bytes());
+            }
+        }
+        bytes
+    }
+}
+
+fn total(bytes: &[u8]) -> Option<Option<i64>> {
+    let (known, value) = bytes.split_first()?;
+    let value = i64::from_le_bytes(value.try_into().ok()?);
+    match known {
+        0 => Some(None),
+        1 => Some(Some(value)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queues() -> Queues {
+        Queues::new("a".to_owned(), &["tlog".to_owned(), "p*".to_owned()]).unwrap()
+    }
+
+    fn moved(came: Option<i64>, went: Option<i64>) -> Reading {
+        Reading {
+            moved: [came, went],
+            ..Reading::default()
+        }
+    }
+
+    fn read(before: Counted, begins_at_zero: bool, reading: &Reading) -> ([Option<i64>; 2], Counted) {
+        let queues = queues();
+        let mut sheet = Sheet::new(&queues, before, begins_at_zero);
+        sheet.add(Some("tlog"), 7, reading);
+        let moved = sheet.rows["tlog"].moved;
+        (moved, sheet.push("sql", 0, &mut Batch::default()))
+    }
+
+    #[test]
+    fn totals_become_what_has_moved_since_the_reading_before() {
+        let (first, kept) = read(Counted::default(), false, &moved(Some(100), Some(90)));
+        assert_eq!(first, [None, None], "nobody knows since when");
+        let kept = Counted::decode(&kept.encode(3), 3).unwrap();
+        let (second, kept) = read(kept, false, &moved(Some(130), Some(95)));
+        assert_eq!(second, [Some(30), Some(5)]);
+        let (after_restart, kept) = read(kept, false, &moved(Some(4), None));
+        assert_eq!(after_restart, [Some(4), None]);
+        let (appeared, _kept) = read(kept, false, &moved(Some(4), Some(9)));
+        assert_eq!(appeared, [Some(0), None]);
+    }
+
+    #[test]
+    fn a_broker_that_leaves_out_zeros_begins_there() {
+        let (first, kept) = read(Counted::default(), true, &moved(None, None));
+        assert_eq!(first, [None, None]);
+        let (second, _kept) = read(kept, true, &moved(Some(5), None));
+        assert_eq!(second, [Some(5), None]);
+    }
+
+    #[test]
+    fn unknown_values_stay_unknown_and_others_add_up() {
+        let queues = queues();
+        let mut sheet = Sheet::new(&queues, Counted::default(), false);
+        let depth = |depth| Reading {
+            depth,
+            ..Reading::default()
+        };
+        sheet.add(Some("x"), 1, &depth(None));
+        assert_eq!(sheet.rows[OTHER].depth, None);
+        sheet.add(Some("y"), 2, &depth(Some(0)));
+        sheet.add(Some("z"), 3, &depth(Some(4)));
+        assert_eq!(sheet.rows[OTHER].depth, Some(4));
+        assert_eq!((sheet.told(), sheet.missing()), (3, 1));
+    }
+
+    #[test]
+    fn names_and_what_is_kept_are_bounded() {
+        let queues = queues();
+        let mut sheet = Sheet::new(&queues, Counted::default(), false);
+        for number in 0..5_000_u64 {
+            sheet.add(Some(&format!("p{number}")), number, &moved(Some(1), Some(1)));
+        }
+        assert!(sheet.rows.len() <= QUEUES_MAX + 1 && sheet.rows.contains_key(OTHER));
+        let kept = sheet.push("sql", 0, &mut Batch::default()).encode(0);
+        assert!(kept.len() < 64 << 10, "{} bytes", kept.len());
+    }
+
+    #[test]
+    fn state_of_another_source_or_of_nobody_is_not_taken() {
+        let (_moved, kept) = read(Counted::default(), false, &moved(Some(1), None));
+        let bytes = kept.encode(3);
+        assert_eq!(Counted::decode(&bytes, 3), Some(kept));
+        assert_eq!(Counted::decode(&bytes, 4), None);
+        assert_eq!(Counted::decode(b"", 3), None);
+        for end in 0..bytes.len() {
+            assert!(Counted::decode(&bytes[..end], 3).is_none_or(|counted| counted.0.is_empty()));
+        }
+    }
+}

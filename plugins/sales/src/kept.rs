@@ -1,0 +1,113 @@
+//! What survives a restart, in the host's state, little-endian:
+//! ```text
+//! 1 byte   version, 2
+//! 4        length of the JSON
+//!          JSON: the last sale by lane, how far each query is read, the header of the lines
+//!          the numbers that were seen, see `seen`
+//! ```
+//! Version 1 was the numbers alone.
+
+use serde::{Deserialize, Serialize};
+use tillwatch_sdk::Cursor;
+
+use crate::lanes::Lanes;
+use crate::seen::Seen;
+
+const VERSION: u8 = 2;
+/// A longer header is not kept.
+pub(crate) const HEADER_BYTES_MAX: usize = 4096;
+/// A longer text of a cursor is not kept.
+pub(crate) const CURSOR_BYTES_MAX: usize = 256;
+
+/// All but the numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Kept {
+    pub(crate) lanes: Lanes,
+    /// The largest key of the query's rows.
+    pub(crate) query_at: Option<At>,
+    /// The largest id of Odoo's orders.
+    pub(crate) odoo_at: Option<i64>,
+    /// Of lines that have one.
+    pub(crate) header: Option<String>,
+    pub(crate) open: Option<Open>,
+}
+
+/// A cursor that can be kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum At {
+    Integer(i64),
+    Text(String),
+}
+
+impl From<At> for Cursor {
+    fn from(at: At) -> Self {
+        match at {
+            At::Integer(integer) => Self::Integer(integer),
+            At::Text(text) => Self::Text(text),
+        }
+    }
+}
+
+/// The transaction whose rows may go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Open {
+    pub(crate) mark: u64,
+    /// False when the transaction was counted before.
+    pub(crate) is_new: bool,
+}
+
+pub(crate) fn encode(kept: &Kept, seen: &Seen) -> Vec<u8> {
+    let json = serde_json::to_vec(kept).unwrap_or_default();
+    let length = u32::try_from(json.len()).unwrap_or(0);
+    [&[VERSION][..], &length.to_le_bytes(), &json, &seen.encode()].concat()
+}
+
+/// What was kept; none when it is of another version or damaged.
+pub(crate) fn decode(bytes: &[u8]) -> Option<(Kept, Seen)> {
+    let Some(rest) = bytes.strip_prefix(&[VERSION]) else {
+        return Some((Kept::default(), Seen::decode(bytes)?));
+    };
+    let (length, rest) = rest.split_first_chunk()?;
+    let (json, seen) = rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
+    Some((serde_json::from_slice(json).ok()?, Seen::decode(seen)?))
+}
+
+#[cfg(test)]
+#[allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a test that panics fails"
+)]
+mod tests {
+    use super::*;
+    use crate::seen::Key;
+
+    #[test]
+    fn what_is_kept_comes_back() {
+        let mut seen = Seen::default();
+        let key = Key::new(20_260_302, &["9", "34"], "160");
+        seen.insert(key);
+        let mut kept = Kept {
+            query_at: Some(At::Text("a-7".to_owned())),
+            odoo_at: Some(275),
+            header: Some("time;total".to_owned()),
+            open: Some(Open {
+                mark: key.mark(),
+                is_new: true,
+            }),
+            ..Kept::default()
+        };
+        kept.lanes.sold("34", 1_772_451_000_000);
+        let bytes = encode(&kept, &seen);
+        let (again, seen_again) = decode(&bytes).unwrap();
+        assert_eq!(again, kept);
+        assert!(seen_again.contains(key));
+        // The version before had the numbers alone.
+        let (none, seen_before) = decode(&seen.encode()).unwrap();
+        assert_eq!(none, Kept::default());
+        assert!(seen_before.contains(key));
+        assert!(decode(&[]).is_some() && decode(&[9, 9]).is_none() && decode(&bytes[..20]).is_none());
+    }
+}

@@ -1,0 +1,74 @@
+//! When each lane sold last, so that a till that hangs is seen by what it does not send.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// More lanes are all `_other`.
+const LANES_MAX: usize = 64;
+const NAME_BYTES_MAX: usize = 16;
+const OTHER: &str = "_other";
+/// A lane that sold nothing for so long is gone.
+const FORGOTTEN_AFTER_MS: u64 = 7 * 24 * 3_600_000;
+
+/// The time of the last sale by lane.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Lanes {
+    sold_ms: BTreeMap<String, u64>,
+}
+
+impl Lanes {
+    pub(crate) fn sold(&mut self, lane: &str, time_ms: u64) {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        let is_named = (1..=NAME_BYTES_MAX).contains(&lane.len()) && lane.bytes().all(is_plain);
+        let is_known = self.sold_ms.contains_key(lane);
+        let lane = if is_known || (is_named && self.sold_ms.len() < LANES_MAX) {
+            lane
+        } else {
+            OTHER
+        };
+        match self.sold_ms.get_mut(lane) {
+            Some(last_ms) => *last_ms = time_ms.max(*last_ms),
+            None => drop(self.sold_ms.insert(lane.to_owned(), time_ms)),
+        }
+    }
+
+    pub(crate) fn forget(&mut self, now_ms: u64) {
+        self.sold_ms
+            .retain(|_lane, sold_ms| now_ms.saturating_sub(*sold_ms) <= FORGOTTEN_AFTER_MS);
+    }
+
+    /// By lane; a sale of the future is new.
+    pub(crate) fn ages(&self, now_ms: u64) -> impl Iterator<Item = (&str, u64)> {
+        self.sold_ms
+            .iter()
+            .map(move |(lane, sold_ms)| (lane.as_str(), now_ms.saturating_sub(*sold_ms)))
+    }
+}
+
+#[cfg(test)]
+#[allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a test that panics fails"
+)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_sale_counts_and_lanes_are_bounded() {
+        let mut lanes = Lanes::default();
+        for (lane, time_ms) in [("3", 5_000), ("3", 4_000), ("4", 9_000), ("a b", 1_000), ("", 2_000)] {
+            lanes.sold(lane, time_ms);
+        }
+        let ages: Vec<_> = lanes.ages(8_000).collect();
+        assert_eq!(ages, [("3", 3_000), ("4", 0), ("_other", 6_000)]);
+        for lane in 0..200 {
+            lanes.sold(&format!("lane-{lane}"), 1_000);
+        }
+        assert_eq!(lanes.ages(0).count(), LANES_MAX);
+        lanes.forget(FORGOTTEN_AFTER_MS + 6_000);
+        assert_eq!(lanes.ages(8_000).map(|(lane, _)| lane).collect::<Vec<_>>(), ["4"]);
+    }
+}
