@@ -26,6 +26,9 @@ const START_TIME_MAX: Duration = Duration::from_secs(30);
 /// After a start that failed nobody tries for so long: it may have cost each of them the whole time of a start.
 const START_PAUSE: Duration = Duration::from_secs(5);
 
+/// What the allocator keeps of freed memory.
+const FREED_BYTES_MAX: &str = "131072";
+
 pub(crate) type CallKind = Discriminant<Call>;
 /// For each plugin whether its code was taken.
 pub(crate) type Loaded = Vec<Result<(), Refusal>>;
@@ -330,6 +333,9 @@ fn spawn_child(program: &Path, control: UnixStream) -> io::Result<Child> {
         .env_clear()
         // A heap of its own for each thread would cost more than the plugins.
         .env("MALLOC_ARENA_MAX", "1")
+        // And what a large batch took goes back to the system.
+        .env("MALLOC_MMAP_THRESHOLD_", FREED_BYTES_MAX)
+        .env("MALLOC_TRIM_THRESHOLD_", FREED_BYTES_MAX)
         .current_dir("/")
         .stdin(OwnedFd::from(control))
         .stdout(Stdio::null())
