@@ -381,14 +381,16 @@ impl Tail {
             return Ok(false);
         }
         let chain = self.chain()?;
-        let place = self.place_in(&chain, part)?;
+        let Some(position) = self.current.position.clone() else {
+            return Ok(false);
+        };
         let unfinished = self.unfinished_line(part)?;
         // Only what the position has left behind is handed out: else it would come again with the next call.
-        let is_next = match (place.map(|index| index + 1), self.current.position.clone()) {
-            (Some(index), _) if index < chain.len() => self.begin_at(&chain, index).map(|_part| true)?,
-            (None, Some(position)) => self.begin_after(&position)?.is_some(),
+        let is_next = match self.place_in(&position, &chain, part)?.map(|index| index + 1) {
+            Some(index) if index < chain.len() => self.begin_at(&chain, index).map(|_part| true)?,
+            None => self.begin_after(&position)?.is_some(),
             // The newest part; its writer has not begun the next one yet.
-            (Some(_), _) | (None, None) => false,
+            Some(_) => false,
         };
         if is_next {
             self.rotations_lost_now += u64::from(part.is_damaged());
@@ -401,24 +403,24 @@ impl Tail {
     }
 
     /// Under whatever name; when it was deleted, as the compressed file that was made of it.
-    fn place_in(&self, chain: &[Sibling], part: &Part) -> io::Result<Option<usize>> {
+    fn place_in(&self, position: &Position, chain: &[Sibling], part: &Part) -> io::Result<Option<usize>> {
         let metadata = part.metadata()?;
         let (id, modified_ms) = (file_id(&metadata), modified_ms(&metadata));
         if let Some(index) = chain.iter().position(|sibling| sibling.id == id) {
             return Ok(Some(index));
         }
         let head = part.head(FINGERPRINT_BYTES_MAX)?;
-        let is_same = |sibling: &Sibling| {
-            let begins = |compressed: Part| Ok(compressed.head(FINGERPRINT_BYTES_MAX)? == head);
-            // All that is empty begins alike.
-            let is_time = match head.length {
-                0 => sibling.is_of(modified_ms),
-                _ => sibling.changed_ms >= modified_ms,
-            };
-            let is_later = sibling.is_gzip && is_time;
-            is_later && self.open_part(sibling).and_then(begins).unwrap_or(false)
+        let begins = |compressed: Part| Ok(compressed.head(FINGERPRINT_BYTES_MAX)? == head);
+        // All that is empty begins alike.
+        let is_time = |index: usize| match head.length {
+            0 => chain[index].is_of(modified_ms) && self.is_after_read(position, &chain[index..]),
+            _ => chain[index].changed_ms >= modified_ms,
         };
-        Ok(chain.iter().position(is_same))
+        let is_same = |index: &usize| {
+            let sibling = &chain[*index];
+            sibling.is_gzip && is_time(*index) && self.open_part(sibling).and_then(begins).unwrap_or(false)
+        };
+        Ok((0..chain.len()).find(is_same))
     }
 
     /// The end of a finished part is a line even without its newline.
@@ -484,7 +486,7 @@ impl Tail {
             return Ok(None);
         }
         let chain = self.chain()?;
-        let own = self.place_in(&chain, part)?.unwrap_or(0);
+        let own = self.place_in(position, &chain, part)?.unwrap_or(0);
         for index in (0..own).filter(|index| self.is_unread(position, &chain, *index)) {
             let Ok(copy) = self.open_part(&chain[index]) else {
                 continue;
