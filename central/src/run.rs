@@ -55,12 +55,13 @@ pub fn serve(config: &Config, model: Model, is_broker: bool) -> anyhow::Result<(
 }
 
 async fn serve_until_told(config: &Config, model: Model, is_broker: bool) -> anyhow::Result<()> {
+    // Whoever is answered finds an archive.
+    let archive = archive::open(&config.storage.path, &config.archive)?;
     let listener = tokio::net::TcpListener::bind(config.http_listen).await;
     let listener = listener.with_context(|| format!("listening for HTTP on {}", config.http_listen))?;
     let (view_in, view_out) = view::channel();
     let board = Arc::new(Board::new(model.sites.iter().map(|site| site.id.clone()).collect()));
     let engine = engine(model, view_in);
-    let archive = archive::open(&config.storage.path, &config.archive)?;
     let start = getrandom::u64().context("the system gives no random numbers")?;
     let retention = config.storage.retention();
     let mut receiver = Receiver::new(

@@ -6,9 +6,9 @@
 use std::collections::HashSet;
 
 /// First digits, from and to, and lengths of the networks that stores take; finer than the guard's own list, and of
-/// another source, so that what is missing there is found.
-/// Source: the lists that payment forms of shops use (credit-card-type 10.1); for the last seven rows the networks' own pages.
-const NETWORKS: [(u32, u32, &[usize]); 43] = [
+/// another source but for the last rows, so that what is missing there is found.
+/// Source: the lists that payment forms of shops use (credit-card-type 10.1); the last rows are of the guard's article.
+const NETWORKS: [(u32, u32, &[usize]); 46] = [
     (4, 4, &[13, 16, 18, 19]),
     (51, 55, &[16]),
     (2221, 2229, &[16]),
@@ -45,7 +45,7 @@ const NETWORKS: [(u32, u32, &[usize]); 43] = [
     (637_095, 637_095, &[16]),
     (606_282, 606_282, &[16]),
     (506_099, 506_127, &[16, 18, 19]),
-    // RuPay, Troy, UzCard, Humo, NAPAS.
+    // RuPay, Troy, UzCard, Humo, NAPAS, UATP, GPN, China T-Union.
     (508, 508, &[16]),
     (81, 82, &[16]),
     (353, 356, &[16]),
@@ -53,6 +53,9 @@ const NETWORKS: [(u32, u32, &[usize]); 43] = [
     (8600, 8600, &[16]),
     (9860, 9860, &[16]),
     (9704, 9704, &[16, 19]),
+    (1, 1, &[15]),
+    (1946, 1946, &[16, 18, 19]),
+    (31, 31, &[19]),
 ];
 const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 const SEPARATORS: [char; 6] = ['-', '.', '/', ':', '_', ' '];

@@ -273,17 +273,25 @@ fn is_card(digits: &[u8]) -> bool {
 }
 
 /// First four digits that issuers have, and how long their card numbers are.
-/// Source: the networks' published ranges, as the article "Payment card number" of Wikipedia lists them (2024-08), taken
-/// together where they lie side by side.
-const ISSUERS: [(RangeInclusive<u32>, RangeInclusive<usize>); 19] = [
+/// Source: the article "Payment card number" of Wikipedia (2024-07-19) and credit-card-type 10.1, taken together where
+/// they lie side by side.
+const ISSUERS: [(RangeInclusive<u32>, RangeInclusive<usize>); 23] = [
+    // UATP, the airlines' network.
+    (1000..=1999, 15..=15),
+    // GPN.
+    (1946..=1946, 16..=19),
     // Mir; Borica and PayPak.
     (2200..=2205, 16..=19),
     // Mastercard.
     (2221..=2720, 16..=16),
+    // JCB of old.
+    (2131..=2131, 15..=15),
     // Diners Club.
-    (3000..=3059, 14..=19),
+    (3000..=3099, 14..=19),
     (3600..=3699, 14..=19),
     (3800..=3999, 14..=19),
+    // China T-Union.
+    (3100..=3199, 19..=19),
     // American Express.
     (3400..=3499, 15..=15),
     (3700..=3799, 15..=15),
@@ -404,6 +412,12 @@ mod tests {
             8201000000000000,
             6362970000457013,
             3600000000000000004,
+            // UATP, GPN, China T-Union, Diners Club, JCB of old.
+            100000000000009,
+            1946000000000005,
+            3100000000000000005,
+            30900000000005,
+            213100000000001,
         ] {
             assert_eq!(Guard.number(number), Err(Refusal::Card), "{number}");
         }

@@ -263,13 +263,22 @@ impl Tail {
     /// The oldest part that is newer, else the log itself: older parts were read.
     fn begin_after(&mut self, position: &Position) -> io::Result<Option<Arc<Part>>> {
         let chain = self.chain()?;
-        for (index, sibling) in chain.iter().enumerate() {
-            if sibling.is_live() || (position.is_followed_by(sibling.modified_ms) && !self.was_read(position, sibling))
-            {
-                return self.begin_at(&chain, index).map(Some);
-            }
+        let next = (0..chain.len()).find(|index| chain[*index].is_live() || self.is_unread(position, &chain, *index));
+        next.map(|index| self.begin_at(&chain, index)).transpose()
+    }
+
+    /// Whether a part is later than what was read; in one second of a compressed part's time its place tells.
+    fn is_unread(&self, position: &Position, chain: &[Sibling], index: usize) -> bool {
+        let (part, read_ms) = (&chain[index], position.read_through_ms());
+        if part.modified_ms > read_ms {
+            return !self.was_read(position, part);
         }
-        Ok(None)
+        part.modified_until_ms > read_ms && self.is_after_read(position, &chain[index..])
+    }
+
+    /// Whether none of these is the last part that was read.
+    fn is_after_read(&self, position: &Position, parts: &[Sibling]) -> bool {
+        !parts.iter().any(|part| self.was_read(position, part))
     }
 
     /// Whether it is the part before, under another name or compressed.
@@ -283,17 +292,16 @@ impl Tail {
         let mut position = Position::begin_of(&part)?;
         let earlier = chain[..index].iter().map(|sibling| sibling.modified_ms).max();
         let left = self.current.position.as_ref();
-        let left_ms = left.map_or(0, |left| left.modified_ms.max(left.before_ms));
+        let left_ms = left.map_or(0, Position::read_through_ms);
         position.before_ms = left_ms.max(earlier.unwrap_or(0));
-        if let Some(before) = index
-            .checked_sub(1)
-            .and_then(|before| self.open_part(&chain[before]).ok())
-        {
-            position.before = before.head(FINGERPRINT_BYTES_MAX)?;
-        } else if let Some(left) = left {
-            // It was deleted; what was read of it stays known.
-            position.before = left.fingerprint;
-        }
+        // All that is empty begins alike; and what was deleted is known by what was read of it.
+        let heads = chain[..index]
+            .iter()
+            .rev()
+            .map(|before| self.open_part(before)?.head(FINGERPRINT_BYTES_MAX));
+        let left = left.into_iter().flat_map(|left| [left.fingerprint, left.before]);
+        let mut known = heads.flatten().chain(left).filter(|head| head.length > 0);
+        position.before = known.next().unwrap_or_default();
         self.current = Cursor {
             position: Some(position),
             part: Some(Arc::clone(&part)),
@@ -329,7 +337,10 @@ impl Tail {
         let Some(position) = &mut self.current.position else {
             return Ok(Step::End);
         };
-        position.modified_ms = modified_ms(&part.metadata()?);
+        let modified_ms = modified_ms(&part.metadata()?);
+        // One that was compressed may have whole seconds only.
+        let known_ms = if part.is_gzip() { position.modified_ms } else { 0 };
+        position.modified_ms = modified_ms.max(known_ms);
         if !part.approach(position.offset, *skip_left)? {
             return Ok(Step::Full);
         }
@@ -370,14 +381,16 @@ impl Tail {
             return Ok(false);
         }
         let chain = self.chain()?;
-        let place = self.place_in(&chain, part)?;
+        let Some(position) = self.current.position.clone() else {
+            return Ok(false);
+        };
         let unfinished = self.unfinished_line(part)?;
         // Only what the position has left behind is handed out: else it would come again with the next call.
-        let is_next = match (place.map(|index| index + 1), self.current.position.clone()) {
-            (Some(index), _) if index < chain.len() => self.begin_at(&chain, index).map(|_part| true)?,
-            (None, Some(position)) => self.begin_after(&position)?.is_some(),
+        let is_next = match self.place_in(&position, &chain, part)?.map(|index| index + 1) {
+            Some(index) if index < chain.len() => self.begin_at(&chain, index).map(|_part| true)?,
+            None => self.begin_after(&position)?.is_some(),
             // The newest part; its writer has not begun the next one yet.
-            (Some(_), _) | (None, None) => false,
+            Some(_) => false,
         };
         if is_next {
             self.rotations_lost_now += u64::from(part.is_damaged());
@@ -390,24 +403,24 @@ impl Tail {
     }
 
     /// Under whatever name; when it was deleted, as the compressed file that was made of it.
-    fn place_in(&self, chain: &[Sibling], part: &Part) -> io::Result<Option<usize>> {
+    fn place_in(&self, position: &Position, chain: &[Sibling], part: &Part) -> io::Result<Option<usize>> {
         let metadata = part.metadata()?;
         let (id, modified_ms) = (file_id(&metadata), modified_ms(&metadata));
         if let Some(index) = chain.iter().position(|sibling| sibling.id == id) {
             return Ok(Some(index));
         }
         let head = part.head(FINGERPRINT_BYTES_MAX)?;
-        let is_same = |sibling: &Sibling| {
-            let begins = |compressed: Part| Ok(compressed.head(FINGERPRINT_BYTES_MAX)? == head);
-            // All that is empty begins alike.
-            let is_time = match head.length {
-                0 => sibling.is_of(modified_ms),
-                _ => sibling.changed_ms >= modified_ms,
-            };
-            let is_later = sibling.is_gzip && is_time;
-            is_later && self.open_part(sibling).and_then(begins).unwrap_or(false)
+        let begins = |compressed: Part| Ok(compressed.head(FINGERPRINT_BYTES_MAX)? == head);
+        // All that is empty begins alike.
+        let is_time = |index: usize| match head.length {
+            0 => chain[index].is_of(modified_ms) && self.is_after_read(position, &chain[index..]),
+            _ => chain[index].changed_ms >= modified_ms,
         };
-        Ok(chain.iter().position(is_same))
+        let is_same = |index: &usize| {
+            let sibling = &chain[*index];
+            sibling.is_gzip && is_time(*index) && self.open_part(sibling).and_then(begins).unwrap_or(false)
+        };
+        Ok((0..chain.len()).find(is_same))
     }
 
     /// The end of a finished part is a line even without its newline.
@@ -422,12 +435,11 @@ impl Tail {
     /// The part that a position belongs to: under its own name, then by inode, then by its first bytes.
     fn find(&mut self, position: &Position) -> io::Result<Option<Part>> {
         let siblings = self.siblings.all(&self.settings.path)?;
-        let unread = siblings
-            .iter()
-            .find(|sibling| self.was_compressed_unread(position, sibling));
+        let chain = self.chain()?;
+        let unread = (0..chain.len()).find(|index| self.was_compressed_unread(position, &chain[*index..]));
         let is_untouched = |sibling: &Sibling| sibling.id == position.id && sibling.modified_ms == position.modified_ms;
         if let Some(unread) = unread.filter(|_| !siblings.iter().any(is_untouched)) {
-            return self.open_part(unread).map(Some);
+            return self.open_part(&chain[unread]).map(Some);
         }
         let same_file = siblings.iter().filter(|sibling| sibling.id == position.id);
         let same_inode = siblings.iter().filter(|sibling| sibling.id.inode == position.id.inode);
@@ -459,9 +471,9 @@ impl Tail {
     }
 
     /// Without first bytes its time tells, which whoever compresses a log keeps; its inode may be another's by now.
-    fn was_compressed_unread(&self, position: &Position, sibling: &Sibling) -> bool {
-        let is_same_time = sibling.is_gzip && sibling.rank.is_some() && sibling.is_of(position.modified_ms);
-        position.offset == 0 && is_same_time && !self.was_read(position, sibling)
+    fn was_compressed_unread(&self, position: &Position, from: &[Sibling]) -> bool {
+        let is_same_time = |part: &Sibling| part.is_gzip && part.is_of(position.modified_ms);
+        position.offset == 0 && from.first().is_some_and(is_same_time) && self.is_after_read(position, from)
     }
 
     /// The copy of a log of which so little was read that its first bytes do not tell that it was truncated.
@@ -474,14 +486,12 @@ impl Tail {
             return Ok(None);
         }
         let chain = self.chain()?;
-        let own = self.place_in(&chain, part)?.unwrap_or(0);
-        let later = chain[..own]
-            .iter()
-            .filter(|sibling| position.is_followed_by(sibling.modified_ms));
-        for sibling in later {
-            let Ok(copy) = self.open_part(sibling) else { continue };
-            // The part before may have the very time at which this one was truncated.
-            if !position.was_before(&copy)? && holds_unread(position, &copy, part)? {
+        let own = self.place_in(position, &chain, part)?.unwrap_or(0);
+        for index in (0..own).filter(|index| self.is_unread(position, &chain, *index)) {
+            let Ok(copy) = self.open_part(&chain[index]) else {
+                continue;
+            };
+            if holds_unread(position, &copy, part)? {
                 return Ok(Some(copy));
             }
         }
@@ -498,10 +508,7 @@ impl Tail {
 /// Whether `copy` begins as what was read, goes on with what was not, and `part` does not hold that.
 fn holds_unread(position: &Position, copy: &Part, part: &Part) -> io::Result<bool> {
     let head = copy.head(FINGERPRINT_BYTES_MAX)?;
-    Ok(head.length > position.offset
-        && copy.begins_with(position.fingerprint)?
-        && !part.begins_with(head)?
-        && !position.was_before(copy)?)
+    Ok(head.length > position.offset && copy.begins_with(position.fingerprint)? && !part.begins_with(head)?)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -105,18 +105,14 @@ pub(crate) fn build_compiler(root: &Path, profile: Profile) -> Result<()> {
     Ok(())
 }
 
-/// As the service sets them, so that a benchmark measures what a store has.
-const ALLOCATOR: [(&str, &str); 3] = [
-    ("MALLOC_ARENA_MAX", "2"),
-    ("MALLOC_MMAP_THRESHOLD_", "131072"),
-    ("MALLOC_TRIM_THRESHOLD_", "131072"),
-];
-
-/// Runs one of the workspace's programs in place of this one's remaining work.
+/// Runs one of the workspace's programs in place of this one's remaining work, with the allocator as the service sets it:
+/// a benchmark measures what a store has.
 pub(crate) fn run_program(root: &Path, profile: Profile, name: &str, arguments: &[String]) -> Result<()> {
-    run(Command::new(program(root, profile, name))
-        .args(arguments)
-        .envs(ALLOCATOR))
+    let unit = root.join("packaging/systemd/tillwatch.service");
+    let unit = std::fs::read_to_string(&unit).with_context(|| format!("reading {}", unit.display()))?;
+    let set = unit.lines().filter_map(|line| line.strip_prefix("Environment="));
+    let set = set.filter_map(|set| set.split_once('='));
+    run(Command::new(program(root, profile, name)).args(arguments).envs(set))
 }
 
 /// Where cargo put a program.

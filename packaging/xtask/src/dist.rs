@@ -11,13 +11,21 @@ use crate::{plugins, tools};
 /// The most that the unit may be exposed by the count of `systemd-analyze security`, in tenths.
 const EXPOSURE_TENTHS_MAX: u32 = 10;
 
-/// Builds the programs and plugins and packs them, the agent with what asks these databases.
-pub(crate) fn deb(root: &Path, databases: &[String]) -> Result<PathBuf> {
+/// For a package that asks no databases.
+const NO_DATABASE: &str = "none";
+
+/// Builds the programs and plugins and packs them, the agent with what asks these databases, or all.
+pub(crate) fn deb(root: &Path, databases: Option<&[String]>) -> Result<PathBuf> {
     build_programs(root, Profile::Release)?;
-    if !databases.is_empty() {
+    if let Some(databases) = databases {
+        let features: Vec<&str> = databases
+            .iter()
+            .map(String::as_str)
+            .filter(|name| *name != NO_DATABASE)
+            .collect();
         let mut build = cargo(root, &["build", "--quiet", "--bins", "-p", "tillwatch-agent"]);
         run(build
-            .args(["--features", &databases.join(",")])
+            .args(["--no-default-features", "--features", &features.join(",")])
             .args(Profile::Release.flags()))?;
     }
     plugins::build(root)?;

@@ -10,8 +10,7 @@ use crate::tools;
 
 const EXAMPLES: [&str; 3] = ["batch-jobs", "exporter-queues", "self-checkout"];
 
-/// All at the same time and after everything else: a compiler that is not optimized takes a minute and a half for a
-/// language's whole runtime.
+/// All at the same time and after everything else: the runtime of a whole language is much to compile.
 ///
 /// # Errors
 /// When a tool is missing, or a command of a README fails.

@@ -49,9 +49,9 @@ enum Command {
     },
     /// Write the .deb to target/dist/
     Dist {
-        /// Databases that the agent can ask: sqlite, postgres, mysql
+        /// Databases that the agent can ask, instead of all: sqlite, postgres, mysql, or none
         #[arg(long, value_name = "NAMES", value_delimiter = ',')]
-        databases: Vec<String>,
+        databases: Option<Vec<String>>,
     },
     /// Rewrite the tables of the plugins' READMEs from plugin.toml
     Docs,
@@ -85,7 +85,7 @@ fn main() -> Result<()> {
             command::run_program(&root, command::Profile::Release, "tillwatch-bench", &arguments)
         }
         Command::Dist { databases } => {
-            println!("{}", dist::deb(&root, &databases)?.display());
+            println!("{}", dist::deb(&root, databases.as_deref())?.display());
             Ok(())
         }
         Command::Docs => docs::write(&root),

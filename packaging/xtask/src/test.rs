@@ -71,18 +71,13 @@ fn clippy(root: &Path) -> Result<()> {
             "--quiet",
             "--workspace",
             "--all-targets",
-            "--features",
-            FEATURES,
             "--",
             "-D",
             "warnings",
         ],
     ))?;
-    // As it is shipped.
-    crate::command::run(&mut cargo(
-        root,
-        &["clippy", "--quiet", "-p", "tillwatch-agent", "--", "-D", "warnings"],
-    ))
+    let bare = ["clippy", "--quiet", "-p", "tillwatch-agent", "--no-default-features"];
+    crate::command::run(cargo(root, &bare).args(["--", "-D", "warnings"]))
 }
 
 /// Whether they compile; to run them takes a nightly compiler. libFuzzer itself is linked by nobody here, so it is not built.
@@ -95,22 +90,9 @@ fn fuzz(root: &Path) -> Result<()> {
     crate::command::run(check.env("CUSTOM_LIBFUZZER_PATH", "/nowhere/libfuzzer.a"))
 }
 
-/// What is not built by default and is tested all the same.
-const FEATURES: &str = "tillwatch-agent/sqlite,tillwatch-agent/postgres,tillwatch-agent/mysql";
-
 /// The programs together with the tests: built apart, they would use crates with other features, and build them twice.
 fn programs(root: &Path) -> Result<()> {
-    crate::command::run(&mut cargo(
-        root,
-        &[
-            "build",
-            "--quiet",
-            "--workspace",
-            "--all-targets",
-            "--features",
-            FEATURES,
-        ],
-    ))?;
+    crate::command::run(&mut cargo(root, &["build", "--quiet", "--workspace", "--all-targets"]))?;
     build_compiler(root, Profile::Dev)
 }
 
@@ -148,7 +130,7 @@ fn tests(root: &Path) -> Result<()> {
     // A till beside the agent, for SQLite.
     tools::program("python3", "python3")?;
     tools::brokers()?;
-    let mut test = cargo(root, &["test", "--workspace", "--features", FEATURES]);
+    let mut test = cargo(root, &["test", "--workspace"]);
     crate::command::run(test.env("TILLWATCH_PROGRAMS", target(root).join(Profile::Dev.folder())))?;
     let mut compiler = cargo(
         &root.join("agent/compiler"),

@@ -30,6 +30,10 @@ impl Part {
         self.file.metadata()
     }
 
+    pub(super) fn is_gzip(&self) -> bool {
+        self.unzipped.is_some()
+    }
+
     pub(super) fn id(&self) -> io::Result<FileId> {
         self.file.metadata().map(|metadata| file_id(&metadata))
     }

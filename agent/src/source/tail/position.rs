@@ -71,9 +71,9 @@ impl Position {
         self.fingerprint.length < FINGERPRINT_BYTES_MAX
     }
 
-    /// Whether what changed then may be a later part.
-    pub(super) fn is_followed_by(&self, modified_ms: u64) -> bool {
-        modified_ms > self.modified_ms.max(self.before_ms)
+    /// What changed later was not read.
+    pub(super) fn read_through_ms(&self) -> u64 {
+        self.modified_ms.max(self.before_ms)
     }
 
     /// Whether `part` is the last of those that came before.

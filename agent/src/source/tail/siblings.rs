@@ -21,8 +21,9 @@ const SECOND_MS: u64 = 1_000;
 pub(super) struct Sibling {
     pub(super) path: PathBuf,
     pub(super) id: FileId,
-    /// Of a compressed file it may be the time in whole seconds that logrotate gives it: then the end of that second.
     pub(super) modified_ms: u64,
+    /// The end of that time: a compressed file may have whole seconds only.
+    pub(super) modified_until_ms: u64,
     /// Of content, name or rights.
     pub(super) changed_ms: u64,
     pub(super) is_gzip: bool,
@@ -53,10 +54,8 @@ impl Sibling {
         }
         let is_live = name == live_name;
         let is_gzip = !is_live && is_gzip(name);
-        let modified_ms = match modified_ms(&metadata) {
-            second if is_gzip && second.is_multiple_of(SECOND_MS) => second + SECOND_MS - 1,
-            exact => exact,
-        };
+        let modified_ms = modified_ms(&metadata);
+        let is_rounded = is_gzip && modified_ms.is_multiple_of(SECOND_MS);
         let rank = name
             .strip_prefix(live_name)
             .and_then(|ending| rank(ending, modified_ms));
@@ -65,6 +64,7 @@ impl Sibling {
             path: path.to_owned(),
             id: file_id(&metadata),
             modified_ms,
+            modified_until_ms: modified_ms + if is_rounded { SECOND_MS - 1 } else { 0 },
             changed_ms: changed_ms(&metadata),
             is_gzip,
             rank,
@@ -73,8 +73,7 @@ impl Sibling {
 
     /// Whether it was last written at this time.
     pub(super) fn is_of(&self, modified_ms: u64) -> bool {
-        let is_rounded = self.modified_ms % SECOND_MS == SECOND_MS - 1;
-        self.modified_ms == modified_ms || (is_rounded && self.modified_ms / SECOND_MS == modified_ms / SECOND_MS)
+        (self.modified_ms..=self.modified_until_ms).contains(&modified_ms)
     }
 
     pub(super) fn is_live(&self) -> bool {

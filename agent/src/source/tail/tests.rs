@@ -14,6 +14,8 @@ struct Log {
     lines_written: Vec<String>,
     /// Of the last change, a minute ago: the system's own times are the same for all that happens within some milliseconds.
     changed: Cell<SystemTime>,
+    /// Of a compressed file, as some versions of gzip and logrotate write it.
+    has_whole_seconds: bool,
 }
 
 impl Log {
@@ -21,12 +23,14 @@ impl Log {
         Self {
             folder: tempfile::tempdir().unwrap(),
             lines_written: Vec::new(),
-            changed: Cell::new(SystemTime::now() - Duration::from_mins(1)),
+            changed: Cell::new(whole_second(SystemTime::now()) - Duration::from_mins(1)),
+            has_whole_seconds: false,
         }
     }
 
+    /// Some changes fall into one second, and some on its very beginning.
     fn touch(&self, ending: &str) {
-        self.changed.set(self.changed.get() + Duration::from_millis(10));
+        self.changed.set(self.changed.get() + Duration::from_millis(250));
         let file = File::options().write(true).open(self.path(ending)).unwrap();
         file.set_modified(self.changed.get()).unwrap();
     }
@@ -56,7 +60,7 @@ impl Log {
         }
     }
 
-    /// As gzip and logrotate do it: the compressed file has the time of the plain one.
+    /// The compressed file has the time of the plain one.
     fn compress(&self, number: usize) {
         let (from, to) = (format!(".{number}"), format!(".{number}.gz"));
         let Ok(bytes) = std::fs::read(self.path(&from)) else {
@@ -65,6 +69,11 @@ impl Log {
         let modified = self.path(&from).metadata().unwrap().modified().unwrap();
         std::fs::write(self.path(&to), zip(&bytes)).unwrap();
         let file = File::options().write(true).open(self.path(&to)).unwrap();
+        let modified = if self.has_whole_seconds {
+            whole_second(modified)
+        } else {
+            modified
+        };
         file.set_modified(modified).unwrap();
         std::fs::remove_file(self.path(&from)).unwrap();
     }
@@ -101,6 +110,11 @@ impl Log {
     fn open(&self, progress: &[u8]) -> Tail {
         Tail::open(self.settings(), Some(progress).filter(|progress| !progress.is_empty())).unwrap()
     }
+}
+
+fn whole_second(time: SystemTime) -> SystemTime {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    SystemTime::UNIX_EPOCH + Duration::from_secs(since.as_secs())
 }
 
 fn texts(lines: &Lines) -> Vec<String> {
@@ -448,8 +462,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..60)
 }
 
-fn check(steps: &[Step]) {
-    let mut log = Log::new();
+fn check(steps: &[Step], has_whole_seconds: bool) {
+    let mut log = Log {
+        has_whole_seconds,
+        ..Log::new()
+    };
     // At the first start older files are left alone, so the reader has begun before.
     log.append_raw("");
     let mut tail = log.open(&[]);
@@ -516,8 +533,8 @@ impl Log {
 
 proptest! {
     #[test]
-    fn no_line_is_lost_or_doubled_by_rotations_restarts_and_failures(steps in steps()) {
-        check(&steps);
+    fn no_line_is_lost_or_doubled_by_rotations_restarts_and_failures(steps in steps(), has_whole_seconds: bool) {
+        check(&steps, has_whole_seconds);
     }
 }
 
@@ -730,4 +747,168 @@ fn an_unfinished_last_line_counts_once_however_late_the_next_file_can_be_opened(
     }
     tail.open_file = open_log;
     assert_eq!(read_all(&mut tail, 1000), ["b", "c"]);
+}
+
+/// The end of the second that a compressed part was given was taken for its time: it was read again.
+#[test]
+fn a_part_whose_time_has_whole_seconds_is_not_read_again() {
+    let write = || Step::Write { length: 0 };
+    let rest = [
+        write(),
+        Step::Read { bytes_max: 1 },
+        write(),
+        Step::CopyAndTruncate,
+        Step::Rename,
+        Step::Gzip { number: 2 },
+        write(),
+        Step::Read { bytes_max: 1 },
+        Step::Restart,
+        write(),
+    ];
+    // Wherever in its second that is.
+    for earlier in 0..4 {
+        let steps: Vec<Step> = (0..earlier).map(|_| write()).chain(rest.clone()).collect();
+        check(&steps, false);
+        check(&steps, true);
+    }
+}
+
+#[test]
+fn what_was_once_lost_or_doubled_is_not_again() {
+    let write = |length| Step::Write { length };
+    let read = |bytes_max| Step::Read { bytes_max };
+    let read_and_fail = |bytes_max| Step::ReadAndFail { bytes_max };
+    let gzip = |number| Step::Gzip { number };
+    let cases = [
+        vec![write(0), write(0), write(0), Step::Rename, write(0), Step::Rename],
+        vec![
+            write(0),
+            Step::CopyAndTruncate,
+            read(1),
+            Step::Rename,
+            write(0),
+            Step::Rename,
+            gzip(2),
+            Step::Rename,
+            Step::Rename,
+        ],
+        vec![
+            write(14),
+            write(79),
+            write(65),
+            write(60),
+            write(56),
+            read(109),
+            write(16),
+            write(10),
+            Step::Rename,
+            write(10),
+            Step::Rename,
+            write(0),
+            Step::Rename,
+            write(0),
+            read(141),
+            read(106),
+            Step::Rename,
+            gzip(3),
+            Step::Restart,
+            write(0),
+        ],
+        vec![
+            write(35),
+            write(45),
+            write(25),
+            write(28),
+            Step::Rename,
+            write(78),
+            read(165),
+            Step::CopyAndTruncate,
+            Step::Rename,
+            gzip(1),
+        ],
+        vec![
+            Step::Rename,
+            read(211),
+            write(21),
+            read_and_fail(147),
+            read(97),
+            write(39),
+            write(2),
+            gzip(3),
+            gzip(3),
+            write(5),
+            write(40),
+            read(49),
+            Step::Rename,
+            write(78),
+            read_and_fail(77),
+            read(4),
+            read(221),
+            read(285),
+            Step::Restart,
+            gzip(1),
+            Step::Restart,
+            read(126),
+            Step::Restart,
+            write(71),
+            read(16),
+            Step::Rename,
+            write(3),
+            write(11),
+            write(76),
+            Step::Rename,
+            Step::Rename,
+            read(285),
+            read(130),
+            write(10),
+            write(27),
+            Step::Restart,
+            write(66),
+            write(40),
+            gzip(3),
+            Step::CopyAndTruncate,
+            read(290),
+            gzip(3),
+            Step::Restart,
+            Step::CopyAndTruncate,
+            write(19),
+            write(6),
+            Step::Restart,
+            read(221),
+            read(115),
+            Step::Restart,
+            Step::Rename,
+            gzip(1),
+            read(188),
+            Step::Rename,
+        ],
+        vec![
+            write(0),
+            Step::CopyAndTruncate,
+            write(0),
+            write(0),
+            write(0),
+            write(0),
+            write(0),
+            write(0),
+            write(0),
+            Step::CopyAndTruncate,
+            write(0),
+            gzip(1),
+            Step::CopyAndTruncate,
+            Step::Rename,
+            write(0),
+            gzip(1),
+            read(64),
+            Step::CopyAndTruncate,
+            Step::Rename,
+            read(18),
+            gzip(1),
+            write(0),
+        ],
+    ];
+    for steps in cases {
+        check(&steps, false);
+        check(&steps, true);
+    }
 }
