@@ -149,7 +149,7 @@ fn grant(section: Section<'_>, asked: &AskedSource, base: &Path) -> Option<Grant
             path(&section, "folder", base, asked.kind).map(|folder| Grant::Folder { folder, pattern })
         }
         SourceKind::Http => peer_grant::http(&section, base).map(|grant| Grant::Peer(Box::new(PeerGrant::Http(grant)))),
-        SourceKind::Tcp => peer_grant::tcp(&section).map(|grant| Grant::Peer(Box::new(PeerGrant::Tcp(grant)))),
+        SourceKind::Tcp => peer_grant::tcp(&section, base).map(|grant| Grant::Peer(Box::new(PeerGrant::Tcp(grant)))),
         SourceKind::Sql => peer_grant::sql(&section, base).map(|grant| Grant::Peer(Box::new(PeerGrant::Sql(grant)))),
     };
     section.finish();

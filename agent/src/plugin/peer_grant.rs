@@ -16,7 +16,7 @@ use crate::source::peer::place::{Network, Place};
 use crate::source::peer::sql::{
     ColumnType, CursorGrant, Database, INTERVAL_MIN, ROWS_MAX, Server, SqlGrant, TABLE_BYTES_MAX,
 };
-use crate::source::peer::tcp::{RECEIVE_BYTES_MAX, SEND_BYTES_MAX, TcpGrant};
+use crate::source::peer::tcp::{Login, RECEIVE_BYTES_MAX, SECRET_MARK, SEND_BYTES_MAX, TcpGrant};
 
 /// How long a peer may take.
 const TIMEOUT_MS: u64 = 5_000;
@@ -48,6 +48,10 @@ pub(super) fn http(section: &Section<'_>, base: &Path) -> Option<HttpGrant> {
         let what = "`ca` means nothing where no certificate is asked for";
         section.report_at("ca", what, "write https:// in url, or leave out ca");
     }
+    if matches!(secret, Some(Secret::Body { .. })) && methods != [Method::Post] {
+        let what = "`secret_pointer` means nothing to a GET, which has no body";
+        section.report_at("secret_pointer", what, "write methods = [\"POST\"]");
+    }
     if !url.is_secure && secret.is_some() && !place.is_loopback() {
         let what = "the secret would go in the clear to another machine";
         section.report_at("url", what, "write https://, or leave out secret_file");
@@ -66,20 +70,27 @@ pub(super) fn http(section: &Section<'_>, base: &Path) -> Option<HttpGrant> {
     })
 }
 
-pub(super) fn tcp(section: &Section<'_>) -> Option<TcpGrant> {
+pub(super) fn tcp(section: &Section<'_>, base: &Path) -> Option<TcpGrant> {
     let example = "\"printer.store.example:9100\"";
     let peer = section.required("peer", example, |text| {
         host_and_port(text, None)
             .ok_or_else(|| Mistake::new("names no host and port", format!("write peer = {example}")))
     });
     let addresses = addresses(section);
+    let login = login(section, base);
     let timeout = timeout(section);
     let send = size(section, "send_max", SEND_BYTES_MAX, SEND_CEILING);
     let receive = size(section, "receive_max", RECEIVE_BYTES_MAX, ANSWER_CEILING);
     let asks_per_minute_max = asks_per_minute(section);
     let (host, port) = peer?;
+    let place = Place { host, port, addresses };
+    if login.is_some() && !place.is_loopback() {
+        let what = "the secret would go in the clear to another machine";
+        section.report_at("peer", what, "leave out login and secret_file");
+    }
     Some(TcpGrant {
-        place: Place { host, port, addresses },
+        place,
+        login,
         timeout,
         send_bytes_max: to_usize(send),
         receive_bytes_max: to_usize(receive),
@@ -253,26 +264,37 @@ fn is_header_name(name: &str) -> bool {
 }
 
 fn secret(section: &Section<'_>, base: &Path) -> Option<Secret> {
-    let user = section.string("basic_user");
-    let header = section.string("secret_header");
-    let file = file(section, "secret_file", base);
-    match (user, header, file) {
-        (None, None, None) => None,
-        (Some(user), None, Some(file)) if !user.get_ref().contains(':') => Some(Secret::Basic {
-            user: user.into_inner(),
+    let text = |key| section.string(key).map(Spanned::into_inner);
+    let places = (text("basic_user"), text("secret_header"), text("secret_pointer"));
+    match (places, file(section, "secret_file", base)) {
+        ((None, None, None), None) => None,
+        ((Some(user), None, None), Some(file)) if !user.contains(':') => Some(Secret::Basic { user, file }),
+        ((None, Some(name), None), Some(file)) if is_header_name(&name) => Some(Secret::Header {
+            name: name.to_ascii_lowercase(),
             file,
         }),
-        (None, Some(name), Some(file)) if is_header_name(name.get_ref()) => Some(Secret::Header {
-            name: name.into_inner().to_ascii_lowercase(),
-            file,
-        }),
+        ((None, None, Some(pointer)), Some(file)) if pointer.starts_with('/') => Some(Secret::Body { pointer, file }),
         _ => {
-            let what = "`secret_file` needs one of `basic_user` and `secret_header`, and they need it";
-            section.report(
-                section.span(),
-                what,
-                "write secret_header = \"authorization\", or the name of the user",
-            );
+            let what =
+                "`secret_file` needs one of `basic_user`, `secret_header` and `secret_pointer`, and they need it";
+            let hint = "write secret_header = \"authorization\", the name of the user, or a JSON pointer into the body";
+            section.report(section.span(), what, hint);
+            None
+        }
+    }
+}
+
+fn login(section: &Section<'_>, base: &Path) -> Option<Login> {
+    let text = |key| section.string(key).map(Spanned::into_inner);
+    match (text("login"), text("login_answer"), file(section, "secret_file", base)) {
+        (None, None, None) => None,
+        (Some(say), Some(answer), Some(file)) if say.matches(SECRET_MARK).count() == 1 && !answer.is_empty() => {
+            Some(Login { say, answer, file })
+        }
+        _ => {
+            let what = "`login`, `login_answer` and `secret_file` need each other, and `login` a place for the secret";
+            let hint = "write login = \"AUTH tillwatch {secret}\\r\\n\" and login_answer = \"+OK\\r\\n\"";
+            section.report(section.span(), what, hint);
             None
         }
     }
@@ -491,6 +513,41 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_belongs_into_a_body_or_before_an_exchange_where_the_operator_says() {
+        let text = "url = \"http://localhost/jsonrpc\"\nmethods = [\"POST\"]\nsecret_pointer = \"/params/args/2\"\nsecret_file = \"key\"";
+        let (grant, problems) = read(text, |section| http(section, Path::new("/base")));
+        assert_eq!(problems, Vec::<String>::new());
+        let (pointer, file) = ("/params/args/2".to_owned(), PathBuf::from("/base/key"));
+        assert_eq!(
+            grant.unwrap().secret,
+            Some(Secret::Body {
+                pointer,
+                file: file.clone()
+            })
+        );
+        let text = "peer = \"localhost:6379\"\nlogin = \"AUTH till {secret}\\r\\n\"\nlogin_answer = \"+OK\\r\\n\"\nsecret_file = \"key\"";
+        let (grant, problems) = read(text, |section| tcp(section, Path::new("/base")));
+        assert_eq!(problems, Vec::<String>::new());
+        let (say, answer) = ("AUTH till {secret}\r\n".to_owned(), "+OK\r\n".to_owned());
+        assert_eq!(grant.unwrap().login, Some(Login { say, answer, file }));
+        for (wrong, expected) in [
+            (
+                text.replace("localhost", "redis.example"),
+                "in the clear to another machine",
+            ),
+            (text.replace("{secret}", "word"), "need each other"),
+            (text.replace("login_answer", "#"), "need each other"),
+            (text.replace("secret_file", "#"), "need each other"),
+        ] {
+            let (_grant, problems) = read(&wrong, |section| tcp(section, Path::new("/")));
+            assert!(
+                problems.iter().any(|problem| problem.contains(expected)),
+                "{wrong}: {problems:?}"
+            );
+        }
+    }
+
+    #[test]
     fn what_is_wrong_with_a_grant_is_told_with_what_to_write() {
         let told = |text: &str, expected: &str| {
             let kind = if text.contains("database") { "sql" } else { "http" };
@@ -535,6 +592,9 @@ mod tests {
         );
         told(&format!("{url}secret_file = \"x\""), "needs one of `basic_user`");
         told(&format!("{url}addresses = [\"store\"]"), "is no address and no network");
+        let local = "url = \"http://localhost/\"\nsecret_file = \"x\"\nsecret_pointer = ";
+        told(&format!("{local}\"/key\""), "means nothing to a GET");
+        told(&format!("{local}\"key\""), "needs one of `basic_user`");
         let query = "query = \"SELECT 1\"\ncolumns = [\"n integer\"]\n";
         told(
             &format!("database = \"sqlite\"\n{query}"),

@@ -74,6 +74,7 @@ fn http(port: u16) -> Grant {
 fn tcp(port: u16) -> Grant {
     Grant::Peer(Box::new(PeerGrant::Tcp(TcpGrant {
         place: place(port),
+        login: None,
         timeout: Duration::from_secs(10),
         send_bytes_max: 1,
         receive_bytes_max: 1,

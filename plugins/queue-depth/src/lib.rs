@@ -361,7 +361,8 @@ impl QueueDepth {
 
     fn push_line(&self, line: &[u8], batch: &mut Batch) -> Result<(), Wrong> {
         let reading = self.events.read(line)?;
-        let labels = [System::Files.name(), self.queues.name_of(reading.queue.as_deref())];
+        let name = self.queues.name_of(reading.queue.as_deref());
+        let labels = [System::Files.name(), &*name];
         batch.push_integer(metric::QUEUE_DEPTH, &labels, reading.depth, reading.time_ms);
         if let Some(age_ms) = reading.oldest_age_ms {
             batch.push_integer(metric::QUEUE_OLDEST_AGE, &labels, age_ms, reading.time_ms);

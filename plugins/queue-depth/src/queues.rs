@@ -1,4 +1,6 @@
-//! From a queue's name to a name that the operator allowed: bounded, and nothing else leaves the store.
+//! From a queue's name to a name that the operator allowed: bounded, in lower case, and nothing else leaves the store.
+
+use std::borrow::Cow;
 
 /// All queues that the operator did not name.
 pub(crate) const OTHER: &str = "_other";
@@ -15,7 +17,7 @@ pub(crate) struct Queues {
 /// An entry of `queues`: `NAME`, `PATTERN*` or `SHOWN=PATTERN*`.
 struct Rule {
     pattern: String,
-    /// Instead of the queue's own name.
+    /// Instead of the queue's own name; only a pattern has none.
     shown: Option<String>,
 }
 
@@ -27,7 +29,10 @@ impl Queues {
         }
         check_name("queue", &default_name)?;
         let rules = entries.iter().map(|entry| rule(entry)).collect::<Result<_, _>>()?;
-        Ok(Self { default_name, rules })
+        Ok(Self {
+            default_name: default_name.to_ascii_lowercase(),
+            rules,
+        })
     }
 
     /// The name of the drop folder and of readings without one.
@@ -36,15 +41,17 @@ impl Queues {
     }
 
     /// The name to report for what a reading has.
-    pub(crate) fn name_of<'a>(&'a self, queue: Option<&'a str>) -> &'a str {
-        let Some(queue) = queue else { return &self.default_name };
+    pub(crate) fn name_of(&self, queue: Option<&str>) -> Cow<'_, str> {
+        let Some(queue) = queue else {
+            return Cow::Borrowed(&self.default_name);
+        };
         let Some(rule) = self.rules.iter().find(|rule| matches(&rule.pattern, queue)) else {
-            return OTHER;
+            return Cow::Borrowed(OTHER);
         };
         match &rule.shown {
-            Some(shown) => shown,
-            None if fits(queue) => queue,
-            None => OTHER,
+            Some(shown) => Cow::Borrowed(shown),
+            None if fits(queue) => Cow::Owned(queue.to_ascii_lowercase()),
+            None => Cow::Borrowed(OTHER),
         }
     }
 
@@ -76,9 +83,10 @@ fn rule(entry: &str) -> Result<Rule, String> {
     if pattern.is_empty() {
         return Err(format!("queues: {entry:?} has no pattern"));
     }
+    let shown = shown.or((!pattern.contains('*')).then_some(pattern));
     Ok(Rule {
         pattern: pattern.to_owned(),
-        shown: shown.map(str::to_owned),
+        shown: shown.map(str::to_ascii_lowercase),
     })
 }
 
@@ -101,7 +109,7 @@ fn matches(pattern: &str, text: &str) -> bool {
     rest.ends_with(last)
 }
 
-/// As `plugin.toml` declares the label.
+/// As `plugin.toml` declares the label, but for capitals.
 fn fits(name: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._/-".contains(&byte);
     (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(fits)
@@ -150,7 +158,7 @@ mod tests {
     #[test]
     fn a_pattern_keeps_the_queue_s_own_name_or_gives_it_another() {
         let queues = queues(&["MAINFRAME.*", "loyalty=*points*", "tlog=pos tlog"]);
-        assert_eq!(queues.name_of(Some("MAINFRAME.OUT")), "MAINFRAME.OUT");
+        assert_eq!(queues.name_of(Some("MAINFRAME.OUT")), "mainframe.out");
         assert_eq!(queues.name_of(Some("MAINFRAME.ö")), OTHER);
         assert_eq!(queues.name_of(Some("all points (old)")), "loyalty");
         assert_eq!(queues.name_of(Some("pos tlog")), "tlog");

@@ -64,12 +64,9 @@ impl<'q> Sheet<'q> {
         }
         let moved = self.count(key, reading.moved);
         let name = self.queues.name_of(queue);
-        let is_room = self.rows.len() < QUEUES_MAX || self.rows.contains_key(name);
-        let name = if is_room { name } else { OTHER };
-        if !self.rows.contains_key(name) {
-            self.rows.insert(name.to_owned(), Reading::default());
-        }
-        let Some(row) = self.rows.get_mut(name) else { return };
+        let is_room = self.rows.len() < QUEUES_MAX || self.rows.contains_key(&*name);
+        let name = if is_room { &name } else { OTHER };
+        let row = self.rows.entry(name.to_owned()).or_default();
         row.depth = sum(row.depth, reading.depth);
         row.unacked = sum(row.unacked, reading.unacked);
         row.consumers = sum(row.consumers, reading.consumers);

@@ -53,7 +53,8 @@ impl From<At> for Cursor {
 /// The transaction whose rows may go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Open {
-    pub(crate) mark: u64,
+    /// Of 32 bits: a longer number might be taken for that of a card.
+    pub(crate) mark: u32,
     /// False when the transaction was counted before.
     pub(crate) is_new: bool,
 }

@@ -20,6 +20,7 @@ pub(crate) struct Lanes {
 
 impl Lanes {
     pub(crate) fn sold(&mut self, lane: &str, time_ms: u64) {
+        let lane = &*lane.to_ascii_lowercase();
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
         let is_named = (1..=NAME_BYTES_MAX).contains(&lane.len()) && lane.bytes().all(is_plain);
         let is_known = self.sold_ms.contains_key(lane);
@@ -59,11 +60,19 @@ mod tests {
     #[test]
     fn the_last_sale_counts_and_lanes_are_bounded() {
         let mut lanes = Lanes::default();
-        for (lane, time_ms) in [("3", 5_000), ("3", 4_000), ("4", 9_000), ("a b", 1_000), ("", 2_000)] {
+        for (lane, time_ms) in [
+            ("3", 5_000),
+            ("3", 4_000),
+            ("4", 9_000),
+            ("K4", 1_000),
+            ("k4", 3_000),
+            ("a b", 1_000),
+            ("", 2_000),
+        ] {
             lanes.sold(lane, time_ms);
         }
         let ages: Vec<_> = lanes.ages(8_000).collect();
-        assert_eq!(ages, [("3", 3_000), ("4", 0), ("_other", 6_000)]);
+        assert_eq!(ages, [("3", 3_000), ("4", 0), ("_other", 6_000), ("k4", 5_000)]);
         for lane in 0..200 {
             lanes.sold(&format!("lane-{lane}"), 1_000);
         }

@@ -81,7 +81,7 @@ struct Reader {
     separator: Option<u8>,
     cursor: String,
     cursor_overlap: u32,
-    odoo_api: odoo::Api,
+    odoo: odoo::Account,
     /// Of the lines' header.
     columns: Option<Columns<FIELDS>>,
     told_cursor: bool,
@@ -181,7 +181,7 @@ impl Reader {
             separator: csv::separator(&settings.separator)?,
             cursor: settings.cursor.clone(),
             cursor_overlap: settings.cursor_overlap,
-            odoo_api: settings.odoo_api,
+            odoo: odoo::Account::new(settings.odoo_api, &settings.odoo_database, &settings.odoo_login)?,
             columns: None,
             told_cursor: false,
         })
@@ -437,6 +437,7 @@ impl Sales {
         match self.ask_odoo(after, batch, host) {
             Ok(is_granted) => is_granted,
             Err(why) => {
+                self.reader.odoo.forget();
                 self.ledger.problems.count(Wrong::Missing);
                 host.log(Level::Warn, &why);
                 true
@@ -445,10 +446,15 @@ impl Sales {
     }
 
     fn ask_odoo(&mut self, after: i64, batch: &mut Batch, host: &mut dyn Host) -> Result<bool, String> {
-        let api = self.reader.odoo_api;
+        if let Some(request) = self.reader.odoo.authenticate() {
+            match host.http(ODOO, request) {
+                Ok(response) => self.reader.odoo.authenticated(&response)?,
+                Err(failure) => return Ok(failure.fault != PeerFault::Unknown),
+            }
+        }
         let mut after = after;
         for _ in 0..odoo::PAGES_MAX {
-            let response = match host.http(ODOO, api.orders(after)) {
+            let response = match host.http(ODOO, self.reader.odoo.orders(after)) {
                 Ok(response) => response,
                 Err(failure) => return Ok(failure.fault != PeerFault::Unknown),
             };
@@ -456,7 +462,7 @@ impl Sales {
             let Some(last) = orders.iter().map(|order| order.id).max() else {
                 return Ok(true);
             };
-            let response = match host.http(ODOO, api.payments(&orders)) {
+            let response = match host.http(ODOO, self.reader.odoo.payments(&orders)) {
                 Ok(response) => response,
                 Err(_comes_again) => return Ok(true),
             };

@@ -1,13 +1,15 @@
 //! Orders of Odoo's point of sale, by their ids: what to ask, and what came back.
 //!
-//! Two ways with one set of questions: `/web/dataset/call_kw` (JSON-RPC, a session's cookie in a header) and `/json/2/`
-//! (Odoo 19, an API key in a header). Errors of the first come with status 200.
+//! Three ways with one set of questions: `/jsonrpc` (a key in the body, where the agent puts it in place of a null),
+//! `/web/dataset/call_kw` (a session's cookie in a header) and `/json/2/` (Odoo 19, a key in a header).
+//! Errors of the first two come with status 200.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use tillwatch_sdk::parse::{Decimal, Offset, Wrong, time_ms};
 use tillwatch_sdk::{HttpRequest, HttpResponse};
 
@@ -31,8 +33,10 @@ const NAME_BYTES_MAX: usize = 80;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Api {
-    /// JSON-RPC, up to Odoo 18.
+    /// JSON-RPC with a session, up to Odoo 18.
     CallKw,
+    /// JSON-RPC with a key or password, up to Odoo 19.
+    Jsonrpc,
     /// From Odoo 19.
     Json2,
 }
@@ -85,38 +89,95 @@ struct FailureData<'a> {
     name: Option<Cow<'a, str>>,
 }
 
-impl Api {
+/// Who asks.
+#[derive(Clone, Debug)]
+pub(crate) struct Account {
+    pub(crate) api: Api,
+    database: String,
+    login: String,
+    /// As Odoo says it, of `/jsonrpc` only.
+    user: Option<i64>,
+}
+
+impl Account {
+    /// The error says what to change.
+    pub(crate) fn new(api: Api, database: &str, login: &str) -> Result<Self, String> {
+        if api == Api::Jsonrpc && (database.is_empty() || login.is_empty()) {
+            return Err("odoo_api: jsonrpc needs odoo_database and odoo_login".to_owned());
+        }
+        Ok(Self {
+            api,
+            database: database.to_owned(),
+            login: login.to_owned(),
+            user: None,
+        })
+    }
+
+    /// What to ask before orders, if anything.
+    pub(crate) fn authenticate(&self) -> Option<HttpRequest> {
+        if self.api != Api::Jsonrpc || self.user.is_some() {
+            return None;
+        }
+        let words = json!([self.database, self.login, null, {}]);
+        Some(rpc(
+            &json!({"service": "common", "method": "authenticate", "args": words}),
+        ))
+    }
+
+    pub(crate) fn authenticated(&mut self, response: &HttpResponse) -> Result<(), String> {
+        // `false` for a wrong login or key.
+        self.user = serde_json::from_str(result(response)?).ok();
+        self.user
+            .map_or_else(|| Err("odoo knows no such login and key".to_owned()), |_known| Ok(()))
+    }
+
+    pub(crate) fn forget(&mut self) {
+        self.user = None;
+    }
+
     /// Orders whose id is larger, smallest first.
-    pub(crate) fn orders(self, after: i64) -> HttpRequest {
-        let domain = format!("[[\"id\",\">\",{after}],[\"state\",\"in\",[\"paid\",\"done\",\"invoiced\",\"cancel\"]]]");
-        let fields = "[\"date_order\",\"amount_total\",\"amount_tax\",\"state\",\"config_id\",\"currency_id\"]";
-        self.search("pos.order", &domain, fields, ORDERS_MAX)
+    pub(crate) fn orders(&self, after: i64) -> HttpRequest {
+        let states = ["paid", "done", "invoiced", "cancel"];
+        let fields = [
+            "date_order",
+            "amount_total",
+            "amount_tax",
+            "state",
+            "config_id",
+            "currency_id",
+        ];
+        let domain = json!([["id", ">", after], ["state", "in", states]]);
+        self.search("pos.order", &domain, &fields, ORDERS_MAX)
     }
 
     /// The payments of these orders.
-    pub(crate) fn payments(self, orders: &[Order<'_>]) -> HttpRequest {
-        let ids: Vec<String> = orders.iter().map(|order| order.id.to_string()).collect();
-        let domain = format!("[[\"pos_order_id\",\"in\",[{}]]]", ids.join(","));
-        let fields = "[\"pos_order_id\",\"payment_method_id\",\"amount\"]";
-        self.search("pos.payment", &domain, fields, PAYMENTS_MAX)
+    pub(crate) fn payments(&self, orders: &[Order<'_>]) -> HttpRequest {
+        let ids: Vec<i64> = orders.iter().map(|order| order.id).collect();
+        let fields = ["pos_order_id", "payment_method_id", "amount"];
+        let domain = json!([["pos_order_id", "in", ids]]);
+        self.search("pos.payment", &domain, &fields, PAYMENTS_MAX)
     }
 
-    fn search(self, model: &str, domain: &str, fields: &str, limit: usize) -> HttpRequest {
-        let words = format!("\"domain\":{domain},\"fields\":{fields},\"order\":\"id\",\"limit\":{limit}");
-        let request = match self {
-            Self::CallKw => HttpRequest::post(
-                format!(
-                    "{{\"jsonrpc\":\"2.0\",\"method\":\"call\",\"id\":1,\"params\":{{\"model\":\"{model}\",\
-                     \"method\":\"search_read\",\"args\":[],\"kwargs\":{{{words}}}}}}}"
-                )
-                .as_bytes(),
-            ),
-            Self::Json2 => {
-                HttpRequest::post(format!("{{{words}}}").as_bytes()).path(&format!("/json/2/{model}/search_read"))
+    fn search(&self, model: &str, domain: &Value, fields: &[&str], limit: usize) -> HttpRequest {
+        let method = "search_read";
+        let words = json!({"domain": domain, "fields": fields, "order": "id", "limit": limit});
+        match self.api {
+            Api::CallKw => rpc(&json!({"model": model, "method": method, "args": [], "kwargs": words})),
+            Api::Jsonrpc => {
+                let words = json!([self.database, self.user, null, model, method, [], words]);
+                rpc(&json!({"service": "object", "method": "execute_kw", "args": words}))
             }
-        };
-        request.header("content-type", "application/json")
+            Api::Json2 => post(&words).path(&format!("/json/2/{model}/{method}")),
+        }
     }
+}
+
+fn rpc(params: &Value) -> HttpRequest {
+    post(&json!({"jsonrpc": "2.0", "method": "call", "id": 1, "params": params}))
+}
+
+fn post(body: &Value) -> HttpRequest {
+    HttpRequest::post(body.to_string().as_bytes()).header("content-type", "application/json")
 }
 
 /// The orders of an answer; the error says why there are none and quotes nothing but the name of Odoo's fault.
@@ -219,4 +280,61 @@ fn string(json: &RawValue) -> Option<Cow<'_, str>> {
 fn id_and_name(json: &RawValue) -> Option<(i64, String)> {
     let pair = serde_json::from_str::<(i64, String)>(json.get()).ok();
     pair.or_else(|| Some((serde_json::from_str(json.get()).ok()?, String::new())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(body: &str) -> HttpResponse {
+        HttpResponse {
+            status: 200,
+            headers: Vec::new(),
+            body: body.as_bytes().to_vec(),
+            elapsed_us: 0,
+        }
+    }
+
+    fn asked(request: &HttpRequest) -> Value {
+        serde_json::from_slice(&request.body).unwrap()
+    }
+
+    #[test]
+    fn every_question_by_a_key_leaves_room_for_it_at_one_place() {
+        let mut account = Account::new(Api::Jsonrpc, "shop", "till").unwrap();
+        let first = account.authenticate().unwrap();
+        assert_eq!(asked(&first)["params"]["args"], json!(["shop", "till", null, {}]));
+        account
+            .authenticated(&answer(r#"{"jsonrpc":"2.0","id":1,"result":7}"#))
+            .unwrap();
+        assert!(account.authenticate().is_none());
+        let orders = asked(&account.orders(259));
+        assert_eq!(orders["params"]["method"], "execute_kw");
+        let args = &orders["params"]["args"];
+        assert_eq!(
+            (&args[1], &args[2], &args[4]),
+            (&json!(7), &Value::Null, &json!("search_read"))
+        );
+        assert_eq!(args[6]["domain"][0], json!(["id", ">", 259]));
+        for refused in [
+            r#"{"result":false}"#,
+            r#"{"error":{"data":{"name":"odoo.exceptions.AccessDenied"}}}"#,
+        ] {
+            assert!(account.authenticated(&answer(refused)).is_err(), "{refused}");
+            account.forget();
+            assert!(account.authenticate().is_some());
+        }
+        assert!(Account::new(Api::Jsonrpc, "shop", "").is_err());
+    }
+
+    #[test]
+    fn a_session_asks_at_once_and_by_the_same_words() {
+        let account = Account::new(Api::CallKw, "", "").unwrap();
+        assert!(account.authenticate().is_none());
+        let orders = asked(&account.orders(0));
+        assert_eq!(orders["params"]["kwargs"]["limit"], 200);
+        assert_eq!(orders["params"]["model"], "pos.order");
+        let json2 = Account::new(Api::Json2, "", "").unwrap().orders(0);
+        assert_eq!(asked(&json2), orders["params"]["kwargs"]);
+    }
 }

@@ -33,9 +33,10 @@ struct Lane {
 
 impl Key {
     /// One number for it, to tell whether the next row goes on with the same transaction.
-    pub(crate) fn mark(self) -> u64 {
+    pub(crate) fn mark(self) -> u32 {
         let parts = [u64::from(self.lane.day), self.lane.hash, self.number].map(|part| part.to_string());
-        hash(&parts.each_ref().map(String::as_str))
+        let [a, b, c, d, ..] = hash(&parts.each_ref().map(String::as_str)).to_le_bytes();
+        u32::from_le_bytes([a, b, c, d])
     }
 
     /// `lane` are the parts that name a lane; a number that is none is hashed.

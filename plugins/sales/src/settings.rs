@@ -80,6 +80,8 @@ pub struct Settings {
     pub(crate) cursor: String,
     pub(crate) cursor_overlap: u32,
     pub(crate) odoo_api: Api,
+    pub(crate) odoo_database: String,
+    pub(crate) odoo_login: String,
 }
 
 impl Default for Settings {
@@ -128,6 +130,8 @@ impl Default for Settings {
             cursor: "id".to_owned(),
             cursor_overlap: 0,
             odoo_api: Api::CallKw,
+            odoo_database: String::new(),
+            odoo_login: String::new(),
         }
     }
 }

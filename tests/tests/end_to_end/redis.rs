@@ -1,4 +1,4 @@
-//! A real Redis: lists, a stream whose group is behind, an account that may only count.
+//! A real Redis: lists, a stream whose group is behind, accounts that may only count, one of them with a password.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -44,6 +44,7 @@ fn lists_and_streams_of_a_real_redis_are_as_deep_as_they_are() -> Result<()> {
             "XGROUP CREATE tlog uploader 0",
             "XREADGROUP GROUP uploader c1 COUNT 3 STREAMS tlog >",
             &format!("ACL SETUSER tillwatch on nopass {keys} -@all {may}"),
+            &format!("ACL SETUSER keyed on >sesame {keys} -@all {may}"),
             "ACL SETUSER default -@all +quit +auth",
         ],
     )?;
@@ -58,6 +59,19 @@ fn lists_and_streams_of_a_real_redis_are_as_deep_as_they_are() -> Result<()> {
         refused.warnings()?
     );
     ensure!(refused.values()?.iter().all(|(metric, ..)| metric == "source.up"));
+
+    // With a password, which the agent says and the plugin does not know.
+    let secret = place.path().join("secret");
+    std::fs::write(&secret, "sesame\n")?;
+    let login = |user: &str| {
+        format!("{source}\nlogin = \"AUTH {user} {{secret}}\\r\\n\"\nlogin_answer = \"+OK\\r\\n\"\nsecret_file = {secret:?}")
+    };
+    let mut keyed = Watch::start(place.path(), "keyed", &login("keyed"), settings)?;
+    keyed.wait_for("queue.depth", "mainframe", 3.0)?;
+    keyed.wait_for("source.up", "", 1.0)?;
+    let mut wrong = Watch::start(place.path(), "wrong", &login("nobody"), settings)?;
+    wrong.wait_for("source.up", "", 0.0)?;
+    ensure!(wrong.warnings()?.contains("login_answer"), "{}", wrong.warnings()?);
 
     let settings = format!("{settings}\nredis_user = \"tillwatch\"");
     let mut watch = Watch::start(place.path(), "redis", &source, &settings)?;

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use serde_json::Value;
 use tillwatch_border::{HttpRequest, HttpResponse, Method, PeerFault};
 use ureq::config::Config;
 use ureq::http::{self, Uri};
@@ -19,7 +20,7 @@ use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use ureq::{AsSendBody, Body};
 
 use super::place::Place;
-use super::{PeerError, secret};
+use super::{PeerError, conceals, secret};
 
 pub const BODY_BYTES_MAX: u64 = 256 << 10;
 /// All headers of an answer.
@@ -58,8 +59,27 @@ pub struct HttpGrant {
 /// What the agent adds from a file that no plugin sees.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Secret {
-    Header { name: String, file: PathBuf },
-    Basic { user: String, file: PathBuf },
+    Header {
+        name: String,
+        file: PathBuf,
+    },
+    Basic {
+        user: String,
+        file: PathBuf,
+    },
+    /// In the plugin's JSON, at this pointer (RFC 6901), where the plugin says `null`.
+    Body {
+        pointer: String,
+        file: PathBuf,
+    },
+}
+
+impl Secret {
+    fn file(&self) -> &Path {
+        match self {
+            Self::Header { file, .. } | Self::Basic { file, .. } | Self::Body { file, .. } => file,
+        }
+    }
 }
 
 /// A granted endpoint; what it needs of TLS is read at the first request, and again when its file is another.
@@ -84,7 +104,9 @@ impl Endpoint {
     /// Why there is no answer.
     pub fn send(&mut self, request: HttpRequest, within: Duration) -> Result<HttpResponse, PeerError> {
         let method = request.method;
-        let request = self.checked(request)?;
+        let file = self.grant.secret.as_ref().map(Secret::file);
+        let secret = file.map(secret).transpose()?;
+        let request = self.checked(request, secret.as_deref())?;
         let agent = self.agent()?;
         let within = within.min(self.grant.timeout);
         let answered = match method {
@@ -94,9 +116,13 @@ impl Endpoint {
         let mut response = answered.map_err(|error| failed(error, &self.grant))?;
         let body = response.body_mut().with_config().limit(self.grant.body_bytes_max);
         let body = body.read_to_vec().map_err(|error| failed(error, &self.grant))?;
+        let headers = headers(response.headers());
+        for said in headers.iter().map(|(_name, value)| value.as_bytes()).chain([&*body]) {
+            conceals(said, secret.as_deref())?;
+        }
         Ok(HttpResponse {
             status: response.status().as_u16(),
-            headers: headers(response.headers()),
+            headers,
             body,
             elapsed_us: 0,
         })
@@ -120,7 +146,7 @@ impl Endpoint {
     }
 
     /// The request as it is sent, if the grant goes so far.
-    fn checked(&self, request: HttpRequest) -> Result<http::Request<Vec<u8>>, PeerError> {
+    fn checked(&self, request: HttpRequest, secret: Option<&str>) -> Result<http::Request<Vec<u8>>, PeerError> {
         let grant = &self.grant;
         if !grant.methods.contains(&request.method) {
             let (asked, granted) = (name_of(request.method), grant.methods.iter().copied().map(name_of));
@@ -149,12 +175,20 @@ impl Endpoint {
         for (name, value) in &grant.headers {
             built = built.header(name, value);
         }
-        if let Some((name, value)) = grant.secret.as_ref().map(secret_header).transpose()? {
-            built = built.header(name, value);
+        let mut body = request.body;
+        if let Some((place, secret)) = grant.secret.as_ref().zip(secret) {
+            match place {
+                Secret::Header { name, file } => built = built.header(name, secret_value(secret, file)?),
+                Secret::Basic { user, file } => {
+                    let value = format!("Basic {}", base64(format!("{user}:{secret}").as_bytes()));
+                    built = built.header(http::header::AUTHORIZATION, secret_value(&value, file)?);
+                }
+                Secret::Body { pointer, .. } => body = with_secret(&body, pointer, secret)?,
+            }
         }
         // The error is left out: it may quote a value.
         built
-            .body(request.body)
+            .body(body)
             .map_err(|_refused| PeerError::denied("the request has characters that none may have"))
     }
 }
@@ -218,22 +252,22 @@ fn is_text(bytes: &[u8]) -> bool {
     })
 }
 
-fn secret_header(secret_of: &Secret) -> Result<(String, http::HeaderValue), PeerError> {
-    let (name, value, file) = match secret_of {
-        Secret::Header { name, file } => (name.clone(), secret(file)?, file),
-        Secret::Basic { user, file } => {
-            let pair = format!("{user}:{}", secret(file)?);
-            (
-                "authorization".to_owned(),
-                format!("Basic {}", base64(pair.as_bytes())),
-                file,
-            )
-        }
-    };
+fn secret_value(value: &str, file: &Path) -> Result<http::HeaderValue, PeerError> {
     let refused = |_quotes_it| PeerError::denied(format!("the secret in {} cannot be in a header", file.display()));
-    let mut value = http::HeaderValue::from_str(&value).map_err(refused)?;
+    let mut value = http::HeaderValue::from_str(value).map_err(refused)?;
     value.set_sensitive(true);
-    Ok((name, value))
+    Ok(value)
+}
+
+/// Where the operator says and the plugin left room: neither of them alone decides what a secret becomes.
+fn with_secret(body: &[u8], pointer: &str, secret: &str) -> Result<Vec<u8>, PeerError> {
+    let mut body: Value = serde_json::from_slice(body)
+        .map_err(|_quotes| PeerError::denied(format!("plugin gives no JSON, and the secret belongs at {pointer}")))?;
+    let place = body.pointer_mut(pointer).filter(|place| place.is_null());
+    let place =
+        place.ok_or_else(|| PeerError::denied(format!("plugin has no null at {pointer}, where the secret belongs")))?;
+    *place = Value::from(secret);
+    Ok(body.to_string().into_bytes())
 }
 
 /// Source: RFC 4648, section 4.
@@ -516,6 +550,61 @@ mod tests {
         // Wherever it points to, the granted place alone would be asked again.
         server.asked.recv().unwrap();
         assert!(server.asked.try_recv().is_err());
+    }
+
+    /// With the body that comes, which is what the plugin gives but for the secret.
+    fn post_with_secret(port: u16, body: &str) -> Result<HttpResponse, PeerError> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("secret");
+        std::fs::write(&file, "open \"sesame\"\n").unwrap();
+        let mut grant = grant(port, "/jsonrpc");
+        grant.methods = vec![Method::Post];
+        let pointer = "/params/args/2".to_owned();
+        grant.secret = Some(Secret::Body { pointer, file });
+        Endpoint::new(grant).send(request(Method::Post, "", body.as_bytes()), TIMEOUT)
+    }
+
+    #[test]
+    fn a_secret_is_put_into_the_body_where_the_plugin_left_room_and_the_operator_says() {
+        let server = serve(say(ok("{}")));
+        let body = r#"{"params":{"args":["shop","till",null,{}]}}"#;
+        assert_eq!(post_with_secret(server.port, body).unwrap().status, 200);
+        let asked = server.asked.recv().unwrap();
+        let expected = r#"{"params":{"args":["shop","till","open \"sesame\"",{}]}}"#;
+        assert!(asked.ends_with(&format!("\r\n\r\n{expected}")), "{asked}");
+        for (body, why) in [
+            ("<methodCall/>", "gives no JSON"),
+            (r#"{"params":{"args":[null,null]}}"#, "has no null at /params/args/2"),
+            (
+                r#"{"params":{"args":["a","b","mine"]}}"#,
+                "has no null at /params/args/2",
+            ),
+        ] {
+            let refused = post_with_secret(server.port, body).unwrap_err();
+            assert_eq!(refused.fault, PeerFault::Denied);
+            assert!(refused.why.contains(why), "{refused}");
+        }
+        assert!(server.asked.try_recv().is_err());
+    }
+
+    /// A plugin that has the peer repeat what it was told would know the secret.
+    #[test]
+    fn an_answer_that_repeats_the_secret_is_no_answer() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("secret");
+        std::fs::write(&file, "open sesame").unwrap();
+        let repeats = [
+            ok("who said open sesame?"),
+            "HTTP/1.1 200 OK\r\nx-echo: open sesame\r\ncontent-length: 0\r\n\r\n".to_owned(),
+        ];
+        for answer in repeats {
+            let mut grant = grant(serve(say(answer)).port, "/");
+            grant.secret = Some(Secret::Header {
+                name: "x-key".to_owned(),
+                file: file.clone(),
+            });
+            assert_eq!(fault(grant), PeerFault::Denied);
+        }
     }
 
     #[test]

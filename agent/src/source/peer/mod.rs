@@ -19,6 +19,8 @@ use crate::rate::PerMinute;
 pub const ASKS_PER_MINUTE_MAX: u32 = 120;
 /// A key or password is a line; a file with more is another file.
 const SECRET_BYTES_MAX: u64 = 4 << 10;
+/// A shorter one is found in answers by chance, so it is not looked for.
+const SECRET_SOUGHT_BYTES_MIN: usize = 8;
 
 /// What the operator granted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -200,6 +202,16 @@ fn secret(file: &Path) -> Result<String, PeerError> {
         return Err(refused("it is not one line".to_owned()));
     }
     Ok(text.to_owned())
+}
+
+/// No plugin gets what a peer repeats of a secret.
+fn conceals(said: &[u8], secret: Option<&str>) -> Result<(), PeerError> {
+    match secret.filter(|secret| secret.len() >= SECRET_SOUGHT_BYTES_MIN) {
+        Some(secret) if memchr::memmem::find(said, secret.as_bytes()).is_some() => {
+            Err(PeerError::denied("its answer holds the secret that it was given"))
+        }
+        _ => Ok(()),
+    }
 }
 
 pub(crate) fn micros(time: Duration) -> u64 {

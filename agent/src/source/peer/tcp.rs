@@ -1,25 +1,39 @@
-//! One bounded exchange over a connection of its own: connect, send, read to an end, hang up.
+//! One bounded exchange over a connection of its own: connect, log in, send, read to an end, hang up.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use tillwatch_border::{PeerFault, TcpRequest, TcpResponse};
 
 use super::place::Place;
-use super::{PeerError, micros};
+use super::{PeerError, conceals, micros, secret};
 
 pub const SEND_BYTES_MAX: u64 = 4 << 10;
 pub const RECEIVE_BYTES_MAX: u64 = 64 << 10;
+/// Where the secret stands in what the agent says first.
+pub const SECRET_MARK: &str = "{secret}";
 
 /// A peer that the operator granted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TcpGrant {
     pub place: Place,
+    /// Said before the plugin's bytes.
+    pub login: Option<Login>,
     pub timeout: Duration,
     pub send_bytes_max: usize,
     pub receive_bytes_max: usize,
     pub asks_per_minute_max: u32,
+}
+
+/// What the agent says with a secret that no plugin sees, and what the peer must answer to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Login {
+    /// Holds [`SECRET_MARK`].
+    pub say: String,
+    pub answer: String,
+    pub file: PathBuf,
 }
 
 /// # Errors
@@ -32,16 +46,38 @@ pub fn exchange(grant: &TcpGrant, request: &TcpRequest, within: Duration) -> Res
             grant.send_bytes_max
         )));
     }
+    let secret = grant.login.as_ref().map(|login| secret(&login.file)).transpose()?;
     let deadline = Deadline::new(grant.timeout.min(within));
     let addresses = grant.place.resolve(deadline.left()?)?;
     let mut stream = connect(&addresses, &deadline)?;
     let connect_us = micros(deadline.begun.elapsed());
+    if let Some((login, secret)) = grant.login.as_ref().zip(secret.as_deref()) {
+        log_in(&mut stream, login, secret, &deadline)?;
+    }
     send(&mut stream, &request.bytes, &deadline)?;
+    let bytes = receive(&mut stream, request, grant.receive_bytes_max, &deadline)?;
+    conceals(&bytes, secret.as_deref())?;
     Ok(TcpResponse {
-        bytes: receive(&mut stream, request, grant.receive_bytes_max, &deadline)?,
+        bytes,
         connect_us,
         elapsed_us: 0,
     })
+}
+
+/// Reads as much as the right answer has, and tells nothing of another one.
+fn log_in(stream: &mut TcpStream, login: &Login, secret: &str, deadline: &Deadline) -> Result<(), PeerError> {
+    send(stream, login.say.replace(SECRET_MARK, secret).as_bytes(), deadline)?;
+    let mut right = login.answer.as_bytes();
+    while !right.is_empty() {
+        let mut piece = [0; 64];
+        let most = piece.len().min(right.len());
+        let count = read(stream, &mut piece[..most], deadline)?;
+        right = right
+            .strip_prefix(&piece[..count])
+            .filter(|_rest| count > 0)
+            .ok_or_else(|| PeerError::denied("its answer to the login is not login_answer"))?;
+    }
+    Ok(())
 }
 
 /// When an exchange must be over.
@@ -108,11 +144,8 @@ fn receive(
             let why = format!("it says more than receive_max = {granted_max}B");
             return Err(PeerError::new(PeerFault::TooLarge, why));
         }
-        stream
-            .set_read_timeout(Some(deadline.left()?))
-            .map_err(|error| failed(&error))?;
         let most = piece.len().min(wanted.min(granted_max) - answer.len());
-        let count = stream.read(&mut piece[..most]).map_err(|error| failed(&error))?;
+        let count = read(stream, &mut piece[..most], deadline)?;
         if count == 0 && request.until.is_empty() {
             break;
         }
@@ -132,6 +165,13 @@ fn receive(
         }
     }
     Ok(answer)
+}
+
+fn read(stream: &mut TcpStream, piece: &mut [u8], deadline: &Deadline) -> Result<usize, PeerError> {
+    stream
+        .set_read_timeout(Some(deadline.left()?))
+        .map_err(|error| failed(&error))?;
+    stream.read(piece).map_err(|error| failed(&error))
 }
 
 fn failed(error: &std::io::Error) -> PeerError {
@@ -160,6 +200,7 @@ mod tests {
                 port,
                 addresses: Vec::new(),
             },
+            login: None,
             timeout: TIMEOUT,
             send_bytes_max: 16,
             receive_bytes_max: 64,
@@ -200,6 +241,41 @@ mod tests {
             exchange(&hangs_up, &request(b"", b"", 64), TIMEOUT).unwrap().bytes,
             b"220 ready"
         );
+    }
+
+    /// Asks a peer that says these two pieces to whoever logs in, after a login that wants `+OK`.
+    fn log_in_and_ask(first: &'static [u8], then: &'static [u8]) -> (Result<TcpResponse, PeerError>, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("secret");
+        std::fs::write(&file, "open sesame\n").unwrap();
+        let (tell, asked) = std::sync::mpsc::channel();
+        let mut grant = peer(move |mut stream| {
+            let mut said = [0; 64];
+            let mut count = stream.read(&mut said).unwrap();
+            stream.write_all(first).unwrap();
+            count += stream.read(&mut said[count..]).unwrap_or(0);
+            drop(stream.write_all(then));
+            tell.send(String::from_utf8_lossy(&said[..count]).into_owned()).unwrap();
+        });
+        grant.login = Some(Login {
+            say: "AUTH till {secret}\r\n".to_owned(),
+            answer: "+OK\r\n".to_owned(),
+            file,
+        });
+        let answer = exchange(&grant, &request(b"PING\r\n", b"", 64), TIMEOUT);
+        (answer, asked.recv().unwrap())
+    }
+
+    #[test]
+    fn the_agent_logs_in_before_the_plugin_speaks_and_shows_it_nothing_of_that() {
+        let (answer, asked) = log_in_and_ask(b"+OK\r\n", b"+PONG\r\n");
+        assert_eq!(answer.unwrap().bytes, b"+PONG\r\n");
+        assert_eq!(asked, "AUTH till open sesame\r\nPING\r\n");
+        let (answer, asked) = log_in_and_ask(b"-WRONGPASS\r\n", b"");
+        assert_eq!(answer.unwrap_err().fault, PeerFault::Denied);
+        assert_eq!(asked, "AUTH till open sesame\r\n");
+        let (answer, _asked) = log_in_and_ask(b"+OK\r\n", b"-ERR unknown 'open sesame'\r\n");
+        assert_eq!(answer.unwrap_err().fault, PeerFault::Denied);
     }
 
     #[test]
