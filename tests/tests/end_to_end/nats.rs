@@ -101,19 +101,19 @@ fn a_stream_of_a_real_nats_is_as_deep_as_its_consumer_is_behind() -> Result<()> 
         "[plugin.sources.broker]\nurl = \"http://127.0.0.1:{monitor}/jsz?accounts=true&streams=true&consumers=true&config=true\""
     );
     let mut watch = Watch::start(place.path(), "nats", &source, "system = \"nats\"\nqueues = [\"TLOG\"]")?;
-    watch.wait_for("queue.depth", "TLOG", 10.0)?;
+    watch.wait_for("queue.depth", "tlog", 10.0)?;
     let mut acks = Vec::new();
     for _message in 0..5 {
         acks.push(client.ask("$JS.API.CONSUMER.MSG.NEXT.TLOG.uploader", "1")?.0);
     }
-    watch.wait_for("queue.unacked", "TLOG", 5.0)?;
-    watch.wait_for("queue.depth", "TLOG", 10.0)?;
+    watch.wait_for("queue.unacked", "tlog", 5.0)?;
+    watch.wait_for("queue.depth", "tlog", 10.0)?;
     for ack in &acks[..2] {
         client.send(&format!("PUB {ack} 4\r\n+ACK\r\n"))?;
     }
-    watch.wait_for("queue.depth", "TLOG", 8.0)?;
-    watch.wait_for("queue.consumers", "TLOG", 1.0)?;
-    watch.wait_for_sum("queue.out", "TLOG", 2.0)?;
+    watch.wait_for("queue.depth", "tlog", 8.0)?;
+    watch.wait_for("queue.consumers", "tlog", 1.0)?;
+    watch.wait_for_sum("queue.out", "tlog", 2.0)?;
     ensure!(watch.values()?.iter().any(|(metric, ..)| metric == "queue.oldest_age"));
 
     server.kill()?;
@@ -121,6 +121,6 @@ fn a_stream_of_a_real_nats_is_as_deep_as_its_consumer_is_behind() -> Result<()> 
     let _server = start(place.path(), port, monitor)?;
     let mut client = Client::connect(port).context("after the restart")?;
     client.good("tlog.sale", "x")?;
-    watch.wait_for("queue.depth", "TLOG", 9.0)?;
-    watch.wait_for_sum("queue.in", "TLOG", 1.0)
+    watch.wait_for("queue.depth", "tlog", 9.0)?;
+    watch.wait_for_sum("queue.in", "tlog", 1.0)
 }

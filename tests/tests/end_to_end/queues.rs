@@ -1,4 +1,4 @@
-//! The plugin `queue-depth` on one source of a real broker, in the agent's sandbox, as `tillwatch plugin run` has it.
+//! A plugin, mostly `queue-depth`, on one source of a real system, in the agent's sandbox, as `tillwatch plugin run` has it.
 
 use std::path::Path;
 use std::process::Command;
@@ -17,7 +17,12 @@ pub(crate) struct Watch(Process);
 impl Watch {
     /// `sources` and `settings` are sections of agent.toml.
     pub(crate) fn start(place: &Path, name: &str, sources: &str, settings: &str) -> Result<Self> {
-        let plugin = plugin_dir()?.join("queue-depth");
+        Self::start_plugin("queue-depth", place, name, sources, settings)
+    }
+
+    /// As `start`, of any plugin.
+    pub(crate) fn start_plugin(plugin: &str, place: &Path, name: &str, sources: &str, settings: &str) -> Result<Self> {
+        let plugin = plugin_dir()?.join(plugin);
         let file = place.join(format!("{name}.toml"));
         let text = format!(
             "[[plugin]]\nname = {name:?}\nuse = {plugin:?}\ninterval = \"1s\"\n{sources}\n[plugin.settings]\n{settings}\n"
@@ -46,7 +51,7 @@ impl Watch {
         })
     }
 
-    /// Everything that was reported: metric, queue, value.
+    /// Everything that was reported: metric, queue or route, value.
     pub(crate) fn values(&self) -> Result<Vec<(String, String, f64)>> {
         let text = std::fs::read_to_string(&self.0.log).context("reading the samples")?;
         Ok(text.lines().filter_map(value).collect())
@@ -62,12 +67,12 @@ impl Watch {
             .join("\n"))
     }
 
-    fn wait(&mut self, what: &str, is_true: impl Fn(&[(String, String, f64)]) -> bool) -> Result<()> {
+    pub(crate) fn wait(&mut self, what: &str, is_true: impl Fn(&[(String, String, f64)]) -> bool) -> Result<()> {
         let waited = wait_until(what, PATIENCE, || {
             self.0.check()?;
             Ok(is_true(&self.values()?))
         });
-        waited.with_context(|| self.0.log_end())
+        waited.with_context(|| format!("{}\n{}", self.warnings().unwrap_or_default(), self.0.log_end()))
     }
 }
 
@@ -79,9 +84,8 @@ pub(crate) fn sum(values: &[(String, String, f64)], metric: &str, queue: &str) -
 /// A sample; a line of the log is none.
 fn value(line: &str) -> Option<(String, String, f64)> {
     let line: Value = serde_json::from_str(line).ok()?;
-    let queue = line["labels"]["messaging.destination.name"]
-        .as_str()
-        .unwrap_or_default();
+    let label = ["messaging.destination.name", "http.route"].map(|label| line["labels"][label].as_str());
+    let queue = label.into_iter().flatten().next().unwrap_or_default();
     Some((
         line["metric"].as_str()?.to_owned(),
         queue.to_owned(),

@@ -64,7 +64,9 @@ fn lists_and_streams_of_a_real_redis_are_as_deep_as_they_are() -> Result<()> {
     let secret = place.path().join("secret");
     std::fs::write(&secret, "sesame\n")?;
     let login = |user: &str| {
-        format!("{source}\nlogin = \"AUTH {user} {{secret}}\\r\\n\"\nlogin_answer = \"+OK\\r\\n\"\nsecret_file = {secret:?}")
+        format!(
+            "{source}\nlogin = \"AUTH {user} {{secret}}\\r\\n\"\nlogin_answer = \"+OK\\r\\n\"\nsecret_file = {secret:?}"
+        )
     };
     let mut keyed = Watch::start(place.path(), "keyed", &login("keyed"), settings)?;
     keyed.wait_for("queue.depth", "mainframe", 3.0)?;

@@ -75,7 +75,7 @@ fn log_in(stream: &mut TcpStream, login: &Login, secret: &str, deadline: &Deadli
         right = right
             .strip_prefix(&piece[..count])
             .filter(|_rest| count > 0)
-            .ok_or_else(|| PeerError::denied("its answer to the login is not login_answer"))?;
+            .ok_or_else(|| PeerError::new(PeerFault::Malformed, "its answer to the login is not login_answer"))?;
     }
     Ok(())
 }
@@ -272,7 +272,7 @@ mod tests {
         assert_eq!(answer.unwrap().bytes, b"+PONG\r\n");
         assert_eq!(asked, "AUTH till open sesame\r\nPING\r\n");
         let (answer, asked) = log_in_and_ask(b"-WRONGPASS\r\n", b"");
-        assert_eq!(answer.unwrap_err().fault, PeerFault::Denied);
+        assert_eq!(answer.unwrap_err().fault, PeerFault::Malformed);
         assert_eq!(asked, "AUTH till open sesame\r\n");
         let (answer, _asked) = log_in_and_ask(b"+OK\r\n", b"-ERR unknown 'open sesame'\r\n");
         assert_eq!(answer.unwrap_err().fault, PeerFault::Denied);
