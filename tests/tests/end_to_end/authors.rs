@@ -210,7 +210,7 @@ fn a_plugin_whose_label_takes_anything_is_not_packed() -> Result<()> {
     let built = plugin_dir()?.join("queue-depth");
     std::fs::copy(built.join("queue-depth.wasm"), place.path().join("queue-depth.wasm"))?;
     let manifest = std::fs::read_to_string(built.join("plugin.toml"))?;
-    let open = manifest.replace("[a-z0-9._-]{1,40}", ".*");
+    let open = manifest.replace("[a-z0-9._/-]{1,64}", ".*");
     ensure!(open != manifest, "{manifest}");
     std::fs::write(place.path().join("plugin.toml"), open)?;
     let output = tillwatch(place.path(), &["plugin", "pack"])?;
@@ -237,7 +237,7 @@ fn inspect_tells_what_a_folder_a_component_and_a_bundle_are() -> Result<()> {
         "export    collect",
         "source    transactions (files of a folder)",
         "setting   currency (a string)",
-        "world     collector",
+        "world     prober",
         "label     sales.tender: one of ",
         "metric    sales.tender.amount [EUR, sum] by sales.tender",
     ] {
@@ -265,12 +265,12 @@ fn inspect_tells_what_a_folder_a_component_and_a_bundle_are() -> Result<()> {
     ensure!(told["compiled_bytes"].as_u64() > told["wasm_bytes"].as_u64(), "{told}");
     ensure!(told["asks"]["sources"][0]["name"] == "transactions", "{told}");
     ensure!(
-        told["asks"]["world"] == "collector" && told["asks"]["labels"][0]["values"].is_array(),
+        told["asks"]["world"] == "prober" && told["asks"]["labels"][0]["values"].is_array(),
         "{told}"
     );
     let queue = plugin_dir()?.join("queue-depth").display().to_string();
     let told = text(&tillwatch(place.path(), &["plugin", "inspect", &queue])?);
-    ensure!(told.contains(": pattern [a-z0-9._-]{1,40}, at most "), "{told}");
+    ensure!(told.contains(": pattern [a-z0-9._/-]{1,64}, at most "), "{told}");
 
     let said = tillwatch(place.path(), &["plugin", "inspect", &guest()?, "--json"])?;
     let told: serde_json::Value = serde_json::from_slice(&said.stdout)?;
