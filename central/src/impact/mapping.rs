@@ -61,7 +61,7 @@ pub(super) fn purpose(topology: &mut Topology, metric: &str, role: &str, labels:
     if role.starts_with(SALES) {
         return Purpose::None;
     }
-    let bad = if matches!(role, "latency" | "queue") {
+    let bad = if matches!(role, "latency" | "queue" | "silence") {
         Bad::Up
     } else {
         Bad::Either
@@ -93,5 +93,26 @@ pub(super) fn sales_purpose(series: &SeriesInfo) -> Option<Purpose> {
 impl Bad {
     pub(super) fn is(self, effect: f32) -> bool {
         self == Bad::Either || effect >= 0.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Model;
+
+    /// A till that is asked often has a young last request, which is no fault of anybody.
+    #[test]
+    fn silence_is_bad_when_it_grows_and_good_when_it_shrinks() {
+        let mut topology = Topology::new(Model::parse("model.toml", "").unwrap());
+        let route = [("http.route".to_owned(), "/pay".to_owned())];
+        let mut bad = |role| match purpose(&mut topology, "http.server.last_request.age", role, &route) {
+            Purpose::Health { bad, .. } => bad,
+            other => panic!("{other:?}"),
+        };
+        for role in ["silence", "latency", "queue"] {
+            assert!(bad(role).is(2.0) && !bad(role).is(-2.0), "{role}");
+        }
+        assert!(bad("requests").is(2.0) && bad("requests").is(-2.0));
     }
 }

@@ -264,7 +264,7 @@ fn an_outbox_and_sales_in_a_real_postgresql_are_what_they_are() -> Result<()> {
             "CREATE ROLE tillwatch LOGIN PASSWORD '{PASSWORD}'; GRANT SELECT (created_at, sent_at) ON outbox TO tillwatch; \
              GRANT SELECT (id, sold_at, total, till) ON sale TO tillwatch; ALTER ROLE tillwatch SET default_transaction_read_only = on"
         ),
-        "extract(epoch FROM now() - min(created_at))",
+        "extract(epoch FROM now() - min(created_at))::float8",
         "$1",
     )
 }
