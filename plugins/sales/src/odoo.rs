@@ -295,6 +295,10 @@ mod tests {
         }
     }
 
+    fn at(value: &Value, path: &str) -> Value {
+        value.pointer(path).cloned().unwrap_or_default()
+    }
+
     fn asked(request: &HttpRequest) -> Value {
         serde_json::from_slice(&request.body).unwrap()
     }
@@ -303,19 +307,19 @@ mod tests {
     fn every_question_by_a_key_leaves_room_for_it_at_one_place() {
         let mut account = Account::new(Api::Jsonrpc, "shop", "till").unwrap();
         let first = account.authenticate().unwrap();
-        assert_eq!(asked(&first)["params"]["args"], json!(["shop", "till", null, {}]));
+        assert_eq!(at(&asked(&first), "/params/args"), json!(["shop", "till", null, {}]));
         account
             .authenticated(&answer(r#"{"jsonrpc":"2.0","id":1,"result":7}"#))
             .unwrap();
         assert!(account.authenticate().is_none());
         let orders = asked(&account.orders(259));
-        assert_eq!(orders["params"]["method"], "execute_kw");
-        let args = &orders["params"]["args"];
+        assert_eq!(at(&orders, "/params/method"), "execute_kw");
+        let args = at(&orders, "/params/args");
         assert_eq!(
-            (&args[1], &args[2], &args[4]),
-            (&json!(7), &Value::Null, &json!("search_read"))
+            (at(&args, "/1"), at(&args, "/2"), at(&args, "/4")),
+            (json!(7), Value::Null, json!("search_read"))
         );
-        assert_eq!(args[6]["domain"][0], json!(["id", ">", 259]));
+        assert_eq!(at(&args, "/6/domain/0"), json!(["id", ">", 259]));
         for refused in [
             r#"{"result":false}"#,
             r#"{"error":{"data":{"name":"odoo.exceptions.AccessDenied"}}}"#,
@@ -332,9 +336,9 @@ mod tests {
         let account = Account::new(Api::CallKw, "", "").unwrap();
         assert!(account.authenticate().is_none());
         let orders = asked(&account.orders(0));
-        assert_eq!(orders["params"]["kwargs"]["limit"], 200);
-        assert_eq!(orders["params"]["model"], "pos.order");
+        assert_eq!(at(&orders, "/params/kwargs/limit"), 200);
+        assert_eq!(at(&orders, "/params/model"), "pos.order");
         let json2 = Account::new(Api::Json2, "", "").unwrap().orders(0);
-        assert_eq!(asked(&json2), orders["params"]["kwargs"]);
+        assert_eq!(asked(&json2), at(&orders, "/params/kwargs"));
     }
 }
