@@ -15,7 +15,7 @@ use super::world::World;
 
 /// Tryton makes its tables first.
 const PATIENCE: Duration = Duration::from_secs(240);
-const SALES: usize = 30;
+const SALES: i64 = 30;
 
 /// As a till's own program has it: amounts are texts in blobs.
 const QUERY: &str = "SELECT s.id AS id, max(s.write_date) AS time, \
@@ -77,7 +77,7 @@ fn what_a_real_point_of_sale_sold_arrives_to_the_cent_by_a_query_of_its_database
     let sold = said(&seller, "minor")?.context("its totals")?;
     let (count, minor) = (sold["sales"].as_i64(), sold["minor"].as_i64());
     ensure!(
-        count > Some(SALES as i64 / 2) && sold["returns"].as_i64() > Some(0),
+        count > Some(SALES / 2) && sold["returns"].as_i64() > Some(0),
         "{sold}"
     );
     let arrived = wait_until("central has every sale", Duration::from_secs(60), || {
