@@ -76,10 +76,7 @@ fn what_a_real_point_of_sale_sold_arrives_to_the_cent_by_a_query_of_its_database
     seller.wait()?;
     let sold = said(&seller, "minor")?.context("its totals")?;
     let (count, minor) = (sold["sales"].as_i64(), sold["minor"].as_i64());
-    ensure!(
-        count > Some(SALES / 2) && sold["returns"].as_i64() > Some(0),
-        "{sold}"
-    );
+    ensure!(count > Some(SALES / 2) && sold["returns"].as_i64() > Some(0), "{sold}");
     let arrived = wait_until("central has every sale", Duration::from_secs(60), || {
         world.check()?;
         let received = world.central.received()?;
