@@ -283,6 +283,7 @@ fn id_and_name(json: &RawValue) -> Option<(i64, String)> {
 }
 
 #[cfg(test)]
+#[allow(clippy::indexing_slicing, reason = "a test that panics fails")]
 mod tests {
     use super::*;
 
