@@ -500,7 +500,8 @@ fn session() -> Vec<Vec<u8>> {
 fn a_login_by_caching_sha2_password_proves_the_password_and_goes_on() {
     const PROOF: &str = "7d6fcdd98337dbff75f8a47f40984b743313fc866b20bc57b3d18b36920ccb4b";
     let mut packets = session();
-    packets.splice(..1, [greeting("caching_sha2_password"), packet(2, &[1, 3])]);
+    let proved = [packet(2, &[1, 3]), packet(3, &OK)].concat();
+    packets.splice(..2, [greeting("caching_sha2_password"), proved]);
     let (_cut_off, told) = said(packets);
     let told_hex: String = told.iter().map(|byte| format!("{byte:02x}")).collect();
     assert!(told_hex.contains(PROOF), "{told_hex}");
