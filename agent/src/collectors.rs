@@ -4,6 +4,7 @@
 //! and configured, or every problem that keeps the agent from starting. `run`, `check`, `tap` and `backfill` share this.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -47,10 +48,26 @@ impl Default for RoundBounds {
     }
 }
 
+/// What of a plugin runs: its settings, and the file of its compiled code, which is named by its content.
+#[derive(Clone)]
+pub struct Version {
+    config: PluginConfig,
+    code: Option<PathBuf>,
+}
+
+impl Version {
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.code == other.code && self.config.says_what(&other.config)
+    }
+}
+
 /// A collector with its place in the day.
 pub struct Source {
     /// In the checkpoint, and of the plugin's instance.
     pub name: String,
+    /// Of a plugin.
+    pub version: Option<Version>,
     pub schedule: Schedule,
     /// What it may report, as the registry needs it.
     pub declaration: Declaration,
@@ -75,8 +92,12 @@ enum Collector {
 }
 
 impl Source {
-    fn with_grants(self, grants: BTreeMap<String, Grant>) -> Self {
-        Self { grants, ..self }
+    fn of_plugin(self, version: Version) -> Self {
+        Self {
+            grants: version.config.grants.clone(),
+            version: Some(version),
+            ..self
+        }
     }
 
     /// One call; none when the plugin failed, which is counted there.
@@ -94,15 +115,17 @@ impl Source {
         }
     }
 
-    /// Between calls: what `next` needs to go on where this one is. It is called once on trial.
+    /// Between calls: what `next` needs to go on where this one is; what is new is called once on trial.
     ///
     /// # Errors
     /// When its sources cannot be opened at the place of ours, or its first call there breaks a bound.
-    pub fn prepare_exchange(&self, mut next: Self, clock: &Clock) -> Result<Self> {
+    pub fn prepare_exchange(&self, mut next: Self, is_new: bool, clock: &Clock) -> Result<Self> {
         if let (Collector::Plugin(old), Collector::Plugin(new)) = (&self.collector, &mut next.collector) {
             let grants = (self.grants != next.grants).then_some(&next.grants);
             new.go_on_from(old, grants, clock)?;
-            new.try_once()?;
+            if is_new {
+                new.try_once()?;
+            }
         }
         Ok(next)
     }
@@ -165,6 +188,7 @@ impl Source {
         let declaration = declaration(collector.descriptor().clone(), BTreeMap::new());
         Self {
             name: "test".to_owned(),
+            version: None,
             schedule: Schedule::new(1_000, "site", "test"),
             declaration,
             grants: BTreeMap::new(),
@@ -367,6 +391,10 @@ fn start_plugin(
         warn!(plugin = plugin.name, %error, "its progress is left out: sources are read from their start");
         open(None)
     })?;
+    let version = Version {
+        config: plugin.clone(),
+        code: loaded.code_path().map(Path::to_owned),
+    };
     let share = how.reading.holds_share.then_some(plugin.cpu_share_percent);
     let restraint = Restraint::new(share, Instant::now());
     let mut collector = PluginCollector::start(loaded, plugin, host, restraint, counts.clone())?;
@@ -381,7 +409,7 @@ fn start_plugin(
         declaration,
         Collector::Plugin(Box::new(collector)),
     )
-    .with_grants(plugin.grants.clone()))
+    .of_plugin(version))
 }
 
 /// Of the file that a bundle was when it was verified.
@@ -401,6 +429,7 @@ fn source(config: &Config, name: &str, interval_ms: u64, declaration: Declaratio
     let schedule = Schedule::new(interval_ms, config.site.as_str(), name);
     Source {
         name: name.to_owned(),
+        version: None,
         schedule,
         declaration,
         grants: BTreeMap::new(),

@@ -155,6 +155,10 @@ async fn run_agent(path: &Path, config: &Config, clock: &Clock, is_once: bool) -
         room: runner::room(),
         is_once,
     };
+    let versions = declared
+        .iter()
+        .map(|(source, _key)| (source.name.clone(), source.version.clone()));
+    let versions = versions.collect();
     let (mut threads, mut orders) = (Vec::new(), BTreeMap::new());
     for (source, key) in declared {
         let (exchange, exchanges) = sync_channel(1);
@@ -185,7 +189,7 @@ async fn run_agent(path: &Path, config: &Config, clock: &Clock, is_once: bool) -
             }
         }
     } else {
-        let reloader = Reloader::new(path, config, clock, orders);
+        let reloader = Reloader::new(path, config, clock, orders, versions);
         let reloading = tokio::spawn(reloader.run(reload));
         until_signal().await?;
         notify("STOPPING=1");

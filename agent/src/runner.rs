@@ -98,14 +98,20 @@ impl Runner {
         }
     }
 
-    /// All sources are exchanged or none: what is ready waits for the others.
+    /// What is new waits for all else that is new, as all of it runs or none.
     fn exchange(&self, source: &mut Source, key: &mut SourceKey, exchange: Exchange) {
-        let Exchange { next, ready, go, done } = exchange;
+        let Exchange {
+            next,
+            is_new,
+            ready,
+            go,
+            done,
+        } = exchange;
         if ready.is_closed() {
             // Whoever ordered it has stopped waiting.
             return;
         }
-        let prepared = source.prepare_exchange(next, &self.clock);
+        let prepared = source.prepare_exchange(next, is_new, &self.clock);
         // The keeper hears of it behind the last batch of the old source, whose metrics it may number otherwise.
         match prepared.and_then(|next| Ok((self.declare(&next)?, next))) {
             Err(error) => ready.send(Err(error)).unwrap_or_default(),

@@ -23,6 +23,11 @@ pub struct Code {
 }
 
 impl Code {
+    /// Where it was taken from.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Takes what `tillwatch-compile` wrote into a file that nobody but this user (or root) may write.
     ///
     /// # Errors

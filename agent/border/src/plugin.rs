@@ -1,6 +1,6 @@
 //! A plugin as the agent has it: called like a function, run in the process of all plugins.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tillwatch_core::sample::{Batch, Descriptor};
@@ -69,6 +69,12 @@ pub fn start(program: PathBuf, loads: Vec<Load>) -> Result<Vec<Result<Plugin, Lo
 }
 
 impl Plugin {
+    /// Where its code was taken from.
+    #[must_use]
+    pub fn code_path(&self) -> Option<&Path> {
+        self.shared.code_path(self.index)
+    }
+
     /// The next call gets a new instance with its own memory. Costs microseconds.
     pub fn renew(&mut self) {
         self.instance = Instance::Wanted;

@@ -135,6 +135,10 @@ impl Shared {
         Ok((shared, loaded))
     }
 
+    pub(crate) fn code_path(&self, index: usize) -> Option<&Path> {
+        self.spec.plugins.get(index).map(|load| load.code.path())
+    }
+
     pub(crate) fn limits(&self, plugin: usize) -> &Limits {
         &self.spec.plugins[plugin].limits
     }

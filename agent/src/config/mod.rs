@@ -545,6 +545,17 @@ fn plugin(section: Section<'_>, finder: &mut Finder<'_>, elsewhere: &mut Vec<Pro
 }
 
 impl PluginConfig {
+    /// Whether both say the same, wherever in agent.toml.
+    #[must_use]
+    pub fn says_what(&self, other: &Self) -> bool {
+        let placed = Self {
+            place: other.place.clone(),
+            setting_places: other.setting_places.clone(),
+            ..self.clone()
+        };
+        placed == *other
+    }
+
     /// Whether it has every source and setting without which it cannot run; what it lacks was reported.
     fn has_what_it_needs(&self) -> bool {
         let sources = self.manifest.sources.iter().filter(|source| source.required);

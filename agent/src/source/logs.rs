@@ -31,6 +31,8 @@ const NAMES_MAX: usize = 10_000;
 const FORGOTTEN_AFTER_MS: u64 = 60_000;
 /// A log that has not changed for this long may give its place to a new one.
 const IDLE_AFTER_MS: u64 = 3_600_000;
+/// What did not change for so long is finished before others go on: with dated logs a new one begins where it ends.
+const QUIET_AFTER_MS: u64 = 60_000;
 /// Where the progress of one file alone has its device.
 const MANY: u64 = u64::MAX;
 
@@ -144,7 +146,7 @@ impl Logs {
         }
         let mut lines = Lines::default();
         let mut is_any = false;
-        for name in self.names_in_turn() {
+        for name in self.names_in_turn(machine_now_ms()) {
             is_any |= self.read_one(&name, bytes_max - lines.bytes.len(), &mut lines);
             self.turn = name;
             // Whoever has more did as much as one call may.
@@ -229,12 +231,18 @@ impl Logs {
         }
     }
 
-    /// Beginning behind the one that was served last.
-    fn names_in_turn(&self) -> Vec<String> {
+    /// What is quiet, oldest first, then what is written, beginning behind the one that was served last.
+    fn names_in_turn(&self, now_ms: u64) -> Vec<String> {
+        let is_quiet = |log: &Log| now_ms.saturating_sub(log.changed_ms) >= QUIET_AFTER_MS;
         let after = (std::ops::Bound::Excluded(self.turn.clone()), std::ops::Bound::Unbounded);
         let behind = self.logs.range(after);
         let rest = self.logs.range(..=self.turn.clone());
-        behind.chain(rest).map(|(name, _log)| name.clone()).collect()
+        let mut turns: Vec<(&String, &Log)> = behind.chain(rest).collect();
+        turns.sort_by_key(|(name, log)| match is_quiet(log) {
+            true => (0, log.changed_ms, name.as_str()),
+            false => (1, 0, ""),
+        });
+        turns.into_iter().map(|(name, _log)| name.clone()).collect()
     }
 
     /// Whether all of the folder was looked at.
@@ -620,6 +628,33 @@ mod tests {
         assert_eq!(found, ["busy\nbusy\n", "b\nc\nbusy\n", "busy\nbusy\n"]);
         logs.rollback();
         assert_eq!(calls(&mut logs), found);
+    }
+
+    /// Lines of one day were read with the columns that another day's file names in its head.
+    #[test]
+    fn of_dated_logs_each_is_read_to_its_end_before_the_next_begins() {
+        let folder = Folder::new();
+        let days = ["c-260107.log", "b-260108.log", "a-260109.log"];
+        for (day, name) in days.iter().enumerate() {
+            folder.append(name, "");
+            folder.age(name, 7_200 - 1_000 * day as u64);
+        }
+        let mut logs = folder.open("*.log", &[]);
+        read_all(&mut logs);
+        for (day, name) in days.iter().enumerate() {
+            folder.append(name, &format!("{day}\n").repeat(20));
+            folder.age(name, 3_000 - 1_000 * day as u64);
+        }
+        let mut found = String::new();
+        while let Ok(lines) = logs.read(10) {
+            logs.commit();
+            found += std::str::from_utf8(&lines.bytes).unwrap();
+            if lines.bytes.is_empty() {
+                break;
+            }
+        }
+        let expected = ["0\n", "1\n", "2\n"].map(|line| line.repeat(20)).concat();
+        assert_eq!(found, expected);
     }
 
     #[test]

@@ -27,7 +27,7 @@ use tillwatch_border::{Fault, Lines};
 use super::logs::position_of;
 use super::progress::ProgressError;
 use super::{Start, machine_now_ms, modified_ms};
-use crate::platform::{FileId, file_id, open_log};
+use crate::platform::{FileId, changed_ms, file_id, open_log};
 use part::{FINGERPRINT_BYTES_MAX, Part};
 use position::Position;
 use siblings::{Sibling, Siblings, folder_of};
@@ -377,7 +377,9 @@ impl Tail {
         if live.as_ref().map(file_id) == Some(file_id(&metadata)) {
             return Ok(false);
         }
-        if machine_now_ms().saturating_sub(modified_ms(&metadata)) < self.settings.rotation_settle_ms {
+        // A rename changes no content, and its writer goes on for a while.
+        let changed_ms = modified_ms(&metadata).max(changed_ms(&metadata));
+        if machine_now_ms().saturating_sub(changed_ms) < self.settings.rotation_settle_ms {
             return Ok(false);
         }
         let chain = self.chain()?;

@@ -10,8 +10,10 @@ use crate::Settings;
 use crate::broker::{Trouble, ask};
 use crate::json::{Pointer, each, find, pointers, text, whole};
 use crate::queues::key;
-use crate::sheet::{Reading, Sheet};
+use crate::sheet::{Reading, Sheet, age_ms};
 
+/// The year 5138 in seconds; in milliseconds it is 1973.
+const SECONDS_MAX: i64 = 100_000_000_000;
 /// The most that the API gives at once.
 const PAGE_QUEUES: usize = 500;
 /// One call may ask 16 times.
@@ -38,6 +40,10 @@ pub(crate) fn read(
         })?;
         if whole(pages)?.is_none_or(|pages| pages <= page) {
             return Ok(());
+        }
+        if settings.path.is_empty() {
+            // The operator's own page would come again.
+            break;
         }
     }
     problems.count(Wrong::Limit);
@@ -106,17 +112,17 @@ impl<'s> Queue<'s> {
             depth: whole(all)?.or(parts.map(|(ready, unacked)| ready.saturating_add(unacked))),
             unacked,
             consumers: whole(consumers)?,
-            oldest_age_ms: whole(head)?.map(|seconds| self.age_ms(seconds)),
+            oldest_age_ms: whole(head)?.and_then(|head| age_ms(self.now_ms, head.saturating_mul(head_unit_ms(head)))),
             moved: [whole(publish)?, sum([whole(ack)?, whole(no_ack)?, whole(get_no_ack)?])],
         };
         sheet.add(Some(&name), key(&[&vhost, &name]), &reading);
         Ok(())
     }
+}
 
-    /// The publisher's own time, whose clock may be ahead.
-    fn age_ms(&self, seconds: i64) -> i64 {
-        self.now_ms.saturating_sub(seconds.saturating_mul(1_000)).max(0)
-    }
+/// The publisher's own time: in seconds by the protocol, in milliseconds by many.
+fn head_unit_ms(head: i64) -> i64 {
+    if head < SECONDS_MAX { 1_000 } else { 1 }
 }
 
 /// Of what is there.

@@ -10,7 +10,7 @@ use crate::Settings;
 use crate::broker::Trouble;
 use crate::queues::{Queues, key};
 use crate::resp::{Reply, Unread, command, read as read_reply};
-use crate::sheet::{Reading, Sheet};
+use crate::sheet::{Reading, Sheet, age_ms};
 
 /// The source of kind `tcp`.
 pub(crate) const REDIS: &str = "redis";
@@ -20,6 +20,8 @@ const ANSWER_BYTES_MAX: u32 = 64 << 10;
 /// Groups of all streams whose oldest message is asked for.
 const GROUPS_MAX: usize = 100;
 const REFUSED: &str = "redis wants a login, or the account may not ask: see redis_user in the plugin's README";
+const UNABLE: &str =
+    "redis cannot answer: it still loads, is busy or without its master, or the queue is on another node";
 
 pub(crate) fn read(
     settings: &Settings,
@@ -107,12 +109,17 @@ fn reply(bytes: &[u8]) -> Result<(Reply<'_>, &[u8]), Trouble> {
         Unread::Short => Trouble::Wrong(Wrong::Limit),
         Unread::Wrong(wrong) => Trouble::Wrong(wrong),
     })?;
-    let refusals: [&[u8]; 4] = [b"NOAUTH", b"NOPERM", b"WRONGPASS", b"DENIED"];
-    match &reply {
-        Reply::Error(error) if refusals.iter().any(|refusal| error.starts_with(refusal)) => {
-            Err(Trouble::Blind(REFUSED))
-        }
-        _ => Ok((reply, rest)),
+    let Reply::Error(error) = &reply else {
+        return Ok((reply, rest));
+    };
+    let is_one_of = |kinds: &[&[u8]]| kinds.iter().any(|kind| error.starts_with(kind));
+    if is_one_of(&[b"NOAUTH", b"NOPERM", b"WRONGPASS", b"DENIED"]) {
+        Err(Trouble::Blind(REFUSED))
+    } else if is_one_of(&[b"WRONGTYPE", b"NOGROUP", b"ERR"]) {
+        // Of a question that does not fit this key.
+        Ok((reply, rest))
+    } else {
+        Err(Trouble::Blind(UNABLE))
     }
 }
 
@@ -239,7 +246,7 @@ fn ask_ages(
     found: &mut [Found<'_>],
     problems: &mut Problems,
 ) -> Result<(), Trouble> {
-    let now_ms = host.now_ms();
+    let now_ms = i64::try_from(host.now_ms()).unwrap_or(i64::MAX);
     let mut waiting: Vec<(&str, &mut Group)> = Vec::new();
     for found in found.iter_mut() {
         let name = found.name;
@@ -260,8 +267,7 @@ fn ask_ages(
         };
         match oldest_ms(reply) {
             Ok(oldest_ms) => {
-                group.oldest_age_ms =
-                    oldest_ms.and_then(|oldest_ms| i64::try_from(now_ms.saturating_sub(oldest_ms)).ok());
+                group.oldest_age_ms = oldest_ms.and_then(|oldest_ms| age_ms(now_ms, oldest_ms));
             }
             Err(wrong) => problems.count(wrong),
         }
@@ -269,7 +275,7 @@ fn ask_ages(
 }
 
 /// An identifier begins with the time at which the entry was added; all may have been acknowledged meanwhile.
-fn oldest_ms(reply: &Reply<'_>) -> Result<Option<u64>, Wrong> {
+fn oldest_ms(reply: &Reply<'_>) -> Result<Option<i64>, Wrong> {
     let Reply::List(parts) = reply else {
         return Err(Wrong::Syntax);
     };

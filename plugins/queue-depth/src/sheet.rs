@@ -12,6 +12,10 @@ use crate::queues::{OTHER, QUEUES_MAX, Queues};
 
 /// Queues whose totals are kept between two readings; 26 bytes of the state each.
 const TRACKED_MAX: usize = 1_500;
+/// The year 2000: before it there were no such brokers.
+const FIRST_TIME_MS: i64 = 946_684_800_000;
+/// Another machine's clock may be ahead.
+const AHEAD_MS_MAX: i64 = 86_400_000;
 /// The layout of the state.
 const STATE_VERSION: u8 = 1;
 const ENTRY_BYTES: usize = 26;
@@ -78,27 +82,41 @@ impl<'q> Sheet<'q> {
 
     /// What came in and went out since the reading before.
     fn count(&mut self, key: u64, totals: [Option<i64>; 2]) -> [Option<i64>; 2] {
+        let begins_at_zero = self.begins_at_zero;
+        let before = self.before.0.get(&key).copied();
+        let is_known = totals != [None; 2] || begins_at_zero || before.is_some();
         let is_room = self.now.0.len() < TRACKED_MAX || self.now.0.contains_key(&key);
-        if !is_room || (totals == [None; 2] && !self.begins_at_zero) {
+        if !is_room || !is_known {
             return [None; 2];
         }
-        // In and out may come apart, as on two lines.
-        let kept = self.now.0.entry(key).or_default();
-        for (kept, total) in kept.iter_mut().zip(totals) {
-            *kept = total.or(*kept);
-        }
-        let Some(before) = self.before.0.get(&key) else {
-            return [None; 2];
-        };
+        // In and out may come apart, as on two lines, and a broker may leave out what it told before.
+        let kept = self.now.0.entry(key).or_insert(before.unwrap_or_default());
+        let [came, _went] = totals;
+        let came_before = before.and_then(|[came, _went]| came);
+        let goes_on = came.zip(came_before).map(|(came, before)| came >= before);
         let mut moved = [None; 2];
-        for ((moved, total), before) in moved.iter_mut().zip(totals).zip(before) {
-            *moved = match (total, before) {
-                (Some(total), Some(before)) if total >= *before => Some(total.saturating_sub(*before)),
-                // The broker, or only its statistics, began anew.
-                (Some(total), Some(_)) => Some(total),
-                (Some(total), None) if self.begins_at_zero => Some(total),
-                _ => None,
+        for (((moved, kept), total), before_all) in
+            moved.iter_mut().zip(kept).zip(totals).zip(before.unwrap_or_default())
+        {
+            let Some(total) = total else {
+                if goes_on == Some(false) && *kept == before_all {
+                    *kept = None;
+                }
+                continue;
             };
+            *moved = match before_all {
+                Some(before) if total >= before => Some(total.saturating_sub(before)),
+                // A new consumer that begins at the front: what went out before does not go out again.
+                Some(_) if goes_on == Some(true) => {
+                    *moved = Some(0);
+                    continue;
+                }
+                // The broker, or only its statistics, began anew.
+                Some(_) => Some(total),
+                None if begins_at_zero && before.is_some() => Some(total),
+                None => None,
+            };
+            *kept = Some(total);
         }
         moved
     }
@@ -139,6 +157,12 @@ impl<'q> Sheet<'q> {
         }
         self.now
     }
+}
+
+/// Of what has this time; none when that cannot be one.
+pub(crate) fn age_ms(now_ms: i64, at_ms: i64) -> Option<i64> {
+    let is_time = (FIRST_TIME_MS..=now_ms.saturating_add(AHEAD_MS_MAX)).contains(&at_ms);
+    is_time.then(|| now_ms.saturating_sub(at_ms).max(0))
 }
 
 fn sum(total: Option<i64>, value: Option<i64>) -> Option<i64> {
@@ -233,6 +257,39 @@ mod tests {
         assert_eq!(first, [None, None]);
         let (second, _kept) = read(kept, true, &moved(Some(5), None));
         assert_eq!(second, [Some(5), None]);
+    }
+
+    /// A broker that left its totals out for once: all that had ever moved moved again.
+    #[test]
+    fn totals_that_are_missing_once_go_on_from_where_they_were() {
+        for begins_at_zero in [false, true] {
+            let (_moved, kept) = read(Counted::default(), begins_at_zero, &moved(Some(100_000), Some(90_000)));
+            let (missing, kept) = read(kept, begins_at_zero, &moved(None, None));
+            assert_eq!(missing, [None, None]);
+            let (moved, _kept) = read(kept, begins_at_zero, &moved(Some(100_005), Some(90_003)));
+            assert_eq!(moved, [Some(5), Some(3)]);
+        }
+    }
+
+    /// A new consumer begins at the front of what all others have acknowledged.
+    #[test]
+    fn what_went_out_does_not_go_out_again_for_a_new_consumer() {
+        let (_moved, kept) = read(Counted::default(), false, &moved(Some(1_000), Some(1_000)));
+        let (joined, kept) = read(kept, false, &moved(Some(1_000), Some(0)));
+        assert_eq!(joined, [Some(0), Some(0)]);
+        let (caught_up, kept) = read(kept, false, &moved(Some(1_010), Some(1_005)));
+        assert_eq!(caught_up, [Some(10), Some(5)]);
+        let (began_anew, _kept) = read(kept, false, &moved(Some(3), Some(2)));
+        assert_eq!(began_anew, [Some(3), Some(2)]);
+    }
+
+    #[test]
+    fn an_age_is_of_what_can_be_a_time() {
+        let now_ms = 1_795_415_927_250;
+        assert_eq!(age_ms(now_ms, now_ms - 5_000), Some(5_000));
+        assert_eq!(age_ms(now_ms, now_ms + 5_000), Some(0));
+        assert_eq!(age_ms(now_ms, 1), None);
+        assert_eq!(age_ms(now_ms, now_ms * 1_000), None);
     }
 
     #[test]

@@ -142,7 +142,29 @@ fn rabbitmq_is_asked_page_by_page_or_for_totals() {
     let totals = asked(r#"{"system":"rabbitmq","totals_only":true}"#);
     let expected = "/api/queues?page=1&page_size=500&disable_stats=true&enable_queue_totals=true";
     assert_eq!(totals[0], expected);
-    assert_eq!(asked(r#"{"system":"rabbitmq","path":""}"#)[0], "");
+    let own_page = asked(r#"{"system":"rabbitmq","path":""}"#);
+    assert_eq!(own_page, [""], "the same page came again and again");
+}
+
+#[test]
+fn a_redis_that_cannot_answer_is_down() {
+    let settings = settings(r#"{"system":"redis","queues":["tlog"]}"#);
+    for error in [
+        "LOADING Redis is loading",
+        "MOVED 3999 10.0.0.2:6379",
+        "MASTERDOWN Link",
+    ] {
+        let mut host = FileHost::new(NOW_MS);
+        let bytes = format!("-{error}\r\n").repeat(4) + "+OK\r\n";
+        let answer = TcpResponse {
+            bytes: bytes.into_bytes(),
+            connect_us: 1,
+            elapsed_us: 1,
+        };
+        host.answer_tcp("redis", Ok(answer));
+        let batch = collect(&settings, &mut host);
+        assert_eq!(values(&batch, metric::SOURCE_UP), [("redis".to_owned(), 0)], "{error}");
+    }
 }
 
 #[test]

@@ -330,6 +330,10 @@ fn signatures_are_those_of_minisign_both_ways() -> Result<()> {
     ensure!(told.contains("queue-depth 0.1.0: signed by other.pub"), "{told}");
     let refused = place.tillwatch(&format!("plugin verify {name} --key release.key.pub"))?;
     ensure!(!refused.status.success(), "{}", text(&refused));
+
+    std::fs::remove_file(format!("{name}.minisig"))?;
+    place.run(&format!("plugin sign {name} --key other.key --no-password"))?;
+    minisign(&["-V", "-m", name, "-p", "other.pub"])?;
     Ok(())
 }
 

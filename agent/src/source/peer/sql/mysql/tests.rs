@@ -494,6 +494,20 @@ fn session() -> Vec<Vec<u8>> {
     [vec![greeting("mysql_native_password")], answers.to_vec()].concat()
 }
 
+/// The method of MySQL 8; MariaDB, which is the real server of these tests, has another one.
+/// The proof was reckoned apart: SHA-256(password) XOR SHA-256(SHA-256(SHA-256(password)), scramble).
+#[test]
+fn a_login_by_caching_sha2_password_proves_the_password_and_goes_on() {
+    const PROOF: &str = "7d6fcdd98337dbff75f8a47f40984b743313fc866b20bc57b3d18b36920ccb4b";
+    let mut packets = session();
+    let proved = [packet(2, &[1, 3]), packet(3, &OK)].concat();
+    packets.splice(..2, [greeting("caching_sha2_password"), proved]);
+    let (_cut_off, told) = said(packets);
+    let told_hex: String = told.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert!(told_hex.contains(PROOF), "{told_hex}");
+    assert!(memchr::memmem::find(&told, b"SELECT 1").is_some());
+}
+
 #[test]
 fn what_a_server_says_is_bounded_before_it_is_read_and_no_file_is_ever_sent() {
     let (error, _told) = said(vec![vec![0xfe, 0xff, 0xff, 0]]);
