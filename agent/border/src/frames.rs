@@ -128,7 +128,10 @@ mod tests {
 
     impl Read for Slow {
         fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
-            assert!(room.len() <= self.given.max(KEPT_BYTES_MAX), "room for what has not come");
+            assert!(
+                room.len() <= self.given.max(KEPT_BYTES_MAX),
+                "room for what has not come"
+            );
             self.cleared += usize::from(room.last() == Some(&0));
             room.fill(0xff);
             self.given += 1;
