@@ -1,9 +1,10 @@
 //! Whether the agent keeps its beat while plugins run away: its summaries at the broker's door, beside plugins without an
 //! end that are stopped again and again.
 //!
-//! Beats are due at the same place within their seconds, so that the earliest one tells when.
+//! Beats are due at the same place within their intervals, so that the earliest one tells when; whatever else the agent
+//! says comes between them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -67,16 +68,22 @@ pub(crate) fn measure(
         "plugins were stopped {stops} times only"
     );
     let wanted = usize::try_from(time.as_secs() / SUMMARY.as_secs())?;
-    ensure!(beats.len() + 1 >= wanted, "{} beats in {time:?}", beats.len());
-    jitter(&beats)
+    jitter(&beats, wanted)
 }
 
-fn jitter(beats: &[SystemTime]) -> Result<Duration> {
-    let within = |beat: &SystemTime| Ok(beat.duration_since(UNIX_EPOCH)?.subsec_nanos());
-    let mut late: Vec<u32> = beats.iter().map(within).collect::<Result<_>>()?;
+fn jitter(bursts: &[SystemTime], wanted: usize) -> Result<Duration> {
+    let mut beats = BTreeMap::new();
+    for burst in bursts {
+        let time = burst.duration_since(UNIX_EPOCH)?;
+        let number = time.as_secs() / SUMMARY.as_secs();
+        let late = time.saturating_sub(SUMMARY * u32::try_from(number)?);
+        beats.entry(number).or_insert(late);
+    }
+    ensure!(beats.len() + 1 >= wanted, "{} beats of {wanted}", beats.len());
+    let mut late: Vec<Duration> = beats.into_values().collect();
     late.sort_unstable();
     let worst = late.get(late.len() * 99 / 100).context("no beat")?;
-    Ok(Duration::from_nanos(u64::from(worst - late[0])))
+    Ok(worst.saturating_sub(late[0]))
 }
 
 fn runaways(folder: &Path) -> Result<String> {
@@ -101,11 +108,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn jitter_is_the_lateness_of_the_slowest_beat_within_its_second() {
-        let beats: Vec<SystemTime> = [(2, 203), (4, 208), (6, 204)]
+    fn jitter_is_the_lateness_of_the_slowest_beat_in_its_interval() {
+        let bursts: Vec<SystemTime> = [(2, 203), (4, 208), (5, 786), (6, 204)]
             .map(|(seconds, milliseconds)| UNIX_EPOCH + Duration::from_millis(seconds * 1_000 + milliseconds))
             .to_vec();
-        assert_eq!(jitter(&beats).unwrap(), Duration::from_millis(5));
-        assert!(jitter(&[]).is_err());
+        assert_eq!(jitter(&bursts, 3).unwrap(), Duration::from_millis(5));
+        assert!(jitter(&bursts, 5).is_err(), "a beat is missing");
     }
 }

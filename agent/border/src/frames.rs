@@ -54,8 +54,7 @@ impl<S: Read + Write> Frames<S> {
     pub fn send<T: Serialize>(&mut self, message: &T) -> Result<(), FrameError> {
         self.outbox.clear();
         self.outbox.extend_from_slice(&[0; LENGTH_BYTES]);
-        let written = postcard::to_extend(message, std::mem::take(&mut self.outbox));
-        self.outbox = written.map_err(|_cannot_fail| DecodeError)?;
+        postcard::to_io(message, &mut self.outbox).map_err(|_cannot_fail| DecodeError)?;
         let length = self.outbox.len() - LENGTH_BYTES;
         let length = u32::try_from(length).map_err(|_too_large| FrameError::TooLarge {
             bytes: length,
