@@ -122,7 +122,8 @@ fn binary_bytes() -> Result<u64> {
 fn first_summary(folder: &Path, port: u16, identity: &Identity, central: &Central) -> Result<f64> {
     let log = PointOfSaleLog::start(folder)?;
     let begun = Instant::now();
-    let mut agent = start_agent(folder, &settings_text(folder, port, identity, "1s", "2s")?)?;
+    let text = settings_text(folder, port, identity, "1s", "2s")?;
+    let mut agent = start_agent(folder, &text, Command::new(program("tillwatch")?))?;
     wait_until("central has a summary", Duration::from_secs(60), || {
         agent.check()?;
         let sites = central.get("/api/v1/sites")?;
@@ -139,7 +140,8 @@ fn first_summary(folder: &Path, port: u16, identity: &Identity, central: &Centra
 fn measure(folder: &Path, port: u16, identity: &Identity, central: &Central, time: Duration) -> Result<Footprint> {
     let proxy = CountingProxy::start(port)?;
     let log = PointOfSaleLog::start(folder)?;
-    let mut agent = start_agent(folder, &settings_text(folder, proxy.port, identity, "10s", "60s")?)?;
+    let text = settings_text(folder, proxy.port, identity, "10s", "60s")?;
+    let mut agent = start_agent(folder, &text, Command::new(program("tillwatch")?))?;
     std::thread::sleep(SETTLE);
     agent.check()?;
     let sold = central.received()?.transactions;
@@ -170,10 +172,9 @@ fn measure(folder: &Path, port: u16, identity: &Identity, central: &Central, tim
     })
 }
 
-pub(crate) fn start_agent(folder: &Path, text: &str) -> Result<Process> {
+pub(crate) fn start_agent(folder: &Path, text: &str, mut command: Command) -> Result<Process> {
     let settings = folder.join("agent.toml");
     std::fs::write(&settings, text)?;
-    let mut command = Command::new(program("tillwatch")?);
     command.arg("run").arg("--config").arg(&settings);
     Process::start("tillwatch", &mut command, &folder.join("agent.log"))
 }

@@ -5,12 +5,15 @@
     reason = "a benchmark prints what it measured"
 )]
 
+mod bundles;
 mod footprint;
+mod heartbeat;
 mod hostile;
 mod memory;
 mod parsers;
 mod sandbox;
 mod till;
+mod unit;
 
 use std::path::PathBuf;
 
@@ -53,6 +56,11 @@ enum Benchmark {
         #[arg(long)]
         json: bool,
     },
+    /// The part of it that looks at the till, and at the agent's heartbeat beside runaway plugins
+    Till {
+        #[arg(long, default_value_t = 120)]
+        seconds: u64,
+    },
     /// Run the hostile corpus: how much of it was contained, and what it cost the others
     Hostile,
     /// Write the bad components of the corpus into a folder
@@ -65,6 +73,7 @@ fn main() -> Result<()> {
         Benchmark::Footprint { json, seconds } => footprint::run(json, seconds),
         Benchmark::Sandbox { json, calls, seconds } => sandbox::run(json, calls, seconds),
         Benchmark::Parsers { json } => parsers::run(json),
+        Benchmark::Till { seconds } => till::print(seconds),
         Benchmark::Hostile => hostile::print(),
         Benchmark::Components { folder } => hostile::write_components(&folder),
     }

@@ -3,35 +3,31 @@
 //! Real components in the real process, called as the agent calls them; the same collector natively, in this process.
 //! Every call here crosses the border between the processes.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Serialize;
-use tillwatch_agent::clock::Clock;
-use tillwatch_agent::config;
 use tillwatch_agent::config::COMPILER_BYTES_MAX;
-use tillwatch_agent::plugin::collector::PluginCollector;
 use tillwatch_agent::plugin::compile::Loader;
-use tillwatch_agent::plugin::host::{GrantedHost, Reading};
-use tillwatch_agent::plugin::load::{Wanted, limits, load};
-use tillwatch_agent::plugin::restraint::Restraint;
 use tillwatch_border::{CallError, Code, Limits, Load, Plugin, start};
 use tillwatch_sdk::Collector;
 use tillwatch_tests::process::{plugin_dir, program};
 use tillwatch_tests::usage;
 
+use crate::bundles::{BUNDLES, Store};
 use crate::hostile;
 use crate::memory::MemoryHost;
 use crate::till;
 
 const LINES: usize = 10_000;
-const SHIPPED: [&str; 3] = ["pos-latency", "queue-depth", "sales"];
-const MANY: usize = 10;
+const MANY: usize = BUNDLES;
 /// A loaded machine is slow; only the runaway is to meet its deadline.
 const PATIENT_MS: u64 = 60_000;
 const DEADLINE_MS: u64 = 100;
+const CALLS: usize = 5_001;
+const CALL_PAUSE: Duration = Duration::from_millis(1);
 /// Points of the line through the memory of a soak.
 const SOAK_POINTS: u64 = 100;
 /// Caches and pools are full by then.
@@ -56,8 +52,8 @@ struct Figures {
     runaway_stop_ms: f64,
     trap_recovery_ms: f64,
     soak_rss_slope_kib_per_million_calls: f64,
-    till_p99_ratio: f64,
-    till_p99_ratio_hostile: f64,
+    #[serde(flatten)]
+    till: till::Noticed,
 }
 
 /// Measures and prints. So many calls for the soak, so many seconds for each side of the till.
@@ -71,7 +67,7 @@ pub(crate) fn run(json: bool, calls: u64, seconds: u64) -> Result<()> {
     let empty_call_ns = nanoseconds(bench.empty_call()?);
     let idle_collect_ns = nanoseconds(bench.idle_collect()?);
     let rss_kib_per_plugin = bench.memory()?;
-    let ten_plugins_ready_ms = milliseconds(bench.ready()?);
+    let ten_plugins_ready_ms = milliseconds(Bench::ready()?);
     let runaway_stop_ms = milliseconds(bench.runaway()?);
     let trap_recovery_ms = milliseconds(bench.trap_recovery()?);
     let soak_rss_slope_kib_per_million_calls = bench.soak(calls)?;
@@ -90,8 +86,7 @@ pub(crate) fn run(json: bool, calls: u64, seconds: u64) -> Result<()> {
             runaway_stop_ms,
             trap_recovery_ms,
             soak_rss_slope_kib_per_million_calls,
-            till_p99_ratio: till.healthy,
-            till_p99_ratio_hostile: till.hostile,
+            till,
         },
     };
     let text = if json {
@@ -103,9 +98,8 @@ pub(crate) fn run(json: bool, calls: u64, seconds: u64) -> Result<()> {
     Ok(())
 }
 
-/// The code that is measured; the folder with its cache goes with it.
+/// The code that is measured.
 struct Bench {
-    folder: tempfile::TempDir,
     latency: Arc<Code>,
     hostile: Arc<Code>,
     /// Real lines of an access log, and the settings that they need.
@@ -125,7 +119,6 @@ impl Bench {
         let lines: Vec<&str> = text.lines().cycle().take(LINES).collect();
         let settings: toml::Table = toml::from_str(&std::fs::read_to_string(case.join("settings.toml"))?)?;
         Ok(Self {
-            folder,
             latency,
             hostile,
             lines: (lines.join("\n") + "\n").into_bytes(),
@@ -192,13 +185,13 @@ impl Bench {
 
     fn empty_call(&self) -> Result<Duration> {
         let mut plugin = self.one(&self.hostile, PATIENT_MS, &behavior("idle"))?;
-        calls(&mut plugin, 10_001)
+        calls(&mut plugin, CALLS)
     }
 
     /// One question to a source that has nothing new.
     fn idle_collect(&self) -> Result<Duration> {
         let mut plugin = self.one(&self.latency, PATIENT_MS, &self.settings)?;
-        calls(&mut plugin, 10_001)
+        calls(&mut plugin, CALLS)
     }
 
     /// Of each further plugin in the process.
@@ -215,37 +208,12 @@ impl Bench {
         Ok(many.saturating_sub(one) / u64::try_from(MANY)?)
     }
 
-    /// Read, hashed, loaded, sealed, described and configured, as the agent does when it starts.
-    fn ready(&self) -> Result<Duration> {
-        let folders: Vec<PathBuf> = SHIPPED
-            .iter()
-            .map(|name| Ok(plugin_dir()?.join(name)))
-            .collect::<Result<_>>()?;
-        let mut configs = Vec::new();
-        for folder in folders.iter().cycle().take(MANY) {
-            let config = config::one_plugin(&folder.join("sample.toml"));
-            configs.push(config.map_err(|problems| anyhow!("{problems:?}"))?);
-        }
-        let round = || {
-            let mut loader = Loader::new(self.folder.path(), COMPILER_BYTES_MAX)?;
-            let wanted: Vec<Wanted<'_>> = configs
-                .iter()
-                .map(|config| Wanted {
-                    wasm: &config.wasm,
-                    verified: None,
-                    limits: limits(config),
-                    name: &config.name,
-                })
-                .collect();
-            for (plugin, config) in load(&mut loader, &wanted)?.into_iter().zip(&configs) {
-                let (clock, health) = (Clock::wall(), Arc::default());
-                let host = GrantedHost::new(&config.name, &config.grants, None, Reading::LIVE, clock, health)?;
-                PluginCollector::start(plugin?, config, host, Restraint::default(), Arc::default())?;
-            }
-            Ok(())
-        };
-        round().context("filling the cache")?;
-        median((0..21).map(|_turn| timed(round)).collect::<Result<_>>()?)
+    /// From the settings of a store to ten signed bundles that can be called, as the agent starts them.
+    fn ready() -> Result<Duration> {
+        let store = Store::new()?;
+        store.start().context("filling the cache")?;
+        ensure!(store.compiled()? == MANY, "a bundle was not compiled");
+        median((0..21).map(|_turn| timed(|| store.start())).collect::<Result<_>>()?)
     }
 
     /// The longest that one ran beyond its deadline, its process ended.
@@ -309,9 +277,14 @@ fn slope(points: &[(f64, f64)]) -> f64 {
     covariance / variance
 }
 
+/// With a pause before each, as an agent's calls have one: what follows at once finds both threads awake on whatever
+/// processors they are.
 fn calls(plugin: &mut Plugin, count: usize) -> Result<Duration> {
     let mut host = MemoryHost::default();
-    let took = (0..count).map(|_call| timed(|| Ok(plugin.collect(&mut host).map(drop)?)));
+    let took = (0..count).map(|_call| {
+        std::thread::sleep(CALL_PAUSE);
+        timed(|| Ok(plugin.collect(&mut host).map(drop)?))
+    });
     median(took.collect::<Result<_>>()?)
 }
 

@@ -1,12 +1,13 @@
 //! Whether a till notices the agent: a stand-in for one, with and without the agent on the same processors, in turn.
 //!
-//! Every 50 ms it parses a basket, computes its total and writes a receipt that must be on the disk before the drawer
-//! opens. Blocks alternate, so that what else the machine does falls on all sides alike.
+//! Every 20 ms it parses a basket, computes its total and writes a receipt that must be on the disk before the drawer
+//! opens. Blocks alternate, so that what else the machine does falls on all sides alike. The agent has of the machine what
+//! its unit gives it, and so has the compiler that it would start.
 
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,25 +15,37 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tillwatch_tests::mosquitto::Mosquitto;
 use tillwatch_tests::pki::{Authority, Identity};
 use tillwatch_tests::process::{Process, plugin_dir, program};
 
 use crate::footprint::{self, PointOfSaleLog, SITE};
+use crate::heartbeat;
 use crate::hostile;
+use crate::unit::Unit;
 
-const RECEIPT_EVERY: Duration = Duration::from_millis(50);
+/// More often than any till, so that a hundredth of them is more than a few.
+const RECEIPT_EVERY: Duration = Duration::from_millis(20);
 /// One side's turn.
 const BLOCK: Duration = Duration::from_secs(10);
 /// Until an agent has started; of all sides, so that they differ in nothing else.
 const SETTLE: Duration = Duration::from_secs(3);
 const STOP: Duration = Duration::from_secs(10);
 
-/// The slowest hundredth of the receipts with the agent, by that without.
-pub(crate) struct Ratios {
-    pub(crate) healthy: f64,
-    pub(crate) hostile: f64,
+/// What the till and the broker notice.
+#[derive(Serialize)]
+pub(crate) struct Noticed {
+    /// The slowest hundredth of the receipts with the agent, by that without.
+    till_p99_ratio: f64,
+    till_p99_ratio_hostile: f64,
+    /// One half of the receipts without an agent by the other, in turn: what is measured of the machine alone.
+    till_p99_ratio_alone: f64,
+    /// The slowest hundredth without an agent.
+    till_p99_ms: f64,
+    /// How much later than the earliest beat a beat comes, beside healthy plugins and while others run away.
+    heartbeat_jitter_quiet_ms: f64,
+    heartbeat_jitter_ms: f64,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -42,20 +55,37 @@ enum Side {
     Hostile,
 }
 
+/// Measures for so long, and prints.
+pub(crate) fn print(seconds: u64) -> Result<()> {
+    println!(
+        "{}",
+        serde_json::to_string_pretty(&measure(Duration::from_secs(seconds))?)?
+    );
+    Ok(())
+}
+
 /// Measures so long for each side.
-pub(crate) fn measure(time: Duration) -> Result<Ratios> {
+pub(crate) fn measure(time: Duration) -> Result<Noticed> {
     let place = tempfile::tempdir()?;
     let authority = Authority::new(&place.path().join("pki"))?;
     let mut mosquitto = Mosquitto::start(&place.path().join("mosquitto"), &authority.server()?)?;
     let identity = authority.client(SITE)?;
+    let unit = Unit::new()?;
+    let beats = |name: &str, has_runaways| {
+        let folder = place.path().join(name);
+        heartbeat::measure(&folder, &mosquitto, &identity, &unit, time, has_runaways)
+    };
+    let (quiet, beside) = (beats("quiet", false)?, beats("beside", true)?);
     let till = place.path().join("till");
     std::fs::create_dir(&till)?;
-    let log = PointOfSaleLog::start(&place.path().join("agent"))?;
-    let mut took = [Vec::new(), Vec::new(), Vec::new()];
+    let agent = place.path().join("agent");
+    let log = PointOfSaleLog::start(&agent)?;
+    let mut took = [Vec::new(), Vec::new(), Vec::new(), Vec::new()];
     let block = BLOCK.min(time);
     for _round in 0..time.as_secs().div_ceil(block.as_secs().max(1)) {
-        for (side, took) in [Side::Alone, Side::Healthy, Side::Hostile].into_iter().zip(&mut took) {
-            let load = Load::start(side, &place.path().join("agent"), mosquitto.port, &identity)?;
+        let sides = [Side::Alone, Side::Healthy, Side::Alone, Side::Hostile];
+        for (side, took) in sides.into_iter().zip(&mut took) {
+            let load = Load::start(side, &agent, mosquitto.port, &identity, &unit)?;
             std::thread::sleep(SETTLE);
             took.append(&mut receipts(&till, block)?);
             load.stop()?;
@@ -63,11 +93,16 @@ pub(crate) fn measure(time: Duration) -> Result<Ratios> {
     }
     drop(log);
     mosquitto.kill()?;
-    let [alone, healthy, hostile] = took.map(p99);
-    let alone = alone?.as_secs_f64();
-    Ok(Ratios {
-        healthy: healthy?.as_secs_f64() / alone,
-        hostile: hostile?.as_secs_f64() / alone,
+    let [first, healthy, second, hostile] = took;
+    let ratio = |with: Vec<Duration>, without: Vec<Duration>| Ok::<_, anyhow::Error>(p99(with)? / p99(without)?);
+    let alone = [first.clone(), second.clone()].concat();
+    Ok(Noticed {
+        till_p99_ratio: ratio(healthy, alone.clone())?,
+        till_p99_ratio_hostile: ratio(hostile, alone.clone())?,
+        till_p99_ratio_alone: ratio(first, second)?,
+        till_p99_ms: p99(alone)? * 1_000.0,
+        heartbeat_jitter_quiet_ms: quiet.as_secs_f64() * 1_000.0,
+        heartbeat_jitter_ms: beside.as_secs_f64() * 1_000.0,
     })
 }
 
@@ -78,7 +113,7 @@ struct Load {
 }
 
 impl Load {
-    fn start(side: Side, folder: &Path, port: u16, identity: &Identity) -> Result<Self> {
+    fn start(side: Side, folder: &Path, port: u16, identity: &Identity, unit: &Unit) -> Result<Self> {
         if side == Side::Alone {
             return Ok(Self {
                 agent: None,
@@ -89,12 +124,17 @@ impl Load {
         if side == Side::Hostile {
             text += &hostile_plugins(folder)?;
         }
-        let agent = footprint::start_agent(folder, &text)?;
-        let compiling = (side == Side::Hostile).then(|| {
+        let agent = footprint::start_agent(folder, &text, unit.command(&program("tillwatch")?))?;
+        let compiling = if side == Side::Hostile {
             let is_over = Arc::new(AtomicBool::new(false));
-            let (flag, compiled) = (Arc::clone(&is_over), folder.join("compiled.cwasm"));
-            (is_over, std::thread::spawn(move || compile(&compiled, &flag)))
-        });
+            let (flag, mut compiler) = (Arc::clone(&is_over), unit.command(&program("tillwatch-compile")?));
+            compiler
+                .arg(plugin_dir()?.join("sales/sales.wasm"))
+                .arg(folder.join("compiled.cwasm"));
+            Some((is_over, std::thread::spawn(move || compile(compiler, &flag))))
+        } else {
+            None
+        };
         Ok(Self {
             agent: Some(agent),
             compiling,
@@ -137,14 +177,10 @@ fn hostile_plugins(folder: &Path) -> Result<String> {
 }
 
 /// One plugin after the other.
-fn compile(compiled: &Path, is_over: &AtomicBool) -> Result<()> {
-    let wasm: PathBuf = plugin_dir()?.join("sales/sales.wasm");
+fn compile(mut compiler: Command, is_over: &AtomicBool) -> Result<()> {
     while !is_over.load(Ordering::Relaxed) {
-        let status = Command::new(program("tillwatch-compile")?)
-            .arg(&wasm)
-            .arg(compiled)
-            .status()?;
-        ensure!(status.success(), "{} does not compile", wasm.display());
+        let status = compiler.status()?;
+        ensure!(status.success(), "{compiler:?} ended with {status}");
     }
     Ok(())
 }
@@ -197,9 +233,9 @@ fn write_one(file: &mut File, basket: &str) -> Result<()> {
     Ok(file.sync_data()?)
 }
 
-fn p99(mut took: Vec<Duration>) -> Result<Duration> {
+/// In seconds.
+fn p99(mut took: Vec<Duration>) -> Result<f64> {
     took.sort_unstable();
-    took.get(took.len() * 99 / 100)
-        .copied()
-        .context("no receipt was written")
+    let slow = took.get(took.len() * 99 / 100).context("no receipt was written")?;
+    Ok(slow.as_secs_f64())
 }

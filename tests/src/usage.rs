@@ -58,7 +58,11 @@ fn after_name(stat: &str) -> impl Iterator<Item = &str> {
         .split_whitespace()
 }
 
-fn with_descendants(process: u32) -> Result<Vec<u32>> {
+/// A process and all that it and its children started and that still run.
+///
+/// # Errors
+/// When /proc cannot be read.
+pub fn with_descendants(process: u32) -> Result<Vec<u32>> {
     let mut parents = Vec::new();
     for entry in std::fs::read_dir("/proc").context("reading /proc")?.flatten() {
         let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
