@@ -64,8 +64,8 @@ pub(crate) struct Set {
     paid: BTreeMap<u64, Paid>,
     /// Receipts of which a line could not be read: they are wrong as a whole.
     wrong: BTreeMap<u64, Wrong>,
-    /// Tills with their closings, by which exports are told apart.
-    closings: BTreeSet<u64>,
+    /// Tills with their closings, by which exports are told apart, and which of their tables are there.
+    closings: BTreeMap<u64, [bool; 4]>,
     /// Heads, lines, amounts, payments.
     has: [bool; 4],
     since_ms: u64,
@@ -110,7 +110,12 @@ impl Set {
             .next()
             .and_then(|header| Columns::of_header(header, None, &CLOSING, &[0, 1]));
         let first = columns.and_then(|columns| Some(columns.read(records.next()?)));
-        first.is_some_and(|row| !self.closings.contains(&closing(&row.each_ref().map(trimmed))))
+        first.is_some_and(|row| !self.closings.contains_key(&closing(&row.each_ref().map(trimmed))))
+    }
+
+    /// Whether all is there for each of the closings: another export's files may lie among them.
+    pub(crate) fn is_complete(&self) -> bool {
+        !self.is_empty() && self.closings.values().all(|has| *has == [true; 4])
     }
 
     /// Whether all is there, or nobody waits for the rest any more.
@@ -159,7 +164,8 @@ impl Set {
                 let fields = fields.each_ref().map(trimmed);
                 // All tables begin with the till and its closing.
                 if let [till, number, ..] = fields.as_slice() {
-                    self.closings.insert(closing(&[till, number]));
+                    let has = self.closings.entry(closing(&[till, number])).or_default();
+                    has.get_mut(table).into_iter().for_each(|has| *has = true);
                 }
                 add(self, fields)
             });

@@ -42,6 +42,7 @@ use row::{FIELDS, Field, Mapping, Reading};
 use seen::{Key, Seen};
 use settings::{AmountUnit, Format, RowsAre};
 use tender::Tenders;
+use transaction::Outcome;
 use when::Hours;
 
 pub use settings::Settings;
@@ -263,8 +264,8 @@ impl Sales {
                 break;
             }
         }
-        // While documents wait, a second export may lie among the first one's files.
-        if !waits && self.set.is_due(host.now_ms()) {
+        // While documents wait, the rest of a second export may be among them.
+        if self.set.is_complete() || (!waits && self.set.is_due(host.now_ms())) {
             self.push_set(batch, host.now_ms());
         }
         batch.more |= waits;
@@ -433,6 +434,10 @@ impl Sales {
         let overlaps = self.reader.cursor_overlap > 0;
         for index in 0..page.len() {
             let reading = self.reader.mapping.read(&page.row(index), &self.rules);
+            // It may become a sale.
+            if reading.outcome == Ok(Outcome::Other) {
+                continue;
+            }
             let mut is_known = || {
                 let day = reading
                     .time_ms()

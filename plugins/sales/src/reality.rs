@@ -423,6 +423,18 @@ fn parts_that_are_asked_for_again_are_no_duplicates() {
         polls(json, &[first.clone(), first, second]),
         "amount=1500 items=5 transactions=3"
     );
+    // A row that does not count yet.
+    let row = |kind: &str| {
+        table(&[
+            ("id", integers(&[1])),
+            ("time", integers(&[1_772_451_000])),
+            ("total", integers(&[5])),
+            ("kind", texts(&[kind])),
+        ])
+    };
+    let typed = r#"{"field_type":"kind","cursor_overlap":10}"#;
+    let rows = [row("open"), row("sale"), row("sale")];
+    assert_eq!(polls(typed, &rows), "amount=500 transactions=1");
     // The only transaction, asked for again while it is open.
     let open = answer(&[1, 2], &[7, 7]);
     assert_eq!(polls(json, &[open.clone(), open]), "amount=500 items=2 transactions=1");

@@ -7,7 +7,6 @@ use tillwatch_sdk::testing::{FileHost, golden, mutated, shown_settings};
 use tillwatch_sdk::{MetricId, Values};
 
 use super::*;
-use crate::transaction::Outcome;
 
 const NOW_MS: u64 = 1_772_451_000_000;
 const REAL: &[u8] = include_bytes!("../testcases/poslog_2_1/transactions/ncr_acs_2.1_small.xml");

@@ -145,11 +145,12 @@ impl Draft {
         })
     }
 
-    /// A later transaction that voids a sale is written below zero, or names the other one.
+    /// A later transaction that voids a sale is written below zero, or names the sale; of one that voids a return and
+    /// has no sign nobody knows the direction.
     fn taken_back(&self, time_ms: u64) -> Option<Sale> {
         let names_another = !self.voided_sequence.is_empty() && self.voided_sequence != self.sequence;
-        let sale = self.sale(time_ms, names_another || self.is_turned()).ok()?;
-        (sale.amount_minor < 0).then_some(sale)
+        let is_back = self.amount_minor().ok()? < 0 || (names_another && self.returned_items == 0);
+        is_back.then(|| self.sale(time_ms, true).ok())?
     }
 
     /// Some systems write what was paid back as a positive amount.
