@@ -41,10 +41,14 @@ impl<const N: usize> Columns<N> {
         let candidates = SEPARATORS.into_iter().filter(|byte| set.is_none_or(|set| set == *byte));
         let read = |separator: u8| {
             let header: Vec<Cow<'_, str>> = fields(header, separator).take(COLUMNS_MAX).collect();
+            // Case counts only where it tells two columns apart.
             let place = |name: &str| {
+                let is_name = |field: &Cow<'_, str>| !name.is_empty() && field.trim_ascii() == name;
+                let is_alike = |field: &Cow<'_, str>| !name.is_empty() && field.trim_ascii().eq_ignore_ascii_case(name);
                 header
                     .iter()
-                    .position(|field| !name.is_empty() && field.trim_ascii() == name)
+                    .position(is_name)
+                    .or_else(|| header.iter().position(is_alike))
             };
             Self {
                 separator,
@@ -94,6 +98,7 @@ impl<const N: usize> Columns<N> {
 }
 
 /// The records of a text, without their line ends and without empty ones.
+#[derive(Clone)]
 pub(crate) struct Records<'a> {
     rest: &'a str,
     /// As soon as it is known: a quote opens at the start of a field only.

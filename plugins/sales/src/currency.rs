@@ -22,6 +22,23 @@ impl Currency {
         &self.code
     }
 
+    /// Whether a code means it, in whatever case.
+    pub(crate) fn is(&self, code: &str) -> bool {
+        self.code.eq_ignore_ascii_case(code)
+    }
+
+    /// Whether a unit beside an amount may mean it: its code, its sign, or a word such as `kr`.
+    pub(crate) fn has_unit(&self, unit: &str) -> bool {
+        match unit {
+            "\u{20ac}" => self.is("EUR"),
+            "\u{a3}" => self.code.ends_with('P'),
+            "\u{a5}" => ["JPY", "CNY"].contains(&self.code.as_str()),
+            "$" => self.code.ends_with('D') || ["MXN", "ARS", "CLP", "COP", "UYU", "DOP"].contains(&self.code.as_str()),
+            code if code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_uppercase()) => self.is(code),
+            _ => true,
+        }
+    }
+
     pub(crate) fn decimals(&self) -> u8 {
         self.decimals
     }

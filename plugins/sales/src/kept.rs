@@ -37,7 +37,7 @@ pub(crate) struct Kept {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum At {
-    Integer(i64),
+    Integer(#[serde(with = "halves")] i64),
     Text(String),
 }
 
@@ -53,10 +53,37 @@ impl From<At> for Cursor {
 /// The transaction whose rows may go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Open {
-    /// Of 32 bits: a longer number might be taken for that of a card.
-    pub(crate) mark: u32,
+    #[serde(with = "halves")]
+    pub(crate) mark: i64,
     /// False when the transaction was counted before.
     pub(crate) is_new: bool,
+}
+
+/// Long numbers in two: in one run of digits the agent would see card numbers, and refuse to keep the state.
+mod halves {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Number {
+        Halves(i32, u32),
+        /// Before.
+        Signed(i64),
+        Unsigned(u64),
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "each half is cut on purpose")]
+    pub(super) fn serialize<S: Serializer>(number: &i64, serializer: S) -> Result<S::Ok, S::Error> {
+        ((number >> 32) as i32, number.cast_unsigned() as u32).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'a, D: Deserializer<'a>>(deserializer: D) -> Result<i64, D::Error> {
+        Ok(match Number::deserialize(deserializer)? {
+            Number::Halves(high, low) => i64::from(high) << 32 | i64::from(low),
+            Number::Signed(number) => number,
+            Number::Unsigned(number) => number.cast_signed(),
+        })
+    }
 }
 
 pub(crate) fn encode(kept: &Kept, seen: &Seen) -> Vec<u8> {
@@ -109,6 +136,14 @@ mod tests {
         let (none, seen_before) = decode(&seen.encode()).unwrap();
         assert_eq!(none, Kept::default());
         assert!(seen_before.contains(key));
+        // Long numbers stood in one.
+        let before = br#"{"query_at":{"integer":-41},"open":{"mark":18446744073709551615,"is_new":true}}"#;
+        let length = u32::try_from(before.len()).unwrap().to_le_bytes();
+        let (kept, _) = decode(&[&[VERSION][..], &length, before].concat()).unwrap();
+        assert_eq!(
+            (kept.query_at, kept.open.map(|open| open.mark)),
+            (Some(At::Integer(-41)), Some(-1))
+        );
         assert!(decode(&[]).is_some() && decode(&[9, 9]).is_none() && decode(&bytes[..20]).is_none());
     }
 }

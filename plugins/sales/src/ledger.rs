@@ -3,7 +3,8 @@
 use tillwatch_sdk::parse::{Problems, Wrong};
 use tillwatch_sdk::{Batch, Host};
 
-use crate::kept::Kept;
+use crate::fold;
+use crate::kept::{Kept, Open};
 use crate::lanes::Lanes;
 use crate::metric;
 use crate::row::Reading;
@@ -18,15 +19,6 @@ pub(crate) struct Ledger {
     pub(crate) problems: Problems,
 }
 
-/// How a reader's transactions are told from others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Repeats {
-    /// One that comes again is a duplicate, and said to be one.
-    Count,
-    /// The reader asks for the newest again: what comes again is nothing new.
-    Expect,
-}
-
 /// What each row of a transaction says again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Parts {
@@ -35,57 +27,72 @@ pub(crate) struct Parts {
 }
 
 impl Ledger {
-    pub(crate) fn push(&mut self, reading: Result<Reading, Wrong>, repeats: Repeats, batch: &mut Batch, now_ms: u64) {
-        let reading = match reading {
-            Ok(reading) => reading,
-            Err(wrong) => return self.problems.count(wrong),
-        };
-        if reading.key.is_some_and(|key| !self.seen.insert(key)) {
-            if repeats == Repeats::Count {
+    /// What is no sale and no void takes no number: training has its own, and a suspended basket goes on under its own.
+    pub(crate) fn push(&mut self, reading: Reading, batch: &mut Batch, now_ms: u64) {
+        match reading.outcome {
+            Err(wrong) => self.problems.count(wrong),
+            Ok(Outcome::Other) => {}
+            Ok(_) if reading.key.is_some_and(|key| !self.seen.insert(key)) => {
                 batch.push_integer(metric::SALES_DUPLICATES, &[], 1, now_ms);
             }
-            return;
+            Ok(outcome) => self.count(&outcome, batch, now_ms),
         }
-        self.count(&reading.outcome, batch);
+        fold::to_fit(batch);
     }
 
     /// Of rows that follow each other with one key the first counts as the transaction, the others add to it.
-    pub(crate) fn push_part(&mut self, reading: Result<Reading, Wrong>, parts: Parts, batch: &mut Batch, now_ms: u64) {
-        let key = reading.as_ref().ok().and_then(|reading| reading.key);
-        let mark = key.map(|key| key.mark());
-        if mark.is_none() || mark != self.kept.open.map(|open| open.mark) {
-            let is_new = key.is_none_or(|key| !self.seen.contains(key));
-            self.kept.open = mark.map(|mark| crate::kept::Open { mark, is_new });
-            return self.push(reading, Repeats::Count, batch, now_ms);
-        }
-        let is_new = self.kept.open.is_some_and(|open| open.is_new);
-        if let (
-            true,
-            Ok(Reading {
-                outcome: Outcome::Sale(sale),
-                ..
-            }),
-        ) = (is_new, reading)
-        {
-            if !parts.amount_repeats {
-                batch.push_integer(metric::SALES_AMOUNT, &[], sale.amount_minor, sale.time_ms);
-                push_tax(&sale, batch);
+    /// One that is wrong, or does not count, stands for itself.
+    pub(crate) fn push_part(&mut self, reading: Reading, parts: Parts, batch: &mut Batch, now_ms: u64) {
+        let (Some(key), Ok(Outcome::Sale(_) | Outcome::Void { .. })) = (reading.key, &reading.outcome) else {
+            return self.push(reading, batch, now_ms);
+        };
+        let mark = key.mark();
+        match self.kept.open.filter(|open| open.mark == mark) {
+            None => {
+                let is_new = !self.seen.contains(key);
+                self.kept.open = Some(Open { mark, is_new });
+                self.push(reading, batch, now_ms);
             }
-            push_items(&sale, batch);
-            if !parts.tender_repeats {
-                push_tenders(&sale, batch);
-            }
+            Some(Open { is_new: true, .. }) => self.add_part(&reading.outcome, parts, batch),
+            Some(_) => {}
         }
     }
 
-    fn count(&mut self, outcome: &Outcome, batch: &mut Batch) {
+    fn add_part(&mut self, outcome: &Result<Outcome, Wrong>, parts: Parts, batch: &mut Batch) {
+        let Ok(Outcome::Sale(sale)) = outcome else { return };
+        if !parts.amount_repeats {
+            push_amount(sale, batch);
+        }
+        push_items(sale, batch);
+        if !parts.tender_repeats {
+            push_tenders(sale, batch);
+        }
+        self.tell_flaw(sale);
+        fold::to_fit(batch);
+    }
+
+    fn count(&mut self, outcome: &Outcome, batch: &mut Batch, now_ms: u64) {
         match outcome {
             Outcome::Sale(sale) => {
-                self.kept.lanes.sold(&sale.lane, sale.time_ms);
+                // A wrong clock must not keep its lane young.
+                self.kept.lanes.sold(&sale.lane, sale.time_ms.min(now_ms));
                 push_sale(sale, batch);
+                self.tell_flaw(sale);
             }
-            Outcome::Void { time_ms } => batch.push_integer(metric::SALES_VOIDS, &[], 1, *time_ms),
+            Outcome::Void { time_ms, taken_back } => {
+                batch.push_integer(metric::SALES_VOIDS, &[], 1, *time_ms);
+                if let Some(sale) = taken_back {
+                    push_amount(sale, batch);
+                    push_tenders(sale, batch);
+                }
+            }
             Outcome::Other => {}
+        }
+    }
+
+    fn tell_flaw(&mut self, sale: &Sale) {
+        if let Some(wrong) = sale.flaw {
+            self.problems.count(wrong);
         }
     }
 
@@ -102,8 +109,7 @@ impl Ledger {
 
 fn push_sale(sale: &Sale, batch: &mut Batch) {
     batch.push_integer(metric::SALES_TRANSACTIONS, &[], 1, sale.time_ms);
-    batch.push_integer(metric::SALES_AMOUNT, &[], sale.amount_minor, sale.time_ms);
-    push_tax(sale, batch);
+    push_amount(sale, batch);
     if sale.is_return {
         batch.push_integer(metric::SALES_RETURNS, &[], 1, sale.time_ms);
     }
@@ -111,7 +117,8 @@ fn push_sale(sale: &Sale, batch: &mut Batch) {
     push_tenders(sale, batch);
 }
 
-fn push_tax(sale: &Sale, batch: &mut Batch) {
+fn push_amount(sale: &Sale, batch: &mut Batch) {
+    batch.push_integer(metric::SALES_AMOUNT, &[], sale.amount_minor, sale.time_ms);
     if let Some(tax_minor) = sale.tax_minor {
         batch.push_integer(metric::SALES_TAX, &[], tax_minor, sale.time_ms);
     }

@@ -23,23 +23,26 @@ mod when;
 mod tender;
 mod currency;
 mod ledger;
+mod fold;
 mod seen;
 mod lanes;
 mod kept;
 
-use tillwatch_sdk::parse::{Offset, Problems, Wrong};
+use serde_json::value::RawValue;
+use tillwatch_sdk::parse::{Problems, Wrong, Zone};
 use tillwatch_sdk::{Batch, Collector, Cursor, Descriptor, Error, Fault, Host, Level, PeerFault};
 
 use csv::{Columns, Records};
 use currency::Currency;
 use dsfinvk::Set;
 use kept::{HEADER_BYTES_MAX, Kept};
-use ledger::{Ledger, Parts, Repeats};
+use ledger::{Ledger, Parts};
 use poslog::Poslog;
 use row::{FIELDS, Field, Mapping, Reading};
 use seen::{Key, Seen};
 use settings::{AmountUnit, Format, RowsAre};
 use tender::Tenders;
+use transaction::Outcome;
 use when::Hours;
 
 pub use settings::Settings;
@@ -55,11 +58,13 @@ const READ_BYTES_MAX: u32 = 256 * 1024;
 /// After so many documents or bytes a call ends, and the next goes on: a deadline holds for each call.
 const DOCUMENTS_MAX: usize = 64;
 const DOCUMENT_BYTES_MAX: usize = 1024 * 1024;
+/// So many records may stand before a header.
+const HEADER_RECORDS_MAX: usize = 20;
 
 /// What all formats are read by.
 pub(crate) struct Rules {
     currency: Currency,
-    local: Offset,
+    local: Zone,
     hours: Hours,
     tenders: Tenders,
     revenue_types: Vec<String>,
@@ -175,6 +180,9 @@ impl Reader {
         if settings.rows == RowsAre::Parts && settings.field_transaction.is_empty() {
             return Err("rows: parts of a transaction need field_transaction".to_owned());
         }
+        if let Some(field) = settings.field_zones.keys().find(|field| **field != settings.field_time) {
+            return Err(format!("field_zones: {field:?} is not field_time"));
+        }
         Ok(Self {
             mapping: Mapping::new(settings),
             format: settings.format,
@@ -201,6 +209,21 @@ impl Reader {
         by_header.or_else(|| Columns::of_numbers(line, separator, &names).filter(|_| numbers))
     }
 
+    /// By the header, which may stand below a title; what follows it is left in `records`. Else by the first record.
+    fn find_columns(&self, records: &mut Records<'_>) -> Option<Columns<FIELDS>> {
+        let set = records.separator;
+        let first = records.clone().next()?;
+        let mut below = records.clone();
+        let mut titles = below.by_ref().take(HEADER_RECORDS_MAX).filter_map(Result::ok);
+        let by_header = titles.find_map(|record| self.columns_of(record, set, false));
+        if by_header.is_some() {
+            *records = below;
+        }
+        let columns = by_header.or_else(|| self.columns_of(first.ok()?, set, true))?;
+        records.separator = Some(columns.separator);
+        Some(columns)
+    }
+
     fn name(&self, field: usize) -> &str {
         self.mapping.names.get(field).map_or("", String::as_str)
     }
@@ -211,7 +234,7 @@ impl Reader {
         }
         match text.trim_ascii_start().as_bytes().first() {
             None | Some(b'<') => Format::Poslog,
-            Some(b'{') => Format::Json,
+            Some(b'{' | b'[') => Format::Json,
             Some(_) if dsfinvk::is_one(text) => Format::Dsfinvk,
             Some(_) => Format::Csv,
         }
@@ -241,7 +264,8 @@ impl Sales {
                 break;
             }
         }
-        if self.set.is_due(host.now_ms()) {
+        // While documents wait, the rest of a second export may be among them.
+        if self.set.is_complete() || (!waits && self.set.is_due(host.now_ms())) {
             self.push_set(batch, host.now_ms());
         }
         batch.more |= waits;
@@ -255,19 +279,14 @@ impl Sales {
             // What stands before a fault in a document counts.
             Format::Auto | Format::Poslog => {
                 for draft in Poslog::new(text, &self.rules) {
-                    let reading = draft.and_then(|draft| draft.read(&self.rules));
-                    self.ledger.push(reading, Repeats::Count, batch, now_ms);
+                    let reading = draft.map_or_else(Reading::from, |draft| draft.read(&self.rules));
+                    self.ledger.push(reading, batch, now_ms);
                 }
             }
-            Format::Json => {
-                for line in text.lines().filter(|line| !line.trim_ascii().is_empty()) {
-                    let reading = self.reader.mapping.read_json(line.as_bytes(), &self.rules);
-                    self.push_row(reading, batch, now_ms);
-                }
-            }
+            Format::Json => self.push_json(text, batch, now_ms),
             Format::Csv => self.push_csv(text, batch, now_ms),
             Format::Dsfinvk => {
-                if self.set.is_whole() {
+                if self.set.is_whole() && self.set.begins_another(text) {
                     self.push_set(batch, now_ms);
                 }
                 let problems = &mut self.ledger.problems;
@@ -279,30 +298,51 @@ impl Sales {
 
     fn push_set(&mut self, batch: &mut Batch, now_ms: u64) {
         for reading in self.set.take() {
-            self.ledger.push(reading, Repeats::Count, batch, now_ms);
+            self.ledger.push(reading, batch, now_ms);
+        }
+    }
+
+    /// Objects one after the other, whatever stands between: line ends of any kind, an array's brackets and commas.
+    /// Behind a wrong one it goes on with the next line.
+    fn push_json(&mut self, text: &str, batch: &mut Batch, now_ms: u64) {
+        let is_between = |char: char| char.is_ascii_whitespace() || "[],".contains(char);
+        let mut rest = text.trim_start_matches(is_between);
+        while !rest.is_empty() {
+            let mut values = serde_json::Deserializer::from_str(rest).into_iter::<&RawValue>();
+            let (reading, bytes) = match values.next() {
+                Some(Ok(value)) => {
+                    let json = value.get().as_bytes();
+                    (self.reader.mapping.read_json(json, &self.rules), values.byte_offset())
+                }
+                _ => (Wrong::Syntax.into(), rest.find(['\n', '\r']).unwrap_or(rest.len())),
+            };
+            self.push_row(reading, batch, now_ms);
+            rest = rest.get(bytes..).unwrap_or_default().trim_start_matches(is_between);
         }
     }
 
     fn push_csv(&mut self, text: &str, batch: &mut Batch, now_ms: u64) {
         let mut records = Records::new(text, self.reader.separator);
-        let first = match records.next() {
-            Some(Ok(first)) => first,
-            Some(Err(wrong)) => return self.ledger.problems.count(wrong),
-            None => return,
-        };
-        let Some(columns) = self.reader.columns_of(first, records.separator, true) else {
+        if records.clone().next().is_none() {
+            return;
+        }
+        let Some(mut columns) = self.reader.find_columns(&mut records) else {
             return self.ledger.problems.count(Wrong::Syntax);
         };
-        let is_header = self.reader.columns_of(first, records.separator, false).is_some();
-        records.separator = Some(columns.separator);
-        let first = (!is_header).then_some(Ok(first));
-        for record in first.into_iter().chain(records) {
-            let reading = record.and_then(|record| self.reader.mapping.read_texts(columns.read(record), &self.rules));
-            self.push_row(reading, batch, now_ms);
+        for record in records {
+            let reading = record.map_or_else(Reading::from, |record| {
+                self.reader.mapping.read_texts(columns.read(record), &self.rules)
+            });
+            // Files that were put together have a header in their midst.
+            let header = record.ok().filter(|_| reading.outcome.is_err());
+            match header.and_then(|record| self.reader.columns_of(record, Some(columns.separator), false)) {
+                Some(others) => columns = others,
+                None => self.push_row(reading, batch, now_ms),
+            }
         }
     }
 
-    fn push_row(&mut self, reading: Result<Reading, Wrong>, batch: &mut Batch, now_ms: u64) {
+    fn push_row(&mut self, reading: Reading, batch: &mut Batch, now_ms: u64) {
         if self.reader.mapping.is_parts {
             let parts = Parts {
                 amount_repeats: !self.reader.name(Field::Total as usize).is_empty(),
@@ -310,7 +350,7 @@ impl Sales {
             };
             self.ledger.push_part(reading, parts, batch, now_ms);
         } else {
-            self.ledger.push(reading, Repeats::Count, batch, now_ms);
+            self.ledger.push(reading, batch, now_ms);
         }
     }
 
@@ -326,11 +366,12 @@ impl Sales {
         };
         let now_ms = host.now_ms();
         for line in lines.iter().filter(|line| !line.trim_ascii().is_empty()) {
-            if line.trim_ascii_start().starts_with(b"{") {
-                let reading = self.reader.mapping.read_json(line, &self.rules);
+            let line = decode::text(line);
+            if line.trim_ascii_start().starts_with('{') {
+                let reading = self.reader.mapping.read_json(line.as_bytes(), &self.rules);
                 self.push_row(reading, batch, now_ms);
             } else {
-                self.push_csv_line(&decode::text(line), batch, now_ms);
+                self.push_csv_line(&line, batch, now_ms);
             }
         }
         if lines.skipped_bytes > 0 {
@@ -352,7 +393,7 @@ impl Sales {
         }
         let reading = match &self.reader.columns {
             Some(columns) => self.reader.mapping.read_texts(columns.read(line), &self.rules),
-            None => Err(Wrong::Syntax),
+            None => Wrong::Syntax.into(),
         };
         self.push_row(reading, batch, now_ms);
     }
@@ -376,8 +417,8 @@ impl Sales {
                 return true;
             };
             self.push_page(&page, batch, host.now_ms());
-            let is_ahead = self.ledger.kept.query_at.as_ref().is_none_or(|at| is_after(&last, at));
-            if is_ahead {
+            let at = self.ledger.kept.query_at.as_ref();
+            if !at.is_some_and(|at| last.is_behind(at)) {
                 self.ledger.kept.query_at = Some(last.clone());
             }
             if !table.more {
@@ -392,26 +433,22 @@ impl Sales {
     fn push_page(&mut self, page: &sql::Page<'_>, batch: &mut Batch, now_ms: u64) {
         let overlaps = self.reader.cursor_overlap > 0;
         for index in 0..page.len() {
-            let mut reading = self.reader.mapping.read(&page.row(index), &self.rules);
-            if self.reader.mapping.is_parts {
-                self.push_row(reading, batch, now_ms);
+            let reading = self.reader.mapping.read(&page.row(index), &self.rules);
+            // It may become a sale.
+            if reading.outcome == Ok(Outcome::Other) {
                 continue;
             }
-            if let (
-                true,
-                Ok(Reading {
-                    key: key @ None,
-                    outcome,
-                }),
-            ) = (overlaps, &mut reading)
-            {
-                let day = outcome
+            let mut is_known = || {
+                let day = reading
                     .time_ms()
                     .map_or(0, |time_ms| self.rules.hours.business_day(time_ms));
-                *key = page.key(index).map(|id| Key::new(day, &["query"], &id));
+                let key = page.key(index).map(|id| Key::new(day, &["query"], &id));
+                key.is_some_and(|key| !self.ledger.seen.insert(key))
+            };
+            // The newest are asked for again, each row by its own key.
+            if !(overlaps && is_known()) {
+                self.push_row(reading, batch, now_ms);
             }
-            let repeats = if overlaps { Repeats::Expect } else { Repeats::Count };
-            self.ledger.push(reading, repeats, batch, now_ms);
         }
     }
 
@@ -468,8 +505,12 @@ impl Sales {
             };
             let mut paid = odoo::payments(&response, &self.rules)?;
             for order in &orders {
-                let reading = order.read(paid.remove(&order.id), &self.rules);
-                self.ledger.push(reading, Repeats::Expect, batch, host.now_ms());
+                let Reading { key, outcome } = order.read(paid.remove(&order.id), &self.rules);
+                // The newest are asked for again.
+                if key.is_none_or(|key| self.ledger.seen.insert(key)) {
+                    let reading = Reading { key: None, outcome };
+                    self.ledger.push(reading, batch, host.now_ms());
+                }
             }
             self.ledger.kept.odoo_at = Some(last.max(self.ledger.kept.odoo_at.unwrap_or(0)));
             if orders.len() < odoo::ORDERS_MAX {
@@ -482,15 +523,6 @@ impl Sales {
     }
 }
 
-/// Keys of one column are of one kind.
-fn is_after(last: &kept::At, at: &kept::At) -> bool {
-    match (last, at) {
-        (kept::At::Integer(last), kept::At::Integer(at)) => last > at,
-        (kept::At::Text(last), kept::At::Text(at)) => last > at,
-        _ => true,
-    }
-}
-
 tillwatch_sdk::export_prober!(Sales);
 
 #[cfg(test)]
@@ -500,3 +532,10 @@ tillwatch_sdk::export_prober!(Sales);
     reason = "a test that panics fails"
 )]
 mod tests;
+#[cfg(test)]
+#[allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a test that panics fails"
+)]
+mod reality;

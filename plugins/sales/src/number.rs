@@ -1,7 +1,10 @@
-//! Amounts as people and mainframes write them: `1.234,50`, `12.50-`, `000001999` with two decimals implied.
+//! Amounts as people and mainframes write them: `1.234,50`, `12.50-`, `12,-`, `($5.00)`, `000001999` with two decimals
+//! implied.
 
 use serde::Deserialize;
 use tillwatch_sdk::parse::{Decimal, Wrong};
+
+use crate::currency::Currency;
 
 /// What stands before the decimals.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -13,12 +16,84 @@ pub(crate) enum DecimalMark {
     Comma,
 }
 
+/// The minus of typesetters, in its shapes.
+const MINUSES: [char; 3] = ['\u{2212}', '\u{2013}', '\u{2014}'];
+/// Signs or letters of a unit, such as `EUR`.
+const UNIT_CHARS_MAX: usize = 3;
+
+/// An amount of money, with or without its unit: `$1,234.50`, `(5.00)`, `12,50 kr.`, `12.50CR`.
+///
+/// # Errors
+/// [`Wrong::Number`] when it is none, [`Wrong::Currency`] when its unit is of another currency.
+pub(crate) fn amount(text: &str, mark: DecimalMark, currency: &Currency) -> Result<Decimal, Wrong> {
+    parse(text, mark).or_else(|_| dressed(text, mark, currency))
+}
+
+fn dressed(text: &str, mark: DecimalMark, currency: &Currency) -> Result<Decimal, Wrong> {
+    let plain = text.replace(MINUSES, "-");
+    let text = trimmed(&plain);
+    let in_brackets = text.strip_prefix('(').and_then(|text| text.strip_suffix(')'));
+    let text = in_brackets.unwrap_or(text);
+    let (is_minus, text) = match text.strip_prefix('-') {
+        Some(text) => (true, trimmed(text)),
+        None => (false, text),
+    };
+    let (unit, text) = without_unit(text);
+    let is_credit = unit.eq_ignore_ascii_case("cr");
+    if !is_credit && !currency.has_unit(unit) {
+        return Err(Wrong::Currency);
+    }
+    match [in_brackets.is_some(), is_minus, is_credit]
+        .iter()
+        .filter(|minus| **minus)
+        .count()
+    {
+        0 => parse(text, mark),
+        // With a second sign it is no number.
+        1 => parse(&format!("-{text}"), mark),
+        _ => Err(Wrong::Number),
+    }
+}
+
+/// The unit, before or behind the digits, and what is left; no more than one.
+fn without_unit(text: &str) -> (&str, &str) {
+    let is_unit = |char: char| char.is_alphabetic() || "$\u{20ac}\u{a3}\u{a5}".contains(char);
+    let front = text.trim_start_matches(is_unit);
+    let (unit, rest) = if front.len() < text.len() {
+        let (unit, _) = text.split_at(text.len().saturating_sub(front.len()));
+        (unit, front.strip_prefix('.').unwrap_or(front))
+    } else {
+        let back = text.strip_suffix('.').unwrap_or(text);
+        let rest = back.trim_end_matches(is_unit);
+        (back.get(rest.len()..).unwrap_or_default(), rest)
+    };
+    if unit.is_empty() || unit.chars().count() > UNIT_CHARS_MAX {
+        return ("", text);
+    }
+    (unit, trimmed(rest))
+}
+
+fn trimmed(text: &str) -> &str {
+    text.trim_matches(char::is_whitespace)
+}
+
+/// `12,-` has no cents, and a sign only in front.
+fn without_dashes(text: &str, mark: DecimalMark) -> Option<&str> {
+    let decimal = match mark {
+        DecimalMark::Point => '.',
+        DecimalMark::Comma => ',',
+    };
+    let whole = text.trim_end_matches('-');
+    let is_dashed = whole.len() < text.len();
+    whole.strip_suffix(decimal).filter(|_| is_dashed)
+}
+
 /// A number; marks of thousands are only taken where thousands are.
 ///
 /// # Errors
 /// [`Wrong::Number`] when it is none.
 pub(crate) fn parse(text: &str, mark: DecimalMark) -> Result<Decimal, Wrong> {
-    let text = text.trim_matches(|char: char| char.is_ascii_whitespace() || char == '\u{a0}');
+    let text = trimmed(text);
     let is_plain = text
         .bytes()
         .all(|byte| byte.is_ascii_digit() || matches!(byte, b'-' | b'.' | b'+'))
@@ -26,9 +101,10 @@ pub(crate) fn parse(text: &str, mark: DecimalMark) -> Result<Decimal, Wrong> {
     if mark == DecimalMark::Point && is_plain {
         return Decimal::parse(text);
     }
-    let (is_negative, text) = match text.strip_suffix('-') {
-        Some(text) => (true, text),
-        None => (false, text),
+    let (is_negative, text) = match (without_dashes(text, mark), text.strip_suffix('-')) {
+        (Some(whole), _) => (false, whole),
+        (None, Some(text)) => (true, text),
+        (None, None) => (false, text),
     };
     let plain = without_thousands(text, mark).ok_or(Wrong::Number)?;
     if is_negative && plain.starts_with(['-', '+']) {

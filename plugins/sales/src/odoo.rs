@@ -229,34 +229,36 @@ fn result(response: &HttpResponse) -> Result<&str, String> {
 }
 
 impl Order<'_> {
-    pub(crate) fn read(&self, paid: Option<Paid>, rules: &Rules) -> Result<Reading, Wrong> {
+    pub(crate) fn read(&self, paid: Option<Paid>, rules: &Rules) -> Reading {
         // Odoo's database holds UTC.
-        let time_ms = time_ms(
-            string(self.date_order).ok_or(Wrong::Missing)?.as_ref(),
-            Offset::default(),
-        )?;
+        let time = string(self.date_order).ok_or(Wrong::Missing);
+        let time_ms = time.and_then(|time| time_ms(&time, Offset::default()));
+        let day = time_ms.map_or(0, |time_ms| rules.hours.business_day(time_ms));
+        Reading {
+            key: Some(Key::new(day, &["odoo"], &self.id.to_string())),
+            outcome: time_ms.and_then(|time_ms| self.outcome(time_ms, paid, rules)),
+        }
+    }
+
+    fn outcome(&self, time_ms: u64, paid: Option<Paid>, rules: &Rules) -> Result<Outcome, Wrong> {
         let lane = id_and_name(self.config_id)
             .map(|(id, _)| id.to_string())
             .unwrap_or_default();
-        let key = Key::new(rules.hours.business_day(time_ms), &["odoo"], &self.id.to_string());
-        let reading = |outcome| {
-            Ok(Reading {
-                key: Some(key),
-                outcome,
-            })
-        };
         match string(self.state).as_deref() {
             Some("paid" | "done" | "invoiced") => {}
-            Some("cancel") => return reading(Outcome::Void { time_ms }),
+            Some("cancel") => {
+                let taken_back = None;
+                return Ok(Outcome::Void { time_ms, taken_back });
+            }
             _ => return Err(Wrong::Missing),
         }
         if let Some((_, currency)) = id_and_name(self.currency_id)
-            && currency != rules.currency.code()
+            && !rules.currency.is(&currency)
         {
             return Err(Wrong::Currency);
         }
         let amount_minor = minor(self.amount_total, rules)?;
-        reading(Outcome::Sale(Sale {
+        Ok(Outcome::Sale(Sale {
             time_ms,
             lane,
             amount_minor,
@@ -264,6 +266,7 @@ impl Order<'_> {
             items: None,
             is_return: amount_minor < 0,
             paid: paid.unwrap_or_default(),
+            flaw: None,
         }))
     }
 }

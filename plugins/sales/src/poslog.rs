@@ -41,6 +41,10 @@ pub(crate) enum Tag {
     Cashback,
     Amount,
     Total,
+    NegativeTotalFlag,
+    TransactionLink,
+    ItemLink,
+    ForeignCurrency,
     Other,
 }
 
@@ -69,6 +73,10 @@ impl Tag {
             "Cashback" => Self::Cashback,
             "Amount" => Self::Amount,
             "Total" => Self::Total,
+            "NegativeTotalFlag" => Self::NegativeTotalFlag,
+            "TransactionLink" => Self::TransactionLink,
+            "ItemLink" => Self::ItemLink,
+            "ForeignCurrency" => Self::ForeignCurrency,
             _ => Self::Other,
         }
     }
@@ -90,8 +98,11 @@ pub(crate) struct Poslog<'a> {
 
 impl<'a> Poslog<'a> {
     pub(crate) fn new(document: &'a str, rules: &'a Rules) -> Self {
+        let mut reader = Reader::from_str(document.trim_start_matches('\u{feff}'));
+        // Descriptions are put together by hand, and not read anyway.
+        reader.config_mut().allow_dangling_amp = true;
         Self {
-            reader: Reader::from_str(document.trim_start_matches('\u{feff}')),
+            reader,
             rules,
             path: Vec::new(),
             text: String::new(),

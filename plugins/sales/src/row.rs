@@ -3,9 +3,8 @@
 //! In: the values of the fields that the settings name. Out: what the transaction counts as, or what is wrong with the row.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
-use tillwatch_sdk::parse::{Decimal, FieldMap, Offset, Value, Wrong};
+use tillwatch_sdk::parse::{Decimal, FieldMap, Value, Wrong, Zone, time_ms};
 
 use crate::number::{self, DecimalMark};
 use crate::seen::Key;
@@ -16,6 +15,8 @@ use crate::{AmountUnit, Rules, Settings};
 
 /// A row with more items is a broken one.
 const ITEMS_MAX: i64 = 100_000;
+/// Decimals that tell a fraction of an item.
+const MICRO: u8 = 6;
 
 /// What a row may hold, in the order of [`Row`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +48,7 @@ pub(crate) struct Mapping {
     implied_decimals: u8,
     mark: DecimalMark,
     order: DateOrder,
-    zone: Option<Offset>,
+    zone: Option<Zone>,
     /// None when every row is a sale.
     types: Option<Types>,
     /// Rows that follow each other with the same key are one transaction.
@@ -62,8 +63,24 @@ struct Types {
 /// What one row says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reading {
+    /// What tells its transaction from all others, also when it is wrong.
     pub(crate) key: Option<Key>,
-    pub(crate) outcome: Outcome,
+    pub(crate) outcome: Result<Outcome, Wrong>,
+}
+
+impl Reading {
+    pub(crate) fn time_ms(&self) -> Option<u64> {
+        self.outcome.as_ref().ok()?.time_ms()
+    }
+}
+
+impl From<Wrong> for Reading {
+    fn from(wrong: Wrong) -> Self {
+        Self {
+            key: None,
+            outcome: Err(wrong),
+        }
+    }
 }
 
 impl Mapping {
@@ -94,71 +111,85 @@ impl Mapping {
             implied_decimals: settings.implied_decimals,
             mark: settings.decimal_mark,
             order: settings.date_order,
-            zone: zone(&settings.field_zones, &settings.field_time),
+            zone: settings.field_zones.get(&settings.field_time).copied(),
             types: (!settings.field_type.is_empty()).then_some(types),
             is_parts: settings.rows == crate::RowsAre::Parts,
         }
     }
 
     /// Reads one JSON line without its end.
-    pub(crate) fn read_json(&self, line: &[u8], rules: &Rules) -> Result<Reading, Wrong> {
-        self.read(&self.json.read(line)?, rules)
+    pub(crate) fn read_json(&self, line: &[u8], rules: &Rules) -> Reading {
+        match self.json.read(line) {
+            Ok(row) => self.read(&row, rules),
+            Err(wrong) => wrong.into(),
+        }
     }
 
     /// Reads the fields of a CSV record.
-    pub(crate) fn read_texts(&self, texts: [Option<Cow<'_, str>>; FIELDS], rules: &Rules) -> Result<Reading, Wrong> {
+    pub(crate) fn read_texts(&self, texts: [Option<Cow<'_, str>>; FIELDS], rules: &Rules) -> Reading {
         self.read(&texts.map(|text| text.map(Value::Text)), rules)
     }
 
     /// Reads one row.
-    pub(crate) fn read(&self, row: &Row<'_>, rules: &Rules) -> Result<Reading, Wrong> {
-        let Some(is_void) = self.is_void(get(row, Field::Type)) else {
-            return Ok(Reading {
-                key: None,
-                outcome: Outcome::Other,
-            });
-        };
-        let time_ms = self.time_ms(row, rules)?;
-        let lane = text(row, Field::Lane);
-        let key = get(row, Field::Transaction).and_then(Value::as_text).map(|number| {
-            let day = get(row, Field::BusinessDay).and_then(Value::as_text);
-            let day = day.and_then(|day| when::day(day, self.order));
-            let day = day.unwrap_or_else(|| rules.hours.business_day(time_ms));
-            Key::new(day, &[text(row, Field::Store), lane], number.trim_ascii())
-        });
-        if is_void {
-            let outcome = Outcome::Void { time_ms };
-            return Ok(Reading { key, outcome });
+    pub(crate) fn read(&self, row: &Row<'_>, rules: &Rules) -> Reading {
+        let time_ms = self.time_ms(row, rules);
+        Reading {
+            key: self.key(row, time_ms.ok(), rules),
+            outcome: self.outcome(row, time_ms, rules),
         }
-        let currency = get(row, Field::Currency).map(|currency| currency.as_text().unwrap_or_default().trim_ascii());
-        if currency.is_some_and(|currency| !currency.eq_ignore_ascii_case(rules.currency.code())) {
-            return Err(Wrong::Currency);
-        }
-        let outcome = Outcome::Sale(self.sale(row, time_ms, rules)?);
-        Ok(Reading { key, outcome })
     }
 
+    /// None when the row has no number, or no day.
+    fn key(&self, row: &Row<'_>, time_ms: Option<u64>, rules: &Rules) -> Option<Key> {
+        let number = get(row, Field::Transaction)?.as_text()?;
+        let day = get(row, Field::BusinessDay).and_then(Value::as_text);
+        let day = day.and_then(|day| when::day(day, self.order));
+        let day = day.or_else(|| Some(rules.hours.business_day(time_ms?)))?;
+        let lane = [text(row, Field::Store), text(row, Field::Lane)];
+        Some(Key::new(day, &lane, number.trim_ascii()))
+    }
+
+    fn outcome(&self, row: &Row<'_>, time_ms: Result<u64, Wrong>, rules: &Rules) -> Result<Outcome, Wrong> {
+        let Some(is_void) = self.is_void(get(row, Field::Type)) else {
+            return Ok(Outcome::Other);
+        };
+        let time_ms = time_ms?;
+        if is_void {
+            let taken_back = None;
+            return Ok(Outcome::Void { time_ms, taken_back });
+        }
+        let currency = get(row, Field::Currency).map(|currency| currency.as_text().unwrap_or("?").trim_ascii());
+        if currency.is_some_and(|currency| !currency.is_empty() && !rules.currency.is(currency)) {
+            return Err(Wrong::Currency);
+        }
+        self.sale(row, time_ms, rules).map(Outcome::Sale)
+    }
+
+    /// Only the amount must be right.
     fn sale(&self, row: &Row<'_>, time_ms: u64, rules: &Rules) -> Result<Sale, Wrong> {
         let minor = |field| get(row, field).map(|value| self.minor(value, rules)).transpose();
-        let (total, tendered) = (minor(Field::Total)?, minor(Field::TenderAmount)?);
-        let amount_minor = total.or(tendered).ok_or(Wrong::Missing)?;
+        let (tendered, tax) = (minor(Field::TenderAmount), minor(Field::Tax));
+        let amount_minor = match minor(Field::Total)? {
+            Some(total) => total,
+            None => tendered?.ok_or(Wrong::Missing)?,
+        };
         let mut paid = Paid::default();
-        if let Some(tender) = get(row, Field::Tender).and_then(Value::as_text) {
+        if let (Some(tender), Ok(tendered)) = (get(row, Field::Tender).and_then(Value::as_text), tendered) {
             paid.add(rules.tenders.of(tender.trim_ascii()), tendered.unwrap_or(amount_minor));
         }
         let is_return = amount_minor < 0;
         let items = get(row, Field::Items)
-            .map(|items| self.whole_items(items))
-            .transpose()?;
+            .map(|items| self.items(items, is_return))
+            .transpose();
         Ok(Sale {
             time_ms,
             lane: text(row, Field::Lane).to_owned(),
             amount_minor,
-            tax_minor: minor(Field::Tax)?,
-            // What comes back is not sold.
-            items: items.map(|items| if is_return { 0 } else { items }),
+            tax_minor: tax.unwrap_or_default(),
+            items: items.unwrap_or_default(),
             is_return,
             paid,
+            flaw: tendered.err().or(tax.err()).or(items.err()),
         })
     }
 
@@ -177,9 +208,9 @@ impl Mapping {
     fn time_ms(&self, row: &Row<'_>, rules: &Rules) -> Result<u64, Wrong> {
         let zone = self.zone.unwrap_or(rules.local);
         match get(row, Field::Time).ok_or(Wrong::Missing)? {
-            number @ Value::Number(text) => number
-                .time_ms(zone)
-                .or_else(|_| when::parse(text, self::text(row, Field::Clock), self.order, zone)),
+            Value::Number(text) => {
+                time_ms(text, zone).or_else(|_| when::parse(text, self::text(row, Field::Clock), self.order, zone))
+            }
             value => when::parse(
                 value.as_text().ok_or(Wrong::Time)?,
                 text(row, Field::Clock),
@@ -192,7 +223,7 @@ impl Mapping {
     fn minor(&self, value: &Value<'_>, rules: &Rules) -> Result<i64, Wrong> {
         let decimal = match value {
             Value::Number(number) => Decimal::parse(number)?,
-            Value::Text(text) => number::parse(text, self.mark)?,
+            Value::Text(text) => number::amount(text, self.mark, &rules.currency)?,
             Value::Bool(_) | Value::Nested => return Err(Wrong::Number),
         };
         match self.amount_unit {
@@ -204,26 +235,24 @@ impl Mapping {
         }
     }
 
-    /// A weighed item counts as one.
-    fn whole_items(&self, items: &Value<'_>) -> Result<i64, Wrong> {
+    /// What comes back is not sold. A weighed item counts as one, in a sum of items the next whole number.
+    fn items(&self, items: &Value<'_>, is_return: bool) -> Result<i64, Wrong> {
+        if is_return {
+            return Ok(0);
+        }
         let items = number::parse(items.as_text().ok_or(Wrong::Number)?, self.mark)?;
-        let items = if self.is_parts {
-            items.whole().unwrap_or(1)
-        } else {
-            items.whole()?
+        let items = match items.whole() {
+            Ok(items) => items.max(0),
+            Err(_fraction) if items.units(MICRO)? < 0 => 0,
+            Err(_fraction) if self.is_parts => 1,
+            Err(_fraction) => items.units(MICRO)?.saturating_add(999_999).div_euclid(1_000_000),
         };
-        // A row of a part that takes an item back.
-        let items = if self.is_parts { items.max(0) } else { items };
-        if (0..=ITEMS_MAX).contains(&items) {
+        if items <= ITEMS_MAX {
             Ok(items)
         } else {
             Err(Wrong::Number)
         }
     }
-}
-
-fn zone(zones: &BTreeMap<String, Offset>, field: &str) -> Option<Offset> {
-    zones.get(field).copied()
 }
 
 fn get<'a, 'v>(row: &'a Row<'v>, field: Field) -> Option<&'a Value<'v>> {
@@ -243,12 +272,12 @@ mod tests {
     use crate::tender::Tender;
     use crate::tests::rules;
 
-    fn read(settings: Settings, line: &str) -> Result<Reading, Wrong> {
+    fn read(settings: Settings, line: &str) -> Reading {
         Mapping::new(&settings).read_json(line.as_bytes(), &rules(settings))
     }
 
     fn sale(settings: Settings, line: &str) -> Sale {
-        match read(settings, line).map(|reading| reading.outcome) {
+        match read(settings, line).outcome {
             Ok(Outcome::Sale(sale)) => sale,
             other => panic!("{other:?} is no sale"),
         }
@@ -287,7 +316,7 @@ mod tests {
         let settings = Settings {
             decimal_mark: DecimalMark::Comma,
             field_time: "at".to_owned(),
-            field_zones: BTreeMap::from([("at".to_owned(), Offset::parse("+02:00").unwrap())]),
+            field_zones: std::collections::BTreeMap::from([("at".to_owned(), Zone::parse("+02:00").unwrap())]),
             field_tax: "tax".to_owned(),
             ..Settings::default()
         };
@@ -307,13 +336,14 @@ mod tests {
         };
         let outcome = |kind: &str| {
             let line = format!("{{\"time\":1772451000,\"kind\":{kind},\"total\":1}}");
-            read(settings(), &line).map(|reading| reading.outcome)
+            read(settings(), &line).outcome
         };
         assert!(matches!(outcome("\"sale\""), Ok(Outcome::Sale(_))));
         assert_eq!(
             outcome("\"void\""),
             Ok(Outcome::Void {
-                time_ms: 1_772_451_000_000
+                time_ms: 1_772_451_000_000,
+                taken_back: None,
             })
         );
         assert_eq!(outcome("\"training\""), Ok(Outcome::Other));
@@ -330,7 +360,7 @@ mod tests {
             business_day_start: business_day_start.to_owned(),
             ..Settings::default()
         };
-        let key = |line: &str| read(settings("00:00"), line).unwrap().key;
+        let key = |line: &str| read(settings("00:00"), line).key;
         let first = key(r#"{"time":1772451000,"total":1,"number":7,"store":"9","lane":3}"#);
         assert!(first.is_some());
         assert_eq!(
@@ -348,7 +378,7 @@ mod tests {
         // Three in the morning belongs to the evening before, when the day begins at four.
         let evening = r#"{"time":"2026-03-02T23:00:00Z","total":1,"number":7}"#;
         let night = r#"{"time":"2026-03-03T03:00:00Z","total":1,"number":7}"#;
-        let is_same = |start: &str| [evening, night].map(|line| read(settings(start), line).unwrap().key);
+        let is_same = |start: &str| [evening, night].map(|line| read(settings(start), line).key);
         let (of_midnight, of_four) = (is_same("00:00"), is_same("04:00"));
         assert_ne!(of_midnight[0], of_midnight[1]);
         assert_eq!(of_four[0], of_four[1]);
@@ -365,12 +395,10 @@ mod tests {
             (r#"{"time":1772451000}"#, Wrong::Missing),
             (r#"{"time":"late","total":1}"#, Wrong::Time),
             (r#"{"time":1772451000,"total":"1,5"}"#, Wrong::Number),
-            (r#"{"time":1772451000,"total":1,"items":-1}"#, Wrong::Number),
-            (r#"{"time":1772451000,"total":1,"items":1.5}"#, Wrong::Number),
             (r#"{"time":1772451000,"total":1,"currency":"USD"}"#, Wrong::Currency),
             (r#"{"time":1772451000,"total":1"#, Wrong::Syntax),
         ] {
-            assert_eq!(read(settings(), line).map(|_| ()), Err(wrong), "{line}");
+            assert_eq!(read(settings(), line).outcome, Err(wrong), "{line}");
         }
     }
 }

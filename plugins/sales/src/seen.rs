@@ -5,7 +5,7 @@
 //! ```text
 //! 1 byte   version, 1
 //! per lane and day
-//!   4      day, as yyyymmdd or as days since 1970
+//!   4      day, as days since 1970 (before: or as yyyymmdd)
 //!   8      hash of store and workstation
 //!   2      runs
 //!   16     per run: first and last number
@@ -33,17 +33,19 @@ struct Lane {
 
 impl Key {
     /// One number for it, to tell whether the next row goes on with the same transaction.
-    pub(crate) fn mark(self) -> u32 {
+    pub(crate) fn mark(self) -> i64 {
         let parts = [u64::from(self.lane.day), self.lane.hash, self.number].map(|part| part.to_string());
-        let [a, b, c, d, ..] = hash(&parts.each_ref().map(String::as_str)).to_le_bytes();
-        u32::from_le_bytes([a, b, c, d])
+        hash(&parts.each_ref().map(String::as_str)).cast_signed()
     }
 
-    /// `lane` are the parts that name a lane; a number that is none is hashed.
+    /// `day` is yyyymmdd or days since 1970, `lane` are the parts that name a lane; a number that is none is hashed.
     pub(crate) fn new(day: u32, lane: &[&str], number: &str) -> Self {
         let number = number.parse().unwrap_or_else(|_| hash(&[number]));
         Self {
-            lane: Lane { day, hash: hash(lane) },
+            lane: Lane {
+                day: days_since_1970(day),
+                hash: hash(lane),
+            },
             number,
         }
     }
@@ -127,7 +129,7 @@ impl Seen {
         }
         while !bytes.is_empty() {
             let lane = Lane {
-                day: u32::from_le_bytes(take(&mut bytes)?),
+                day: days_since_1970(u32::from_le_bytes(take(&mut bytes)?)),
                 hash: u64::from_le_bytes(take(&mut bytes)?),
             };
             let count = u16::from_le_bytes(take(&mut bytes)?);
@@ -173,6 +175,19 @@ fn insert(runs: &mut Vec<(u64, u64)>, number: u64) -> bool {
     true
 }
 
+/// So that the first day is the oldest one, of whichever form.
+/// Source: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `days_from_civil`.
+#[expect(clippy::arithmetic_side_effects, reason = "a year has six digits at most")]
+fn days_since_1970(day: u32) -> u32 {
+    if day < 10_000_000 {
+        return day;
+    }
+    let (year, month, day) = (day / 10_000, day / 100 % 100, day % 100);
+    let year = if month <= 2 { year - 1 } else { year };
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day;
+    (year * 365 + year / 4 - year / 100 + year / 400 + day_of_year).saturating_sub(719_469)
+}
+
 fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
     let (head, rest) = bytes.split_first_chunk()?;
     *bytes = rest;
@@ -210,6 +225,18 @@ mod tests {
         assert!(seen.insert(key(20_260_302, "35", 160)));
         assert!(seen.insert(Key::new(20_260_302, &["9", "34"], "A-160")));
         assert!(!seen.insert(Key::new(20_260_302, &["9", "34"], "A-160")));
+    }
+
+    #[test]
+    fn days_of_either_form_are_the_same() {
+        for (date, days) in [
+            (19_700_101, 0),
+            (20_000_229, 11_016),
+            (20_260_302, 20_514),
+            (20_261_231, 20_818),
+        ] {
+            assert_eq!((days_since_1970(date), days_since_1970(days)), (days, days));
+        }
     }
 
     #[test]

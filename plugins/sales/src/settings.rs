@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use tillwatch_sdk::parse::Offset;
+use tillwatch_sdk::parse::Zone;
 
 use crate::number::DecimalMark;
 use crate::odoo::Api;
@@ -48,7 +48,7 @@ pub(crate) enum Format {
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     pub(crate) currency: String,
-    pub(crate) time_zone: Offset,
+    pub(crate) time_zone: Zone,
     pub(crate) opening_hours: String,
     pub(crate) opening_days: Vec<String>,
     pub(crate) business_day_start: String,
@@ -63,7 +63,7 @@ pub struct Settings {
     pub(crate) rows: RowsAre,
     pub(crate) field_time: String,
     pub(crate) field_clock: String,
-    pub(crate) field_zones: BTreeMap<String, Offset>,
+    pub(crate) field_zones: BTreeMap<String, Zone>,
     pub(crate) field_total: String,
     pub(crate) field_tax: String,
     pub(crate) field_items: String,
@@ -89,7 +89,7 @@ impl Default for Settings {
         let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
         Self {
             currency: "EUR".to_owned(),
-            time_zone: Offset::default(),
+            time_zone: Zone::default(),
             opening_hours: "00:00-24:00".to_owned(),
             opening_days: texts(&["mon", "tue", "wed", "thu", "fri", "sat", "sun"]),
             business_day_start: "00:00".to_owned(),

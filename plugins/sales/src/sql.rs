@@ -55,12 +55,13 @@ impl<'a> Page<'a> {
         value.as_text().map(str::to_owned)
     }
 
-    /// The largest key of the page.
+    /// The key from which the next page goes on: of numbers the largest, of texts the last, as only the database knows
+    /// how it orders them.
     pub(crate) fn last(&self) -> Option<At> {
         match &self.cursor?.values {
             ColumnValues::Integers(values) => values.iter().flatten().max().copied().map(At::Integer),
             ColumnValues::Texts(values) => {
-                let last = values.iter().flatten().max()?;
+                let last = values.iter().flatten().next_back()?;
                 (last.len() <= CURSOR_BYTES_MAX).then(|| At::Text(last.clone()))
             }
             ColumnValues::Reals(_) => None,
@@ -69,6 +70,11 @@ impl<'a> Page<'a> {
 }
 
 impl At {
+    /// Whether it is no further than another one.
+    pub(crate) fn is_behind(&self, at: &Self) -> bool {
+        matches!((self, at), (Self::Integer(key), Self::Integer(at)) if key <= at)
+    }
+
     /// A little before, for keys that are numbers.
     pub(crate) fn before(self, overlap: u32) -> Self {
         match self {

@@ -83,7 +83,9 @@ impl Tenders {
         match word.to_ascii_lowercase().as_str() {
             "cash" | "bar" | "bargeld" => Tender::Cash,
             "card" | "creditdebit" | "credit" | "debit" | "creditcard" | "debitcard" | "bank" | "ec" | "eckarte"
-            | "kreditkarte" | "girocard" => Tender::Card,
+            | "eccash" | "karte" | "kreditkarte" | "girocard" | "visa" | "mastercard" | "maestro" | "amex" | "ebt" => {
+                Tender::Card
+            }
             "mobile"
             | "mobilepayment"
             | "wallet"
@@ -93,7 +95,7 @@ impl Tenders {
             | "paypal"
             | "elzahlungsdienstleister" => Tender::Mobile,
             "check" | "cheque" | "travelerscheck" | "echeck" => Tender::Check,
-            "voucher" | "coupon" | "manufacturercoupon" | "giftcertificate" => Tender::Voucher,
+            "voucher" | "gutschein" | "coupon" | "manufacturercoupon" | "giftcertificate" => Tender::Voucher,
             "giftcard" | "storedvalue" | "guthabenkarte" => Tender::GiftCard,
             "account" | "customeraccount" | "accountsreceivable" | "purchaseorder" | "housecharge" => Tender::Account,
             "loyalty" | "points" | "loyaltypoints" => Tender::Loyalty,
@@ -109,6 +111,13 @@ pub(crate) struct Paid {
 }
 
 impl Paid {
+    /// All of them the other way round.
+    pub(crate) fn negated(&self) -> Self {
+        Self {
+            minor: self.minor.map(|minor| minor.map(i64::saturating_neg)),
+        }
+    }
+
     /// Adds to a tender.
     pub(crate) fn add(&mut self, tender: Tender, minor: i64) {
         if let Some(sum) = self.minor.get_mut(tender as usize) {
@@ -146,6 +155,9 @@ mod tests {
             ("cash", Tender::Cash),
             ("acs:CreditDebit", Tender::Card),
             ("Gift Card", Tender::GiftCard),
+            ("Gutschein", Tender::Voucher),
+            ("EC-Cash", Tender::Card),
+            ("VISA", Tender::Card),
             ("John Smith", Tender::Other),
             ("", Tender::Other),
         ] {

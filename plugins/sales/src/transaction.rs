@@ -19,6 +19,8 @@ pub(crate) enum Outcome {
     /// Canceled or voided.
     Void {
         time_ms: u64,
+        /// Of a later transaction that voids a sale: what is booked back, below zero.
+        taken_back: Option<Sale>,
     },
     /// Control, training, suspended: not sold.
     Other,
@@ -35,6 +37,8 @@ pub(crate) struct Sale {
     pub(crate) items: Option<i64>,
     pub(crate) is_return: bool,
     pub(crate) paid: Paid,
+    /// What could not be read beside the amount; it is left out.
+    pub(crate) flaw: Option<Wrong>,
 }
 
 /// What the status of a retail transaction means for us.
@@ -43,13 +47,15 @@ enum Status {
     Finished,
     Unfinished,
     Void,
+    /// Voided by, or being, a later transaction.
+    PostVoid,
 }
 
 impl Outcome {
     pub(crate) fn time_ms(&self) -> Option<u64> {
         match self {
             Self::Sale(sale) => Some(sale.time_ms),
-            Self::Void { time_ms } => Some(*time_ms),
+            Self::Void { time_ms, .. } => Some(*time_ms),
             Self::Other => None,
         }
     }
@@ -57,18 +63,21 @@ impl Outcome {
 
 impl Draft {
     /// What the ledger takes.
-    pub(crate) fn read(&self, rules: &Rules) -> Result<Reading, Wrong> {
-        let (key, outcome) = (self.key(), self.outcome(rules)?);
-        Ok(Reading { key, outcome })
+    pub(crate) fn read(&self, rules: &Rules) -> Reading {
+        let time = self.time(rules);
+        Reading {
+            key: self.key(time.map_or("", |(day, _)| day)),
+            outcome: self.outcome(time.map(|(_, time_ms)| time_ms)),
+        }
     }
 
-    /// What tells this transaction from all others; none when it has no number.
-    pub(crate) fn key(&self) -> Option<Key> {
+    /// What tells this transaction from all others; none when it has no number. `time` is for one that names no day.
+    fn key(&self, time: &str) -> Option<Key> {
         if self.sequence.is_empty() || self.workstation.is_empty() {
             return None;
         }
         let day = if self.business_day.is_empty() {
-            self.time()
+            time
         } else {
             &self.business_day
         };
@@ -89,71 +98,110 @@ impl Draft {
     ///
     /// # Errors
     /// What is wrong when it should count and cannot.
-    pub(crate) fn outcome(&self, rules: &Rules) -> Result<Outcome, Wrong> {
-        let status = status(&self.status);
+    fn outcome(&self, time_ms: Result<u64, Wrong>) -> Result<Outcome, Wrong> {
+        let status = if self.is_suspended {
+            Status::Unfinished
+        } else {
+            status(&self.status)
+        };
         if !self.is_retail || self.is_training || status == Status::Unfinished {
             return Ok(Outcome::Other);
         }
-        let time = self.time();
-        if time.is_empty() {
-            return Err(Wrong::Missing);
+        let time_ms = time_ms?;
+        if self.is_cancelled || matches!(status, Status::Void | Status::PostVoid) {
+            let taken_back = self.taken_back(time_ms).filter(|_| status == Status::PostVoid);
+            return Ok(Outcome::Void { time_ms, taken_back });
         }
-        let time_ms = time_ms(time, rules.local)?;
-        if self.is_cancelled || status == Status::Void {
-            return Ok(Outcome::Void { time_ms });
-        }
+        self.sale(time_ms, self.is_turned()).map(Outcome::Sale)
+    }
+
+    /// `is_turned` when it gives back, whatever the signs.
+    fn sale(&self, time_ms: u64, is_turned: bool) -> Result<Sale, Wrong> {
         if self.is_other_currency {
             return Err(Wrong::Currency);
         }
-        if let Some(wrong) = self.wrong {
-            return Err(wrong);
-        }
-        let amount_minor = self.amount_minor().ok_or(Wrong::Missing)?;
-        Ok(Outcome::Sale(Sale {
+        let turned = |minor: i64| {
+            if is_turned {
+                minor.saturating_abs().saturating_neg()
+            } else {
+                minor
+            }
+        };
+        let amount_minor = turned(self.amount_minor()?);
+        let paid_in = self.paid.total_minor().is_some_and(|paid| paid > 0);
+        Ok(Sale {
             time_ms,
             lane: self.workstation.clone(),
             amount_minor,
-            tax_minor: self.tax_minor.map(|tax_minor| self.given_back(tax_minor)),
-            items: Some(self.sold_items),
+            tax_minor: self.tax.and_then(Result::ok).map(turned),
+            items: Some(self.sold_items()),
             is_return: self.returned_items > 0 || amount_minor < 0,
-            paid: self.paid.clone(),
-        }))
+            paid: if is_turned && paid_in {
+                self.paid.negated()
+            } else {
+                self.paid.clone()
+            },
+            flaw: self.tax.and_then(Result::err).or(self.wrong_tender),
+        })
+    }
+
+    /// A later transaction that voids a sale is written below zero, or names the sale; of one that voids a return and
+    /// has no sign nobody knows the direction.
+    fn taken_back(&self, time_ms: u64) -> Option<Sale> {
+        let names_another = !self.voided_sequence.is_empty() && self.voided_sequence != self.sequence;
+        let is_back = self.amount_minor().ok()? < 0 || (names_another && self.returned_items == 0);
+        is_back.then(|| self.sale(time_ms, true).ok())?
     }
 
     /// Some systems write what was paid back as a positive amount.
-    fn amount_minor(&self) -> Option<i64> {
-        let net_and_tax = || Some(self.net_minor?.saturating_add(self.tax_minor.unwrap_or(0)));
-        // What was paid in another currency cannot be summed up.
-        let paid = || self.paid.total_minor().filter(|_| !self.is_foreign_tender);
-        let amount = self.grand_minor.or_else(net_and_tax).or_else(paid)?;
-        Some(self.given_back(amount))
+    fn is_turned(&self) -> bool {
+        self.is_negative_total || (self.returned_items > 0 && self.sold_items() == 0)
     }
 
-    fn given_back(&self, minor: i64) -> i64 {
-        let only_returned = self.returned_items > 0 && self.sold_items == 0;
-        if only_returned {
-            minor.saturating_abs().saturating_neg()
-        } else {
-            minor
+    fn amount_minor(&self) -> Result<i64, Wrong> {
+        if let Some(grand) = self.grand {
+            return grand;
         }
+        if let Some(net) = self.net {
+            return Ok(net?.saturating_add(self.tax.unwrap_or(Ok(0))?));
+        }
+        if let Some(wrong) = self.wrong_tender {
+            return Err(wrong);
+        }
+        // What was paid in another currency cannot be summed up.
+        let paid = self.paid.total_minor().filter(|_| !self.is_foreign_tender);
+        paid.ok_or(Wrong::Missing)
     }
 
-    fn time(&self) -> &str {
-        let times = [&self.end_time, &self.begin_time, &self.receipt_time, &self.log_time];
-        times
-            .into_iter()
-            .find(|time| !time.is_empty())
-            .map_or("", String::as_str)
+    /// The first time that can be read, as text and in milliseconds: a till may write the year 1 for none.
+    fn time(&self, rules: &Rules) -> Result<(&str, u64), Wrong> {
+        let times = [
+            &self.end_time,
+            &self.begin_time,
+            &self.receipt_time,
+            &self.log_time,
+            &self.message_time,
+        ];
+        let mut wrong = Wrong::Missing;
+        for time in times.into_iter().filter(|time| !time.is_empty()) {
+            match time_ms(time, rules.local) {
+                Ok(time_ms) => return Ok((time, time_ms)),
+                Err(other) => wrong = other,
+            }
+        }
+        Err(wrong)
     }
 }
 
-/// Vendors put a prefix before their own words.
+/// Vendors put a prefix before their own words, and write them in any case.
 fn status(status: &str) -> Status {
-    let word = status.rsplit(':').next().unwrap_or_default();
-    match word {
-        "Suspended" | "SuspendedRetrieved" | "SuspendedDeleted" | "InProcess" | "InProgress" | "Started"
-        | "Pending" | "Training" => Status::Unfinished,
-        "Voided" | "Void" | "PostVoided" | "PostVoid" | "Canceled" | "Cancelled" | "Aborted" | "Failed" => Status::Void,
+    let word = status.rsplit(':').next().unwrap_or_default().to_ascii_lowercase();
+    match word.as_str() {
+        "suspended" | "suspendedretrieved" | "suspendeddeleted" | "suspendedcancelled" | "suspendedcanceled"
+        | "inprocess" | "inprogress" | "notstarted" | "started" | "pending" | "parked" | "training" | "iteminfo"
+        | "scale" | "moved" | "ordered" => Status::Unfinished,
+        "voided" | "void" | "canceled" | "cancelled" | "aborted" | "failed" => Status::Void,
+        word if word.ends_with("postvoided") || word.ends_with("postvoid") => Status::PostVoid,
         _ => Status::Finished,
     }
 }
@@ -210,6 +258,7 @@ mod tests {
         let grand = total("TransactionGrandAmount", "15.48");
         let void = Ok(Outcome::Void {
             time_ms: 1_772_454_600_000,
+            taken_back: None,
         });
         for (attributes, status, expected) in [
             ("CancelFlag=\"true\"", "", void.clone()),

@@ -1,14 +1,12 @@
 //! Times and days as tills and their databases write them, besides those that the SDK knows.
 //!
-//! `02.03.2026 12:30`, `3/2/2026 1:30:05 PM`, `20260302123005`, a day and a clock in two columns.
+//! `02.03.2026 12:30`, `3/2/2026, 1:30:05 PM`, `20260302123005`, a day and a clock in two columns.
 
 use serde::Deserialize;
-use tillwatch_sdk::parse::{Offset, Wrong, time_ms};
+use tillwatch_sdk::parse::{Wrong, Zone, time_ms};
 
 const MINUTE_MS: u64 = 60_000;
 pub(crate) const DAY_MS: u64 = 86_400_000;
-/// 2020-01-01 in UTC.
-const REFERENCE_MS: u64 = 1_577_836_800_000;
 
 /// What comes first in `02/03/2026`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -23,10 +21,16 @@ pub(crate) enum DateOrder {
 ///
 /// # Errors
 /// [`Wrong::Time`] when it is none.
-pub(crate) fn parse(day: &str, clock: &str, order: DateOrder, zone: Offset) -> Result<u64, Wrong> {
+pub(crate) fn parse(day: &str, clock: &str, order: DateOrder, zone: Zone) -> Result<u64, Wrong> {
+    let day = day.trim_ascii();
+    if let (true, Ok(ms)) = (clock.is_empty(), time_ms(day, zone)) {
+        return Ok(ms);
+    }
+    let (day, clock) = (tidy(day), tidy(clock));
     let day = day.trim_ascii();
     if clock.is_empty() {
-        if let Ok(ms) = time_ms(day, zone).or_else(|_| time_ms(&compact(day).ok_or(Wrong::Time)?, zone)) {
+        let whole = compact(day);
+        if let Ok(ms) = time_ms(whole.as_deref().unwrap_or(day), zone) {
             return Ok(ms);
         }
         let (day, clock) = day.split_once([' ', 'T']).ok_or(Wrong::Time)?;
@@ -34,7 +38,7 @@ pub(crate) fn parse(day: &str, clock: &str, order: DateOrder, zone: Offset) -> R
     }
     // A column of days may hold an idle clock: `2026-03-02 00:00:00`.
     let day = day.split([' ', 'T']).next().unwrap_or_default();
-    join(day, clock, order, zone)
+    join(day, &clock, order, zone)
 }
 
 /// The day as yyyymmdd.
@@ -46,7 +50,7 @@ pub(crate) fn day(text: &str, order: DateOrder) -> Option<u32> {
         .checked_add(day)
 }
 
-fn join(day: &str, clock: &str, order: DateOrder, zone: Offset) -> Result<u64, Wrong> {
+fn join(day: &str, clock: &str, order: DateOrder, zone: Zone) -> Result<u64, Wrong> {
     let [year, month, day] = date(day, order).ok_or(Wrong::Time)?;
     let clock = plain_clock(clock.trim_ascii()).ok_or(Wrong::Time)?;
     time_ms(&format!("{year:04}-{month:02}-{day:02}T{clock}"), zone)
@@ -61,6 +65,15 @@ fn compact(text: &str) -> Option<String> {
     let (day, clock) = text.split_at_checked(8)?;
     let [year, month, day] = date(day, DateOrder::Dmy)?;
     Some(format!("{year:04}-{month:02}-{day:02}T{}", plain_clock(clock)?))
+}
+
+/// Without the narrow blanks and the comma of browsers, and with `Z` for the names of UTC.
+fn tidy(text: &str) -> String {
+    let text = text.replace(['\u{a0}', '\u{202f}'], " ").replace(',', "");
+    match text.strip_suffix("UTC").or_else(|| text.strip_suffix("GMT")) {
+        Some(time) => format!("{time}Z"),
+        None => text,
+    }
 }
 
 /// Year, month and day; whether there is such a day is asked later.
@@ -90,6 +103,10 @@ fn date(text: &str, order: DateOrder) -> Option<[u32; 3]> {
 
 /// `9:05`, `090500`, `1:30:05 PM` and a zone behind them, in the form of RFC 3339.
 fn plain_clock(text: &str) -> Option<String> {
+    // A number has no leading zero.
+    if text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return plain_clock(&format!("0{text}"));
+    }
     if matches!(text.len(), 4 | 6) && text.bytes().all(|byte| byte.is_ascii_digit()) {
         let second = text.get(4..).filter(|second| !second.is_empty()).unwrap_or("00");
         return Some(format!("{}:{}:{second}", text.get(..2)?, text.get(2..4)?));
@@ -111,7 +128,7 @@ fn plain_clock(text: &str) -> Option<String> {
 /// When the store's day begins and when it is open, on the store's own clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Hours {
-    zone: Offset,
+    zone: Zone,
     day_start_min: u64,
     /// From and to, in minutes of the day; a night goes over midnight.
     open: (u64, u64),
@@ -121,7 +138,7 @@ pub(crate) struct Hours {
 
 impl Hours {
     /// Checks the settings; the error says what to change.
-    pub(crate) fn new(zone: Offset, day_start: &str, opening: &str, days: &[String]) -> Result<Self, String> {
+    pub(crate) fn new(zone: Zone, day_start: &str, opening: &str, days: &[String]) -> Result<Self, String> {
         let day_start_min = minutes(day_start)
             .filter(|minutes| *minutes < 24 * 60)
             .ok_or_else(|| format!("business_day_start: {day_start:?} is no time such as \"04:00\""))?;
@@ -181,8 +198,7 @@ impl Hours {
     }
 
     fn local_ms(&self, time_ms: u64) -> u64 {
-        let reference = tillwatch_sdk::parse::time_ms("2020-01-01T00:00:00", self.zone).unwrap_or(REFERENCE_MS);
-        time_ms.saturating_add(REFERENCE_MS).saturating_sub(reference)
+        time_ms.saturating_add_signed(self.zone.ahead_ms(time_ms))
     }
 }
 
@@ -207,7 +223,7 @@ mod tests {
 
     #[test]
     fn times_of_tills_are_read() {
-        let berlin = Offset::parse("+01:00").unwrap();
+        let berlin = Zone::parse("+01:00").unwrap();
         for (day, clock, order) in [
             ("2026-03-02T11:30:05Z", "", DateOrder::Dmy),
             ("2026-03-02 12:30:05", "", DateOrder::Dmy),
@@ -243,11 +259,11 @@ mod tests {
 
     fn hours(opening: &str, days: &[&str]) -> Hours {
         let days: Vec<String> = days.iter().map(|day| (*day).to_owned()).collect();
-        Hours::new(Offset::parse("+01:00").unwrap(), "04:00", opening, &days).unwrap()
+        Hours::new(Zone::parse("+01:00").unwrap(), "04:00", opening, &days).unwrap()
     }
 
     fn at(text: &str) -> u64 {
-        time_ms(text, Offset::parse("+01:00").unwrap()).unwrap()
+        time_ms(text, Zone::parse("+01:00").unwrap()).unwrap()
     }
 
     #[test]
@@ -284,7 +300,7 @@ mod tests {
             ("04:00", "08:00-20:00", "Monday"),
         ] {
             assert!(
-                Hours::new(Offset::default(), start, opening, &[day.to_owned()]).is_err(),
+                Hours::new(Zone::default(), start, opening, &[day.to_owned()]).is_err(),
                 "{start} {opening} {day}"
             );
         }

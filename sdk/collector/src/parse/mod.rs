@@ -13,7 +13,7 @@ use std::fmt;
 pub use decimal::Decimal;
 pub use fields::{FieldMap, Value};
 pub use problems::Problems;
-pub use time::{Offset, time_ms};
+pub use time::{Offset, Zone, time_ms};
 
 /// What is wrong with a line or document; never with its content.
 ///
