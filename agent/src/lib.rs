@@ -6,6 +6,7 @@ pub mod cli;
 pub mod init;
 pub mod config;
 pub mod check;
+pub mod doctor;
 pub mod run;
 pub mod clock;
 pub mod stop;
