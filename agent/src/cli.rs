@@ -18,7 +18,7 @@ use crate::plugin::manifest::Manifest;
 use crate::plugin::{self, bench, build, docs, golden, list, new, record};
 use crate::preview::{self, Preview};
 use crate::stop::Stop;
-use crate::{backfill, check, doctor, init, run};
+use crate::{backfill, backtest, check, doctor, init, run};
 
 /// Watches what a store's tills, queues and sales do, and tells central.
 #[derive(Debug, Parser)]
@@ -45,6 +45,8 @@ enum Command {
     Tap(Settings),
     /// Read what rotated logs and folders still hold, oldest first, into the spool, and deliver it.
     Backfill(Backfill),
+    /// Print what a plugin would have emitted for files of the past, window by window.
+    Backtest(backtest::Backtest),
     /// Work with plugins.
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -211,6 +213,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
                 !backfill.no_delivery,
             )?;
         }
+        Command::Backtest(arguments) => return backtest::run(&arguments),
         Command::Plugin(PluginCommand::List(settings)) => list::run(&settings.config)?,
         Command::Plugin(PluginCommand::New(arguments)) => new::run(&arguments)?,
         Command::Plugin(PluginCommand::Build { folder }) => build::run(&folder)?,

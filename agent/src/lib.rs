@@ -7,6 +7,7 @@ pub mod init;
 pub mod config;
 pub mod check;
 pub mod doctor;
+pub mod backtest;
 pub mod run;
 pub mod clock;
 pub mod stop;

@@ -143,6 +143,14 @@ impl PluginCollector {
         Ok(())
     }
 
+    /// Between two calls: from now on it reads what is granted here, from its start.
+    ///
+    /// # Errors
+    /// When that cannot be opened.
+    pub fn read_from(&mut self, grants: &BTreeMap<String, Grant>) -> Result<()> {
+        Ok(self.host.read_from(grants)?)
+    }
+
     /// One call that changes nothing: what it reads and keeps is rolled back, and peers are not asked. What a plugin says
     /// of itself may come of that, and is no reason against it.
     ///

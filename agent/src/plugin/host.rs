@@ -171,6 +171,21 @@ impl GrantedHost {
         Ok(Self(Arc::new(Mutex::new(granted))))
     }
 
+    /// Between two calls: other sources in place of those that are open; what the plugin keeps stays.
+    ///
+    /// # Errors
+    /// When they cannot be opened.
+    pub fn read_from(&self, grants: &BTreeMap<String, Grant>) -> Result<(), ProgressError> {
+        let mut granted = self.lock();
+        let mut sources = BTreeMap::new();
+        for (name, grant) in grants {
+            sources.insert(name.clone(), Source::open(grant, None, granted.reading)?);
+        }
+        granted.sources = sources;
+        granted.tried.clear();
+        Ok(())
+    }
+
     /// What was read and kept since the last commit is used.
     pub fn commit(&self) {
         let mut granted = self.lock();
