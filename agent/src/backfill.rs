@@ -10,8 +10,8 @@
 //! again, and what was not is left to `run`. Without delivery it ends when the spool is nearly full.
 
 use anyhow::{Context, Result, bail};
-use tillwatch_core::SourceKey;
 use tillwatch_core::sample::Batch;
+use tillwatch_core::{Limits, SourceKey};
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
@@ -44,12 +44,20 @@ pub fn run(config: &Config, until_ms: u64, is_delivering: bool) -> Result<()> {
     runtime()?.block_on(Box::pin(backfill(config, until_ms, is_delivering)))
 }
 
+/// Those of a store, but for how far batches reach.
+pub(crate) fn limits() -> Limits {
+    Limits {
+        ahead_max_ms: AHEAD_MAX_MS,
+        windows_open_max: WINDOWS_OPEN_MAX,
+        open_intervals_max: WINDOWS_OPEN_MAX,
+        judged_late_max: JUDGED_LATE_MAX,
+        ..Limits::default()
+    }
+}
+
 async fn backfill(config: &Config, until_ms: u64, is_delivering: bool) -> Result<()> {
     let mut settings = keeper_settings(config);
-    settings.core.limits.ahead_max_ms = AHEAD_MAX_MS;
-    settings.core.limits.windows_open_max = WINDOWS_OPEN_MAX;
-    settings.core.limits.open_intervals_max = WINDOWS_OPEN_MAX;
-    settings.core.limits.judged_late_max = JUDGED_LATE_MAX;
+    settings.core.limits = limits();
     // History stays in its files rather than push itself out of the spool; the rest of the room is for what is on its way.
     settings.wait_at_bytes = Some(settings.spool.bytes_max / 4 * 3);
     settings.wait_at_records = is_delivering.then_some(WAITING_RECORDS_MAX);

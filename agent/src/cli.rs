@@ -18,7 +18,7 @@ use crate::plugin::manifest::Manifest;
 use crate::plugin::{self, bench, build, docs, golden, list, new, record};
 use crate::preview::{self, Preview};
 use crate::stop::Stop;
-use crate::{backfill, check, init, run};
+use crate::{backfill, backtest, check, doctor, init, run};
 
 /// Watches what a store's tills, queues and sales do, and tells central.
 #[derive(Debug, Parser)]
@@ -37,12 +37,16 @@ enum Command {
     Init(init::Init),
     /// Say everything that is wrong with agent.toml, and what to do.
     Check(Settings),
+    /// Look at each source, peer and clock as the agent would, and say what to mend.
+    Doctor(Doctor),
     /// Collect, summarize, score and deliver until stopped.
     Run(Run),
     /// Print samples, summaries and findings as JSON lines while they happen; neither spool nor broker is touched.
     Tap(Settings),
     /// Read what rotated logs and folders still hold, oldest first, into the spool, and deliver it.
     Backfill(Backfill),
+    /// Print what a plugin would have emitted for files of the past, window by window.
+    Backtest(backtest::Backtest),
     /// Work with plugins.
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -59,6 +63,15 @@ struct Settings {
     /// Replayed time: START@SPEED, such as 2026-03-02T11:00:00Z@20.
     #[arg(long, hide = true, value_name = "START@SPEED", value_parser = parse_clock)]
     clock: Option<Clock>,
+}
+
+#[derive(Debug, Args)]
+struct Doctor {
+    #[command(flatten)]
+    settings: Settings,
+    /// JSON lines.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -164,6 +177,9 @@ fn dispatch(command: Command) -> Result<ExitCode> {
     match command {
         Command::Init(init) => init::run(&init)?,
         Command::Check(settings) => return check::run(&settings.config),
+        Command::Doctor(doctor) => {
+            return doctor::run(&doctor.settings.config, &doctor.settings.clock(), doctor.json);
+        }
         Command::Run(run) if run.dry_run => {
             preview(
                 &run.settings,
@@ -197,6 +213,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
                 !backfill.no_delivery,
             )?;
         }
+        Command::Backtest(arguments) => return backtest::run(&arguments),
         Command::Plugin(PluginCommand::List(settings)) => list::run(&settings.config)?,
         Command::Plugin(PluginCommand::New(arguments)) => new::run(&arguments)?,
         Command::Plugin(PluginCommand::Build { folder }) => build::run(&folder)?,

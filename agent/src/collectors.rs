@@ -170,6 +170,24 @@ impl Source {
         true
     }
 
+    /// Why the last call failed, if it did.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        match &self.collector {
+            Collector::Plugin(plugin) => plugin.failure(),
+            Collector::System(_) | Collector::Agent(_) => None,
+        }
+    }
+
+    /// What a plugin itself warned of last.
+    #[must_use]
+    pub fn warning(&self) -> Option<String> {
+        match &self.collector {
+            Collector::Plugin(plugin) => plugin.warning(),
+            Collector::System(_) | Collector::Agent(_) => None,
+        }
+    }
+
     fn bytes_read(&self) -> u64 {
         match &self.collector {
             Collector::Plugin(plugin) => plugin.bytes_read(),

@@ -6,6 +6,8 @@ pub mod cli;
 pub mod init;
 pub mod config;
 pub mod check;
+pub mod doctor;
+pub mod backtest;
 pub mod run;
 pub mod clock;
 pub mod stop;

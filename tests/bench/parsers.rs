@@ -13,6 +13,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use quick_xml::Reader;
 use quick_xml::events::Event;
 use serde::Serialize;
+use serde::de::IgnoredAny;
 use tillwatch_agent::config::COMPILER_BYTES_MAX;
 use tillwatch_agent::plugin::compile::Loader;
 use tillwatch_border::{Limits, Load, Plugin, start};
@@ -31,7 +32,7 @@ const PATIENT_MS: u64 = 60_000;
 struct Parser {
     name: &'static str,
     plugin: &'static str,
-    settings: &'static str,
+    settings: String,
     input: Vec<u8>,
     /// The input as the source that the plugin reads.
     host: fn(&[u8]) -> MemoryHost,
@@ -50,20 +51,67 @@ struct Figures {
     mb_per_s_peer: f64,
     peer: &'static str,
     mb_per_s_limit: f64,
+    /// The most linear memory of the sandbox's instance.
+    memory_bytes: usize,
 }
 
 fn parsers() -> Result<Vec<Parser>> {
-    Ok(vec![Parser {
-        name: "poslog",
+    let of_access_log = |name: &'static str, case: &str| -> Result<Parser> {
+        let (settings, log) = access_log(case)?;
+        let is_json = log.starts_with(b"{");
+        Ok(Parser {
+            name,
+            plugin: "pos-latency",
+            settings,
+            input: repeated(&log),
+            host: MemoryHost::with_lines,
+            native: native::<pos_latency::PosLatency>,
+            peer_name: if is_json {
+                "serde_json"
+            } else {
+                "memchr of each field's end"
+            },
+            peer: if is_json { serde_json_alone } else { field_ends },
+            limit: b'\n',
+        })
+    };
+    let of_lines = |name: &'static str, settings: &str, line: fn(usize) -> String, peer_name, peer| Parser {
+        name,
         plugin: "sales",
-        settings: r#"{"currency": "USD"}"#,
-        input: poslog()?,
-        host: MemoryHost::with_document,
+        settings: settings.to_owned(),
+        input: numbered(line),
+        host: MemoryHost::with_lines,
         native: native::<sales::Sales>,
-        peer_name: "quick-xml",
-        peer: quick_xml_alone,
-        limit: b'>',
-    }])
+        peer_name,
+        peer,
+        limit: b'\n',
+    };
+    Ok(vec![
+        Parser {
+            name: "poslog",
+            plugin: "sales",
+            settings: r#"{"currency": "USD"}"#.to_owned(),
+            input: poslog()?,
+            host: MemoryHost::with_document,
+            native: native::<sales::Sales>,
+            peer_name: "quick-xml",
+            peer: quick_xml_alone,
+            limit: b'>',
+        },
+        of_lines("sales_json", NUMBERED, json_sale, "serde_json", serde_json_alone),
+        of_lines(
+            "sales_csv",
+            NUMBERED,
+            csv_sale,
+            "memchr of each field's end",
+            comma_ends,
+        ),
+        of_access_log("access_log_combined", "nginx_combined")?,
+        of_access_log("access_log_nginx", "nginx_log_format")?,
+        of_access_log("access_log_apache", "apache_log_format")?,
+        of_access_log("access_log_iis", "iis")?,
+        of_access_log("access_log_json", "json_lines")?,
+    ])
 }
 
 /// Measures and prints.
@@ -90,7 +138,7 @@ impl Parser {
         let mut plugin = self.load(loader)?;
         let mut best = [Duration::MAX; 4];
         for _turn in 0..TURNS {
-            let (native, samples) = (self.native)(self.settings, (self.host)(&self.input))?;
+            let (native, samples) = (self.native)(&self.settings, (self.host)(&self.input))?;
             let (wasm, sandboxed) = self.sandboxed(&mut plugin)?;
             ensure!(
                 samples == sandboxed && samples > 0,
@@ -109,6 +157,7 @@ impl Parser {
             mb_per_s_peer: peer,
             peer: self.peer_name,
             mb_per_s_limit: limit,
+            memory_bytes: plugin.counters().memory_bytes,
         })
     }
 
@@ -129,7 +178,7 @@ impl Parser {
     /// A new instance each time: what was read once is known.
     fn sandboxed(&self, plugin: &mut Plugin) -> Result<(Duration, usize)> {
         plugin.renew();
-        plugin.configure(self.settings, &mut MemoryHost::default())?;
+        plugin.configure(&self.settings, &mut MemoryHost::default())?;
         let mut host = (self.host)(&self.input);
         timed(|| {
             let mut samples = 0;
@@ -182,6 +231,67 @@ fn poslog() -> Result<Vec<u8>> {
     }
     text.push_str("</POSLog>");
     Ok(text.into_bytes())
+}
+
+/// Settings and lines of a test case.
+fn access_log(case: &str) -> Result<(String, Vec<u8>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins/pos-latency/testcases");
+    let settings: toml::Value = toml::from_str(&std::fs::read_to_string(folder.join(case).join("settings.toml"))?)?;
+    let log = ["access_log.log", "access_log.jsonl"].map(|name| folder.join(case).join(name));
+    let log = log.iter().find(|log| log.is_file()).context("no log")?;
+    Ok((serde_json::to_string(&settings)?, std::fs::read(log)?))
+}
+
+fn repeated(log: &[u8]) -> Vec<u8> {
+    log.repeat(INPUT_BYTES / log.len())
+}
+
+const NUMBERED: &str = r#"{"field_transaction": "number", "field_lane": "lane"}"#;
+
+fn numbered(line: fn(usize) -> String) -> Vec<u8> {
+    let mut text = String::new();
+    for number in 0.. {
+        text.push_str(&line(number));
+        if text.len() > INPUT_BYTES {
+            break;
+        }
+    }
+    text.into_bytes()
+}
+
+fn json_sale(number: usize) -> String {
+    format!(
+        "{{\"time\":\"2026-03-02T11:{:02}:{:02}Z\",\"lane\":\"{}\",\"number\":{number},\"total\":19.99,\"items\":3,\"tender\":\"card\"}}\n",
+        number / 600 % 30,
+        number / 10 % 60,
+        number % 10
+    )
+}
+
+fn csv_sale(number: usize) -> String {
+    let header = if number == 0 {
+        "time,lane,number,total,items,tender\n"
+    } else {
+        ""
+    };
+    let (minute, second, lane) = (number / 600 % 30, number / 10 % 60, number % 10);
+    format!("{header}2026-03-02T11:{minute:02}:{second:02}Z,{lane},{number},19.99,3,card\n")
+}
+
+/// Where fields and lines end, and nothing else.
+fn field_ends(input: &[u8]) -> Result<usize> {
+    Ok(memchr::memchr2_iter(b' ', b'\n', input).count())
+}
+
+fn comma_ends(input: &[u8]) -> Result<usize> {
+    Ok(memchr::memchr2_iter(b',', b'\n', input).count())
+}
+
+/// Each line is looked through whole, and nothing of it is kept; a line that is no JSON ends there.
+fn serde_json_alone(input: &[u8]) -> Result<usize> {
+    let lines = input.split(|byte| *byte == b'\n');
+    let parsed = lines.map(serde_json::from_slice::<IgnoredAny>);
+    Ok(parsed.filter(Result::is_ok).count())
 }
 
 fn quick_xml_alone(input: &[u8]) -> Result<usize> {

@@ -47,6 +47,8 @@ pub(super) struct Finder<'a> {
     trust: Option<(Trust, Ledger)>,
     /// The folder of the settings may itself be the plugin's.
     is_beside: bool,
+    /// What the settings say of sources is left out.
+    pub(super) is_replay: bool,
 }
 
 impl<'a> Finder<'a> {
@@ -63,6 +65,7 @@ impl<'a> Finder<'a> {
             files,
             trust: None,
             is_beside: false,
+            is_replay: false,
         }
     }
 
@@ -72,6 +75,15 @@ impl<'a> Finder<'a> {
         Self {
             is_beside: true,
             ..Self::new(base, Path::new(PLUGIN_DIR), nowhere, None)
+        }
+    }
+
+    /// For files that are named elsewhere; the plugin's folder may be where its settings lie.
+    pub(super) fn for_replay(self) -> Self {
+        Self {
+            is_beside: true,
+            is_replay: true,
+            ..self
         }
     }
 

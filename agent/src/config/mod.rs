@@ -224,6 +224,88 @@ pub fn one_plugin(path: &Path) -> Result<PluginConfig, Problems> {
     }
 }
 
+/// A plugin as its settings say, for files that are named elsewhere.
+pub struct Replayed {
+    pub plugin: PluginConfig,
+    pub window_ms: u32,
+    pub summary_ms: u32,
+    pub time_zone: TimeZone,
+}
+
+/// Reads the plugin `name` of an agent.toml or another file with `[[plugin]]` blocks, or takes a file without any for the
+/// plugin's settings; what else is in it, broker and certificates, is not looked at.
+///
+/// # Errors
+/// Everything that is wrong with what is looked at.
+pub fn replayed(path: &Path, name: &str, plugin_dir: Option<&Path>) -> Result<Replayed, Problems> {
+    let whole = |what: String, hint: Option<String>| {
+        let (path, line, column) = (path.to_owned(), 0, 0);
+        Problems(vec![Problem {
+            path,
+            line,
+            column,
+            what,
+            hint,
+        }])
+    };
+    let mut text = std::fs::read_to_string(path).map_err(|error| whole(format!("cannot be read: {error}"), None))?;
+    let bare = text
+        .parse::<toml::Table>()
+        .ok()
+        .filter(|table| !table.contains_key("plugin"));
+    let is_bare = bare.is_some();
+    if let Some(settings) = bare {
+        text = as_block(name, settings);
+    }
+    let base = path.parent().unwrap_or(Path::new("."));
+    let reporter = Reporter::new(path, &text);
+    let mut elsewhere = Vec::new();
+    let tree = written::parse(&text, &reporter);
+    let root = Section::root(&tree, &reporter);
+    let installed = folder(&root, "plugin_dir", base).unwrap_or_else(|| PLUGIN_DIR.into());
+    let state_dir = folder(&root, "state_dir", base).unwrap_or_else(|| STATE_DIR.into());
+    let (window_ms, summary_ms) = times(&root);
+    let time_zone = root.read("time_zone", time_zone).map(Spanned::into_inner);
+    let trust = trust(&root, base);
+    let plugin_dir = plugin_dir.unwrap_or(&installed);
+    let mut finder = Finder::new(base, plugin_dir, &state_dir, trust.as_ref()).for_replay();
+    let plugins = plugins(&root, &mut finder, &mut elsewhere);
+    let mut problems = reporter.into_problems();
+    problems.0.append(&mut elsewhere);
+    if is_bare {
+        // Nobody wrote the lines around them.
+        problems.0.iter_mut().for_each(|problem| problem.line = 0);
+    }
+    if !problems.0.is_empty() {
+        return Err(problems);
+    }
+    let is_meant = |plugin: &PluginConfig| plugin.name == name || plugin.manifest.name == name;
+    let known: Vec<String> = plugins.iter().map(|plugin| plugin.name.clone()).collect();
+    let Some(plugin) = plugins.into_iter().find(is_meant) else {
+        let hint = format!("known here: {}", known.join(", "));
+        return Err(whole(format!("has no plugin {name:?}"), Some(hint)));
+    };
+    Ok(Replayed {
+        plugin: PluginConfig {
+            // A loaded machine gives no other output.
+            deadline_ms: DEADLINE_RANGE_MS.1,
+            ..plugin
+        },
+        window_ms,
+        summary_ms,
+        time_zone: time_zone.unwrap_or(TimeZone::UTC),
+    })
+}
+
+fn as_block(name: &str, settings: toml::Table) -> String {
+    let block = toml::Table::from_iter([
+        ("use".to_owned(), name.into()),
+        ("settings".to_owned(), settings.into()),
+    ]);
+    let blocks = toml::Value::Array(vec![block.into()]);
+    toml::Table::from_iter([("plugin".to_owned(), blocks)]).to_string()
+}
+
 /// Reads everything before it gives up, so that all problems are found; `elsewhere` are those of other files.
 fn read(root: &Section<'_>, base: &Path, elsewhere: &mut Vec<Problem>) -> Config {
     let site = root.required("site", "\"store-0412\"", name_of::<SiteId>);
@@ -524,7 +606,12 @@ fn plugin(section: Section<'_>, finder: &mut Finder<'_>, elsewhere: &mut Vec<Pro
         return None;
     };
     check_interval(&section, interval_ms, &manifest);
-    let grants = grant::sources(&section, &manifest, finder.base);
+    let grants = if finder.is_replay {
+        section.value("sources");
+        BTreeMap::new()
+    } else {
+        grant::sources(&section, &manifest, finder.base)
+    };
     let (settings, setting_places) = grant::settings(&section, &manifest);
     let place = section.place(format!("plugin `{}`", manifest.name));
     section.finish();

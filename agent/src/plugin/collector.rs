@@ -56,6 +56,8 @@ pub struct PluginCollector {
     /// The last call was put off for the plugin's share of the processor, so long.
     put_off: Option<Duration>,
     health: Arc<PluginHealth>,
+    /// Why the last call failed.
+    failure: Option<String>,
     /// Where the keeper counts what it dropped, and how much of that might have been card numbers when we looked last.
     kept: Option<watch::Receiver<Status>>,
     cards_refused: u64,
@@ -102,6 +104,7 @@ impl PluginCollector {
             restraint,
             put_off: None,
             health,
+            failure: None,
             kept: None,
             cards_refused: 0,
         })
@@ -140,6 +143,14 @@ impl PluginCollector {
         Ok(())
     }
 
+    /// Between two calls: from now on it reads what is granted here, from its start.
+    ///
+    /// # Errors
+    /// When that cannot be opened.
+    pub fn read_from(&mut self, grants: &BTreeMap<String, Grant>) -> Result<()> {
+        Ok(self.host.read_from(grants)?)
+    }
+
     /// One call that changes nothing: what it reads and keeps is rolled back, and peers are not asked. What a plugin says
     /// of itself may come of that, and is no reason against it.
     ///
@@ -175,6 +186,7 @@ impl PluginCollector {
         match self.call() {
             Ok(mut batch) => {
                 self.restraint.on_success();
+                self.failure = None;
                 let outside = keep_within(&self.ranges, &self.descriptor.metrics, &mut batch);
                 self.health.on_beyond(Limit::ValueRange, outside);
                 let history = history_bytes(&batch, &self.descriptor.metrics, self.host.now_ms());
@@ -210,6 +222,18 @@ impl PluginCollector {
     pub fn bytes_read(&self) -> u64 {
         let (read, skipped) = self.health.read();
         read + skipped
+    }
+
+    /// Why the last call failed, if it did.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
+    }
+
+    /// What the plugin itself warned of last.
+    #[must_use]
+    pub fn warning(&self) -> Option<String> {
+        self.host.warning()
     }
 
     /// A round ended by a limit though the plugin says that there is more.
@@ -311,6 +335,7 @@ impl PluginCollector {
         // As a text it is quoted: it may hold line ends, and would then be lines of ours.
         let error = guarded(error).to_string();
         warn!(plugin = self.name, failures, pause_calls, error, "collector failed");
+        self.failure = Some(error);
         if is_enough {
             self.tell_quarantine();
         }
@@ -502,6 +527,7 @@ mod tests {
             restraint: Restraint::default(),
             put_off: None,
             health,
+            failure: None,
             kept: None,
             cards_refused: 0,
         }

@@ -22,7 +22,7 @@ use crate::source::peer::PeerGrant;
 use crate::source::tail::LINE_BYTES_MAX;
 
 /// The largest line or document that an operator may allow.
-const READ_BYTES_CEILING: u64 = 16 << 20;
+pub(crate) const READ_BYTES_CEILING: u64 = 16 << 20;
 /// The most logs that one source may name: their offsets are in every checkpoint.
 const FILES_CEILING: usize = 256;
 const _: () = assert!(

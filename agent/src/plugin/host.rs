@@ -62,6 +62,11 @@ impl Reading {
         // A person runs it, and waits for it.
         holds_share: false,
     };
+    /// Once, for a person who waits for it.
+    pub const ONCE: Self = Self {
+        holds_share: false,
+        ..Self::LIVE
+    };
     /// From now on, leaving what is there.
     pub const TAP: Self = Self {
         start: Start::End,
@@ -82,6 +87,8 @@ struct Granted {
     documents_left: u32,
     clock: Clock,
     logs: PerMinute,
+    /// What the plugin warned of last.
+    warning: Option<String>,
     refusals: Said,
     /// What was asked for and is not granted, as it was said.
     denied: BTreeSet<String>,
@@ -147,6 +154,7 @@ impl GrantedHost {
             documents_left: reading.documents_max,
             clock,
             logs: PerMinute::new(LOG_LINES_PER_MINUTE_MAX),
+            warning: None,
             refusals: Said::default(),
             denied: BTreeSet::new(),
             call: CallRead::default(),
@@ -161,6 +169,21 @@ impl GrantedHost {
             health,
         };
         Ok(Self(Arc::new(Mutex::new(granted))))
+    }
+
+    /// Between two calls: other sources in place of those that are open; what the plugin keeps stays.
+    ///
+    /// # Errors
+    /// When they cannot be opened.
+    pub fn read_from(&self, grants: &BTreeMap<String, Grant>) -> Result<(), ProgressError> {
+        let mut granted = self.lock();
+        let mut sources = BTreeMap::new();
+        for (name, grant) in grants {
+            sources.insert(name.clone(), Source::open(grant, None, granted.reading)?);
+        }
+        granted.sources = sources;
+        granted.tried.clear();
+        Ok(())
     }
 
     /// What was read and kept since the last commit is used.
@@ -236,6 +259,12 @@ impl GrantedHost {
             !is_up && !is_probed
         };
         granted.is_missing || granted.tried.iter().any(is_missing)
+    }
+
+    /// What the plugin warned of last.
+    #[must_use]
+    pub fn warning(&self) -> Option<String> {
+        self.lock().warning.clone()
     }
 
     /// The open call was refused a question before the host heard of it: nobody knows to which peer.
@@ -383,6 +412,9 @@ impl Granted {
         let plugin = self.plugin.as_str();
         // As a text it is quoted: a line end in it begins no line that looks like ours.
         let said: &str = &Guard.text(message);
+        if matches!(level, Level::Warn | Level::Error) {
+            self.warning = Some(said.to_owned());
+        }
         match level {
             Level::Debug => debug!(plugin, said, "plugin"),
             Level::Info => info!(plugin, said, "plugin"),

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tillwatch_core::guard::Guard;
 use tillwatch_core::sample::{self, Batch, Values};
 use tillwatch_core::value::value_at;
-use tillwatch_feed::message::{Birth, Block, Body, Finding, Interval, Row};
+use tillwatch_feed::message::{Birth, Block, Body, Finding, Interval, Metric, Row};
 use tillwatch_feed::score::ScoreState;
 
 /// Quantiles of a distribution that are printed.
@@ -59,14 +59,20 @@ impl Writer {
 fn summary_line(birth: &Birth, interval: &Interval, row: &Row) -> Option<String> {
     let series = birth.series.iter().find(|series| series.id == row.series)?;
     let metric = birth.metrics.get(usize::try_from(series.metric).ok()?)?;
+    let window = (interval.start_ms, interval.length_ms);
+    Some(summary(metric, &series.label_values, window, row).to_string())
+}
+
+/// One series in one window, of which start and length are given.
+pub(crate) fn summary(metric: &Metric, label_values: &[String], window: (u64, u32), row: &Row) -> Value {
     let unit = |value: i64| real(value, metric.decimals);
     let mut line = json!({
         "type": "summary",
         "metric": metric.name,
         "unit": metric.unit,
-        "labels": labels(&metric.label_keys, &series.label_values),
-        "start_ms": interval.start_ms,
-        "length_ms": interval.length_ms,
+        "labels": labels(&metric.label_keys, label_values),
+        "start_ms": window.0,
+        "length_ms": window.1,
         "count": row.summary.count,
         "sum": unit(row.summary.sum),
         "min": unit(row.summary.min),
@@ -85,10 +91,10 @@ fn summary_line(birth: &Birth, interval: &Interval, row: &Row) -> Option<String>
         };
         line["score"] = json!({"state": state, "alarm": score.alarm, "log10_p": score.log10_p, "effect": score.effect, "missing": unit(score.missing)});
     }
-    Some(line.to_string())
+    line
 }
 
-fn finding_line(finding: &Finding) -> String {
+pub(crate) fn finding_line(finding: &Finding) -> String {
     let labels: serde_json::Map<String, Value> = finding
         .labels
         .iter()
@@ -170,7 +176,7 @@ fn real(value: i64, decimals: u8) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tillwatch_feed::message::{Kind, Metric, Series};
+    use tillwatch_feed::message::{Kind, Series};
     use tillwatch_feed::summary::Summary;
 
     /// `tap` showed a card number that the agent itself would never have kept.

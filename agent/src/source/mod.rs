@@ -19,7 +19,7 @@ use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Names of a folder that one listing looks at; whether there is one more is seen, but not what it is.
-const NAMES_MAX: usize = 100_000;
+pub(crate) const NAMES_MAX: usize = 100_000;
 
 /// Where a source begins that was never read before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +83,7 @@ fn regular_file(entry: &DirEntry) -> io::Result<Option<Metadata>> {
     }
 }
 
-fn modified_ms(metadata: &Metadata) -> u64 {
+pub(crate) fn modified_ms(metadata: &Metadata) -> u64 {
     metadata.modified().map_or(0, to_ms)
 }
 
@@ -93,7 +93,7 @@ pub(crate) fn is_older_than(metadata: &Metadata, age_ms: u64) -> bool {
 }
 
 /// The machine's own time: file times are never replayed.
-fn machine_now_ms() -> u64 {
+pub(crate) fn machine_now_ms() -> u64 {
     to_ms(SystemTime::now())
 }
 

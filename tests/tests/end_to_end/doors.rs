@@ -2,11 +2,19 @@
 
 use std::path::Path;
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result, ensure};
+use tillwatch_sdk::testing::mutated;
 use tillwatch_tests::doors::{DOORS, Door};
+use tillwatch_tests::parsers::PARSERS;
 
 const SEED: u64 = 20_261_123;
 const MUTATIONS_PER_FILE: usize = 3_000;
+/// Of the corpus of one parser.
+const MUTATIONS_PER_PARSER: usize = 400;
+/// So many seconds for each parser, with new seeds, in place of the fixed mutations.
+const SECONDS: &str = "TILLWATCH_FUZZ_SECONDS";
 
 #[test]
 fn no_mutation_of_a_corpus_breaks_a_door() -> Result<()> {
@@ -56,4 +64,37 @@ fn mutate(door: Door, bytes: &[u8]) -> usize {
         taken += usize::from(door(&mutated));
     }
     taken
+}
+
+#[test]
+fn no_mutation_of_a_stores_input_breaks_a_parser() -> Result<()> {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+    let seconds: Option<u64> = std::env::var(SECONDS).ok().map(|text| text.parse()).transpose()?;
+    for (name, door) in PARSERS {
+        let mut files = Vec::new();
+        for file in std::fs::read_dir(corpus.join(name)).with_context(|| format!("the corpus of {name}"))? {
+            files.push(std::fs::read(file?.path())?);
+        }
+        files.sort();
+        let corpus: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
+        ensure!(
+            corpus.iter().any(|file| door(file)),
+            "{name} takes nothing of its corpus"
+        );
+        let begun = Instant::now();
+        let (mut seed, mut runs, mut taken) = (SEED, 0, 0);
+        loop {
+            println!("{name}: seed {seed}");
+            taken += mutated(&corpus, seed, MUTATIONS_PER_PARSER)
+                .filter(|bytes| door(bytes))
+                .count();
+            runs += MUTATIONS_PER_PARSER;
+            if seconds.is_none_or(|seconds| begun.elapsed() >= Duration::from_secs(seconds)) {
+                break;
+            }
+            seed += 2;
+        }
+        ensure!(taken > runs / 100, "{name} takes {taken} of {runs} mutations");
+    }
+    Ok(())
 }

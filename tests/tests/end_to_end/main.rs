@@ -12,6 +12,7 @@ mod reload;
 mod rotation;
 mod rights;
 mod commands;
+mod backtest;
 mod bundles;
 mod authors;
 mod releases;
