@@ -37,6 +37,7 @@ fn question(grant: &PeerGrant) -> (PeerGrant, Question) {
         PeerGrant::Http(http) if !http.methods.contains(&Method::Get) => {
             let place = TcpGrant {
                 place: http.place.clone(),
+                login: None,
                 timeout: http.timeout,
                 send_bytes_max: 0,
                 receive_bytes_max: 0,
@@ -272,10 +273,8 @@ mod tests {
         use crate::source::peer::sql::ColumnType;
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("pos.db");
-        let database = rusqlite::Connection::open(&file).unwrap();
-        database
-            .execute_batch("CREATE TABLE sale (id INTEGER); INSERT INTO sale VALUES (1), (2)")
-            .unwrap();
+        let sold = "CREATE TABLE sale (id INTEGER); INSERT INTO sale VALUES (1), (2)";
+        crate::source::peer::sql::sqlite::written(&file, sold);
         let grant = |query: &str, file: &std::path::Path| {
             PeerGrant::Sql(SqlGrant {
                 database: Database::Sqlite(file.to_owned()),

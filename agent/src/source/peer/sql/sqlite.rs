@@ -219,6 +219,13 @@ fn failed(error: &rusqlite::Error) -> PeerError {
     PeerError::new(fault, error.to_string())
 }
 
+/// A till's database, for tests.
+#[cfg(test)]
+pub(crate) fn written(file: &Path, statements: &str) {
+    let database = Connection::open(file).expect("a new file");
+    database.execute_batch(statements).expect("statements of a test");
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::{ColumnType, CursorGrant, Database, Query};
