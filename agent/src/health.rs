@@ -124,7 +124,7 @@ pub enum Limit {
 const LIMITS: usize = Limit::ALL.len();
 
 impl Limit {
-    const ALL: &[Self] = &[
+    pub(crate) const ALL: &[Self] = &[
         Self::LogLines,
         Self::LogRate,
         Self::LogBytes,
@@ -146,7 +146,7 @@ impl Limit {
         Self::Files,
     ];
 
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::LogLines => "log_lines",
             Self::LogRate => "log_rate",

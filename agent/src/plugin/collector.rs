@@ -768,6 +768,35 @@ mod tests {
         assert_eq!(collect_all(&mut old, 10, &AtomicUsize::new(0)).len(), 10);
     }
 
+    /// Two of them could have been exchanged, and nothing would have said so.
+    #[test]
+    fn each_bound_of_a_call_is_counted_under_its_own_name() {
+        let health = PluginHealth::default();
+        let counters = Counters {
+            log_lines_dropped: 1,
+            log_lines_cut: 2,
+            reads_refused: 3,
+            asks_refused: 4,
+            host_refused: 5,
+            states_refused: 6,
+            peers_refused: 7,
+            ..Counters::default()
+        };
+        report_limits(&health, counters);
+        let counted = Limit::ALL.iter().map(|limit| (limit.name(), health.beyond_of(*limit)));
+        let counted: Vec<_> = counted.filter(|(_name, count)| *count > 0).collect();
+        let expected = [
+            ("log_lines", 1),
+            ("log_bytes", 2),
+            ("read_bytes", 3),
+            ("asks", 4),
+            ("host_time", 5),
+            ("state_bytes", 6),
+            ("peer_asks", 7),
+        ];
+        assert_eq!(counted, expected);
+    }
+
     /// The guard dropped them one by one, for ever, and nobody was told.
     #[test]
     fn whose_values_may_be_card_numbers_again_and_again_comes_into_quarantine() {

@@ -412,6 +412,22 @@ mod tests {
 
     const TIMEOUT: Duration = Duration::from_secs(10);
 
+    #[test]
+    fn of_an_answer_with_many_headers_the_first_are_shown_and_no_cookie() {
+        let mut many = http::HeaderMap::new();
+        many.insert(
+            http::header::SET_COOKIE,
+            http::HeaderValue::from_static("session=secret"),
+        );
+        for number in 0..200 {
+            let name = http::HeaderName::try_from(format!("x-{number:03}")).unwrap();
+            many.insert(name, http::HeaderValue::from_static("1"));
+        }
+        let shown = headers(&many);
+        assert_eq!(shown.len(), HEADERS_MAX);
+        assert!(shown.iter().all(|(name, _value)| name.starts_with("x-")));
+    }
+
     /// A server that answers each request with what it is told to, and remembers what it was asked.
     struct Server {
         port: u16,

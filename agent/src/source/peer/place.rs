@@ -86,16 +86,18 @@ impl Place {
             Err(_a_name) if self.host == LOCALHOST => LOOPBACK.to_vec(),
             Err(_a_name) => LOOKUPS.find(&self.host, within, ask_system)?,
         };
-        let allowed = found.iter().filter(|address| self.allows(**address));
-        let allowed: Vec<SocketAddr> = allowed
-            .take(ADDRESSES_MAX)
-            .map(|address| SocketAddr::new(*address, self.port))
-            .collect();
+        let allowed = self.allowed(&found);
         match (allowed.is_empty(), found.first()) {
             (false, _) => Ok(allowed),
             (true, None) => Err(PeerError::new(PeerFault::Unreachable, "its name has no address")),
             (true, Some(found)) => Err(self.denied(*found)),
         }
+    }
+
+    fn allowed(&self, found: &[IpAddr]) -> Vec<SocketAddr> {
+        let allowed = found.iter().filter(|address| self.allows(**address));
+        let allowed = allowed.take(ADDRESSES_MAX);
+        allowed.map(|address| SocketAddr::new(*address, self.port)).collect()
     }
 
     fn denied(&self, found: IpAddr) -> PeerError {
@@ -253,6 +255,14 @@ mod tests {
             port: 80,
             addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
         }
+    }
+
+    #[test]
+    fn of_a_name_with_many_addresses_the_first_that_are_allowed_are_tried() {
+        let found: Vec<IpAddr> = (0..100_u8).map(|last| IpAddr::from([10, last % 2, 0, last])).collect();
+        let tried = place("pos.example", &["10.1.0.0/16"]).allowed(&found);
+        assert_eq!(tried.len(), ADDRESSES_MAX);
+        assert_eq!(tried.last(), Some(&SocketAddr::from(([10, 1, 0, 15], 80))));
     }
 
     /// The addresses of a store only widened a grant: a name that was sent elsewhere was followed there.
