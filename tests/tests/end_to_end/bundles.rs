@@ -332,7 +332,7 @@ fn signatures_are_those_of_minisign_both_ways() -> Result<()> {
     ensure!(!refused.status.success(), "{}", text(&refused));
 
     std::fs::remove_file(format!("{name}.minisig"))?;
-    place.run(&format!("plugin sign {name} --key other.key --no-password"))?;
+    place.run(&format!("plugin sign {name} --key other.key"))?;
     minisign(&["-V", "-m", name, "-p", "other.pub"])?;
     Ok(())
 }
