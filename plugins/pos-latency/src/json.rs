@@ -2,11 +2,11 @@
 
 use std::borrow::Cow;
 
-use tillwatch_sdk::parse::{FieldMap, Offset, Value, Wrong};
+use tillwatch_sdk::parse::{Decimal, FieldMap, Offset, Value, Wrong};
 
 use crate::Settings;
 use crate::latency::{LatencyUnit, sum_us};
-use crate::line::{Request, status, status_or_none};
+use crate::line::{Request, status_or_none, unless_out_of_range};
 use crate::times::Times;
 
 /// Reads JSON lines.
@@ -37,22 +37,28 @@ impl Json {
 
     pub(crate) fn read<'a>(&self, line: &'a [u8], times: &mut Times) -> Result<Request<'a>, Wrong> {
         let [time, target, code, latency] = self.fields.read(line)?;
-        Ok(Request {
+        let mut request = Request {
             time_ms: time_ms(&time.ok_or(Wrong::Missing)?, times)?,
             target: match target {
                 Some(Value::Text(Cow::Borrowed(target))) => Cow::Borrowed(target.as_bytes()),
                 Some(Value::Text(Cow::Owned(target))) => Cow::Owned(target.into_bytes()),
                 _ => Cow::Borrowed(b""),
             },
-            status: code.map_or(Ok(None), |code| code_of(&code))?,
-            latency_us: match latency {
-                Some(Value::Text(text)) => sum_us(text.as_bytes(), self.unit)?,
-                Some(Value::Number(number)) => sum_us(number.as_bytes(), self.unit)?,
-                Some(_) => return Err(Wrong::Number),
-                None => None,
-            },
-            is_aborted: false,
-        })
+            ..Request::default()
+        };
+        let code = code.map_or(Ok(None), |code| code_of(&code));
+        let latency = latency.map_or(Ok(None), |latency| self.latency_us(&latency));
+        request.status = unless_out_of_range(code, &mut request.is_out_of_range)?;
+        request.latency_us = unless_out_of_range(latency, &mut request.is_out_of_range)?;
+        Ok(request)
+    }
+
+    fn latency_us(&self, latency: &Value<'_>) -> Result<Option<i64>, Wrong> {
+        match latency {
+            Value::Text(text) => sum_us(text.as_bytes(), self.unit),
+            Value::Number(number) => sum_us(number.as_bytes(), self.unit),
+            Value::Bool(_) | Value::Nested => Err(Wrong::Syntax),
+        }
     }
 }
 
@@ -65,13 +71,16 @@ fn time_ms(time: &Value<'_>, times: &mut Times) -> Result<u64, Wrong> {
 
 /// A number or a text; nothing where a server has none to write.
 fn code_of(code: &Value<'_>) -> Result<Option<u16>, Wrong> {
-    match code.as_text().unwrap_or_default().as_bytes() {
-        b"" => Ok(None),
-        text => match status_or_none(text) {
-            Ok(code) => Ok(code),
-            Err(_) => status(code.decimal()?.whole()?).map(Some),
-        },
+    let text = code.as_text().unwrap_or_default().as_bytes();
+    if text.is_empty() {
+        return Ok(None);
     }
+    if let Ok(status) = status_or_none(text) {
+        return Ok(status);
+    }
+    let number = code.decimal().and_then(Decimal::whole).or(Err(Wrong::Syntax))?;
+    let status = u16::try_from(number).ok().filter(|status| (100..600).contains(status));
+    status.map(Some).ok_or(Wrong::Number)
 }
 
 #[cfg(test)]
@@ -146,13 +155,28 @@ mod tests {
     fn wrong_values_say_what_is_wrong() {
         for (line, wrong) in [
             (r#"{"time":"noon","latency":1}"#, Wrong::Time),
-            (r#"{"time":1795415927,"latency":-1}"#, Wrong::Number),
-            (r#"{"time":1795415927,"latency":86401}"#, Wrong::Number),
-            (r#"{"time":1795415927,"latency":true}"#, Wrong::Number),
-            (r#"{"time":1795415927,"status":20}"#, Wrong::Number),
+            (r#"{"time":1795415927,"latency":"fast"}"#, Wrong::Syntax),
+            (r#"{"time":1795415927,"latency":true}"#, Wrong::Syntax),
+            (r#"{"time":1795415927,"status":"OK"}"#, Wrong::Syntax),
             (r#"{"time":1795415927"#, Wrong::Syntax),
         ] {
             assert_eq!(read(&settings(), line), Err(wrong), "{line}");
         }
+    }
+
+    #[test]
+    fn a_value_out_of_range_costs_itself_alone() {
+        for line in [
+            r#"{"time":1795415927,"latency":-1,"status":200}"#,
+            r#"{"time":1795415927,"latency":"86401","status":200}"#,
+            r#"{"time":1795415927,"latency":"0.1, 90000","status":200}"#,
+        ] {
+            let request = read(&settings(), line).unwrap();
+            assert!(request.is_out_of_range, "{line}");
+            assert_eq!((request.status, request.latency_us), (Some(200), None), "{line}");
+        }
+        let request = read(&settings(), r#"{"time":1795415927,"latency":0.5,"status":20}"#).unwrap();
+        assert!(request.is_out_of_range);
+        assert_eq!((request.status, request.latency_us), (None, Some(500_000)));
     }
 }

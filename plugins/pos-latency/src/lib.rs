@@ -191,6 +191,9 @@ impl PosLatency {
                     let route = self.routes.of(&request.target);
                     self.tally.push(route, &request);
                     self.silence.observe(route, request.time_ms, now_ms);
+                    if request.is_out_of_range {
+                        self.problems.count(Wrong::Number);
+                    }
                 }
                 Ok(None) => {}
                 Err(wrong) => self.problems.count(wrong),

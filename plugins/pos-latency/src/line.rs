@@ -24,6 +24,8 @@ pub(crate) struct Request<'a> {
     pub(crate) latency_us: Option<i64>,
     /// The client was gone before the answer was.
     pub(crate) is_aborted: bool,
+    /// The status or duration is, and was left out: a broken clock, or a connection that stayed for days.
+    pub(crate) is_out_of_range: bool,
 }
 
 /// Reads lines of one format.
@@ -112,14 +114,6 @@ pub(crate) fn target(request: &[u8]) -> &[u8] {
     }
 }
 
-/// An HTTP status, 100 to 599.
-pub(crate) fn status(number: i64) -> Result<u16, Wrong> {
-    u16::try_from(number)
-        .ok()
-        .filter(|status| (100..600).contains(status))
-        .ok_or(Wrong::Number)
-}
-
 /// As servers write it: `-`, 0 and nginx's `009` of HTTP/0.9 are none.
 pub(crate) fn status_or_none(value: &[u8]) -> Result<Option<u16>, Wrong> {
     match value {
@@ -130,9 +124,22 @@ pub(crate) fn status_or_none(value: &[u8]) -> Result<Option<u16>, Wrong> {
                 digit(a, 100).saturating_add(digit(b, 10)).saturating_add(digit(c, 1)),
             ))
         }
-        [b'0'..=b'9', ..] => Err(Wrong::Number),
+        // nginx hands on what an upstream says.
+        [b'0'..=b'9', b'0'..=b'9', b'0'..=b'9'] => Err(Wrong::Number),
         _ => Err(Wrong::Syntax),
     }
+}
+
+/// A value that is out of range is none: it costs itself, not the request.
+pub(crate) fn unless_out_of_range<T>(
+    read: Result<Option<T>, Wrong>,
+    is_out_of_range: &mut bool,
+) -> Result<Option<T>, Wrong> {
+    if matches!(read, Err(Wrong::Number)) {
+        *is_out_of_range = true;
+        return Ok(None);
+    }
+    read
 }
 
 #[cfg(test)]

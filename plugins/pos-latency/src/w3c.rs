@@ -11,7 +11,7 @@ use tillwatch_sdk::parse::Wrong;
 
 use crate::Settings;
 use crate::latency::{LatencyUnit, latency_us};
-use crate::line::{Request, status_or_none};
+use crate::line::{Request, status_or_none, unless_out_of_range};
 use crate::times::Times;
 
 const FIELDS_BYTES_MAX: usize = 4096;
@@ -137,9 +137,14 @@ impl W3c {
                     clock.ok_or(Wrong::Time)?.copy_from_slice(value);
                 }
                 Column::Target => request.target = value.into(),
-                Column::Status => request.status = status_or_none(value)?,
+                Column::Status => {
+                    request.status = unless_out_of_range(status_or_none(value), &mut request.is_out_of_range)?;
+                }
                 Column::Windows => request.is_aborted = value == CLIENT_CLOSED,
-                Column::Latency => request.latency_us = Some(latency_us(value, self.unit_of(value))?),
+                Column::Latency => {
+                    let us = latency_us(value, self.unit_of(value)).map(Some);
+                    request.latency_us = unless_out_of_range(us, &mut request.is_out_of_range)?;
+                }
             }
         }
         if values.next().is_some() {
