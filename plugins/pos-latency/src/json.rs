@@ -1,4 +1,6 @@
 //! JSON lines: the settings name the fields.
+//!
+//! nginx writes what is no JSON: without `escape=json` a quote becomes `\x22`, and with it bytes that are no UTF-8 stay.
 
 use std::borrow::Cow;
 
@@ -35,8 +37,24 @@ impl Json {
         }
     }
 
-    pub(crate) fn read<'a>(&self, line: &'a [u8], times: &mut Times) -> Result<Request<'a>, Wrong> {
-        let [time, target, code, latency] = self.fields.read(line)?;
+    /// None for a line that holds nothing of a request, such as a program's own message.
+    pub(crate) fn read<'a>(&self, line: &'a [u8], times: &mut Times) -> Result<Option<Request<'a>>, Wrong> {
+        let values = match self.fields.read(line) {
+            Err(wrong) => {
+                let mended = mended(line).ok_or(wrong)?;
+                let values = self.fields.read(mended.as_bytes()).or(Err(wrong))?;
+                return Ok(self.request(values, times)?.map(Request::into_owned));
+            }
+            Ok(values) => values,
+        };
+        self.request(values, times)
+    }
+
+    fn request<'a>(&self, values: [Option<Value<'a>>; 4], times: &mut Times) -> Result<Option<Request<'a>>, Wrong> {
+        let [time, target, code, latency] = values;
+        if target.is_none() && code.is_none() && latency.is_none() {
+            return Ok(None);
+        }
         let mut request = Request {
             time_ms: time_ms(&time.ok_or(Wrong::Missing)?, times)?,
             target: match target {
@@ -50,7 +68,7 @@ impl Json {
         let latency = latency.map_or(Ok(None), |latency| self.latency_us(&latency));
         request.status = unless_out_of_range(code, &mut request.is_out_of_range)?;
         request.latency_us = unless_out_of_range(latency, &mut request.is_out_of_range)?;
-        Ok(request)
+        Ok(Some(request))
     }
 
     fn latency_us(&self, latency: &Value<'_>) -> Result<Option<i64>, Wrong> {
@@ -60,6 +78,25 @@ impl Json {
             Value::Bool(_) | Value::Nested => Err(Wrong::Syntax),
         }
     }
+}
+
+/// The line as JSON when its server wrote escapes or bytes that are none of JSON's.
+fn mended(line: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(line);
+    let mut out = String::with_capacity(line.len());
+    let mut rest = &*text;
+    while let Some((before, escape)) = rest.split_once('\\') {
+        out.push_str(before);
+        // A backslash may itself be escaped.
+        let escaped = escape.chars().next()?;
+        match escaped {
+            'x' => out.push_str("\\u00"),
+            other => out.extend(['\\', other]),
+        }
+        rest = escape.get(escaped.len_utf8()..)?;
+    }
+    out.push_str(rest);
+    (out.as_bytes() != line).then_some(out)
 }
 
 fn time_ms(time: &Value<'_>, times: &mut Times) -> Result<u64, Wrong> {
@@ -88,7 +125,11 @@ mod tests {
     use super::*;
 
     fn read<'a>(settings: &Settings, line: &'a str) -> Result<Request<'a>, Wrong> {
-        Json::new(settings).read(line.as_bytes(), &mut Times::new(settings.time_zone))
+        read_bytes(settings, line.as_bytes()).map(Option::unwrap_or_default)
+    }
+
+    fn read_bytes<'a>(settings: &Settings, line: &'a [u8]) -> Result<Option<Request<'a>>, Wrong> {
+        Json::new(settings).read(line, &mut Times::new(settings.time_zone))
     }
 
     fn settings() -> Settings {
@@ -142,13 +183,49 @@ mod tests {
     }
 
     #[test]
-    fn a_line_may_lack_all_but_the_time() {
-        let request = read(&settings(), r#"{"time":1795415927,"req":null,"status":null}"#).unwrap();
+    fn a_line_may_lack_all_but_the_time_and_one_value() {
+        let request = read(&settings(), r#"{"time":1795415927,"req":null,"status":200}"#).unwrap();
         assert_eq!(
             (&*request.target, request.status, request.latency_us),
-            (&b""[..], None, None)
+            (&b""[..], Some(200), None)
         );
         assert_eq!(read(&settings(), r#"{"latency":0.5}"#), Err(Wrong::Missing));
+    }
+
+    /// A heartbeat in a till's own log once hid that no request came any more.
+    #[test]
+    fn a_line_with_nothing_of_a_request_is_none() {
+        for line in [
+            &br#"{"time":1795415927,"event":"reload"}"#[..],
+            br#"{"event":"reload"}"#,
+            br#"{"time":"","status":null,"text":"a \x22b"}"#,
+        ] {
+            assert_eq!(read_bytes(&settings(), line), Ok(None));
+        }
+    }
+
+    #[test]
+    fn what_nginx_escapes_or_leaves_costs_no_request() {
+        for line in [
+            &br#"{"time":1795415927,"ua":"a \x22b\x22 \xC3\xA9","req":{"uri":"/pay"},"latency":0.2}"#[..],
+            b"{\"time\":1795415927,\"ua\":\"caf\xe9\",\"req\":{\"uri\":\"/pay\"},\"latency\":0.2}",
+            b"{\"time\":1795415927,\"ua\":\"\\\\x \\x5C \xff\",\"req\":{\"uri\":\"/pay\"},\"latency\":0.2}",
+        ] {
+            let shown = String::from_utf8_lossy(line);
+            let request = read_bytes(&settings(), line).unwrap().unwrap();
+            assert_eq!(
+                (&*request.target, request.latency_us),
+                (&b"/pay"[..], Some(200_000)),
+                "{shown}"
+            );
+        }
+        for (line, wrong) in [
+            (&b"\xff\xfe"[..], Wrong::Encoding),
+            (br#"{"time":1,"ua":"\x2"#, Wrong::Syntax),
+            (br#"{"time":1,"ua":"\"#, Wrong::Syntax),
+        ] {
+            assert_eq!(read_bytes(&settings(), line), Err(wrong));
+        }
     }
 
     #[test]

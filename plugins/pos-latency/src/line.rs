@@ -28,6 +28,15 @@ pub(crate) struct Request<'a> {
     pub(crate) is_out_of_range: bool,
 }
 
+impl Request<'_> {
+    pub(crate) fn into_owned(self) -> Request<'static> {
+        Request {
+            target: Cow::Owned(self.target.into_owned()),
+            ..self
+        }
+    }
+}
+
 /// Reads lines of one format.
 #[derive(Debug)]
 pub(crate) struct Reader {
@@ -60,14 +69,14 @@ impl Reader {
         })
     }
 
-    /// Reads one line without its end; none when it says something of the lines that follow.
+    /// Reads one line without its end; none when it is no request, but says something of the lines that follow.
     pub(crate) fn read<'a>(&mut self, line: &'a [u8]) -> Result<Option<Request<'a>>, Wrong> {
         let line = whole(line);
         let read = match &mut self.form {
             Form::Combined(combined) => combined.read(line, &mut self.times).map(Some),
             Form::Layout(layout) => layout.read(line, &mut self.times).map(|(request, _)| Some(request)),
             Form::W3c(w3c) => w3c.read(line, &mut self.times),
-            Form::Json(json) => json.read(line, &mut self.times).map(Some),
+            Form::Json(json) => json.read(line, &mut self.times),
         };
         // Bytes of some other program are told from lines of another format.
         read.map_err(|wrong| text(line).err().unwrap_or(wrong))
