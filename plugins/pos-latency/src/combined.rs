@@ -10,9 +10,9 @@ use tillwatch_sdk::parse::Wrong;
 
 use crate::Settings;
 use crate::directives;
-use crate::latency::{LatencyUnit, sum_us};
+use crate::latency::{LatencyUnit, list_us};
 use crate::layout::Layout;
-use crate::line::Request;
+use crate::line::{Request, unless_out_of_range};
 use crate::times::Times;
 
 /// What all of them have; whatever stands before the time is passed over.
@@ -52,14 +52,17 @@ impl Combined {
         let (mut request, rest) = self.head.read(line, times)?;
         if let Some((name, unit)) = &self.latency {
             let value = field(rest, name)?.ok_or(Wrong::Missing)?;
-            request.latency_us = sum_us(value, *unit)?;
+            let (us, _) = match value {
+                [b'"', value @ ..] => list_us(value, *unit, |behind| behind.starts_with(b"\""))?,
+                value => list_us(value, *unit, is_end_of_field)?,
+            };
+            request.latency_us = unless_out_of_range(us, &mut request.is_out_of_range)?;
         }
         Ok(request)
     }
 }
 
-/// The value of a field outside quotes: up to the next field, as upstream times are lists with blanks.
-/// `name` ends in `=`.
+/// Where the value of a field outside quotes begins. `name` ends in `=`.
 fn field<'a>(mut rest: &'a [u8], name: &[u8]) -> Result<Option<&'a [u8]>, Wrong> {
     loop {
         match rest {
@@ -67,7 +70,7 @@ fn field<'a>(mut rest: &'a [u8], name: &[u8]) -> Result<Option<&'a [u8]>, Wrong>
             [b' ', after @ ..] => rest = after,
             [b'"', inside @ ..] => rest = behind_quote(inside).ok_or(Wrong::Syntax)?,
             _ => match rest.strip_prefix(name) {
-                Some(value) => return Ok(Some(until_next_field(value))),
+                Some(value) => return Ok(Some(value)),
                 None => {
                     rest = memchr(b' ', rest)
                         .and_then(|blank| rest.get(blank..))
@@ -90,9 +93,8 @@ fn behind_quote(mut inside: &[u8]) -> Option<&[u8]> {
     }
 }
 
-fn until_next_field(value: &[u8]) -> &[u8] {
-    let next = memchr(b'=', value).and_then(|equals| memchr::memrchr(b' ', value.get(..equals)?));
-    next.and_then(|end| value.get(..end)).unwrap_or(value)
+fn is_end_of_field(behind: &[u8]) -> bool {
+    matches!(behind, [] | [b' ' | b',', ..])
 }
 
 #[cfg(test)]
@@ -136,8 +138,19 @@ mod tests {
         assert_eq!(timed("nothing", &line), Err(Wrong::Missing));
         assert_eq!(timed("", &format!("{HEAD} rt=\"0.5\"")), Ok(Some(500_000)));
         assert_eq!(timed("urt", &format!("{HEAD} rt=0.000 urt=-")), Ok(None));
-        assert_eq!(timed("", &format!("{HEAD} rt=-0.1")), Err(Wrong::Number));
-        assert_eq!(timed("", &format!("{HEAD} rt=fast")), Err(Wrong::Number));
+        assert_eq!(timed("", &format!("{HEAD} rt=-0.1")), Ok(None));
+        assert_eq!(timed("", &format!("{HEAD} rt=fast")), Err(Wrong::Syntax));
+    }
+
+    #[test]
+    fn what_stands_behind_the_duration_is_not_part_of_it() {
+        for behind in ["512 51200", "\"Mozilla/5.0 (till-02)\"", "a till", "urt=9"] {
+            let line = format!("{HEAD} rt=0.213 {behind}");
+            assert_eq!(timed("", &line), Ok(Some(213_000)), "{line}");
+            let line = format!("{HEAD} rt=\"0.113, 0.1\" {behind}");
+            assert_eq!(timed("", &line), Ok(Some(213_000)), "{line}");
+        }
+        assert_eq!(timed("", &format!("{HEAD} rt=0.213, urt=9")), Ok(Some(213_000)));
     }
 
     #[test]
@@ -186,9 +199,19 @@ mod tests {
             ("- [23/Nov/2026:06:38:47 +0000] \"GET /", Wrong::Syntax),
             ("- [23/Nov/2026:06:38:47 +0000] GET / 200", Wrong::Syntax),
             ("- [23/Nov/2026:06:38:47 +0000] \"GET / HTTP/1.1\" OK 1", Wrong::Syntax),
-            ("- [23/Nov/2026:06:38:47 +0000] \"GET / HTTP/1.1\" 999 1", Wrong::Number),
+            (
+                "- [23/Nov/2026:06:38:47 +0000] \"GET / HTTP/1.1\" 9999 1",
+                Wrong::Syntax,
+            ),
         ] {
             assert_eq!(read(line), Err(wrong), "{line}");
         }
+    }
+
+    #[test]
+    fn a_status_out_of_range_costs_itself_alone() {
+        let request = read("- [23/Nov/2026:06:38:47 +0000] \"GET /pay HTTP/1.1\" 999 1").unwrap();
+        assert_eq!((&*request.target, request.status), (&b"/pay"[..], None));
+        assert!(request.is_out_of_range);
     }
 }

@@ -14,6 +14,9 @@ const NGINX_DURATIONS: [&str; 4] = [
     "upstream_header_time",
     "upstream_connect_time",
 ];
+/// What was asked, as the client sent it before as the server rewrote it.
+const NGINX_TARGETS: [&str; 4] = ["request_uri", "request", "uri", "document_uri"];
+const APACHE_TARGETS: [&str; 3] = ["%r", "%{REQUEST_URI}e", "%U"];
 
 /// A piece of a format string.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +63,8 @@ pub(crate) fn nginx_layout(format: &str, field_latency: &str, unit: LatencyUnit)
     push_text(&mut pieces, rest);
     let wanted = field_latency.trim_start_matches('$');
     choose_latency(&mut pieces, wanted, &NGINX_DURATIONS, |_| unit.or(LatencyUnit::S))?;
-    layout(&pieces, false)
+    choose_target(&mut pieces, &NGINX_TARGETS);
+    layout(&pieces)
 }
 
 fn nginx_role(name: &str) -> Role {
@@ -69,6 +73,8 @@ fn nginx_role(name: &str) -> Role {
         "status" => Role::Status,
         "request" => Role::Request,
         "uri" | "request_uri" | "document_uri" => Role::Target,
+        "http_x_forwarded_for" | "proxy_add_x_forwarded_for" => Role::List,
+        _ if name.starts_with("upstream_") => Role::List,
         _ => Role::Skip,
     }
 }
@@ -79,7 +85,7 @@ pub(crate) fn apache(settings: &Settings) -> Result<Layout, String> {
         format if format.is_empty() => return Err(empty("%h %l %u %t \\\"%r\\\" %>s %O %D")),
         format => format,
     };
-    let (mut pieces, is_begin) = apache_pieces(&format)?;
+    let mut pieces = apache_pieces(&format)?;
     let durations = pieces.iter().filter_map(|piece| match piece {
         Piece::Value { name, .. } => Some((apache_unit(name)?, name.clone())),
         Piece::Text(_) => None,
@@ -95,12 +101,12 @@ pub(crate) fn apache(settings: &Settings) -> Result<Layout, String> {
     choose_latency(&mut pieces, &settings.field_latency, &names, |name| {
         settings.latency_unit.or(apache_unit(name).unwrap_or(LatencyUnit::S))
     })?;
-    layout(&pieces, is_begin)
+    choose_target(&mut pieces, &APACHE_TARGETS);
+    layout(&pieces)
 }
 
-/// The pieces, and whether the time is that of the request's first byte.
-fn apache_pieces(format: &str) -> Result<(Vec<Piece>, bool), String> {
-    let (mut pieces, mut is_begin) = (Vec::new(), true);
+fn apache_pieces(format: &str) -> Result<Vec<Piece>, String> {
+    let mut pieces = Vec::new();
     let mut rest = format;
     while let Some(percent) = rest.find('%') {
         let (text, value) = rest.split_at(percent);
@@ -116,19 +122,24 @@ fn apache_pieces(format: &str) -> Result<(Vec<Piece>, bool), String> {
         // `%>s`, `%<s`, `%!200,304{Referer}i`: the modifiers do not say what it is.
         let modifiers = |character: char| matches!(character, '<' | '>' | '!' | ',') || character.is_ascii_digit();
         let plain = format!("%{}", directive.trim_start_matches('%').trim_start_matches(modifiers));
-        if plain == "%t" {
-            push_text(&mut pieces, "[");
-        }
-        is_begin &= !plain.starts_with("%{end:");
+        let (open, close) = if is_common_time(&plain) { ("[", "]") } else { ("", "") };
+        push_text(&mut pieces, open);
         let role = apache_role(&plain);
-        let name = plain.clone();
-        pieces.push(Piece::Value { name, role });
-        if plain == "%t" {
-            push_text(&mut pieces, "]");
-        }
+        pieces.push(Piece::Value { name: plain, role });
+        push_text(&mut pieces, close);
     }
     push_text(&mut pieces, &rest.replace("\\t", "\t"));
-    Ok((pieces, is_begin))
+    Ok(pieces)
+}
+
+/// Whether Apache writes it as the common log format does, with brackets around.
+fn is_common_time(directive: &str) -> bool {
+    matches!(directive, "%t" | "%{begin}t" | "%{begin:}t" | "%{end}t" | "%{end:}t")
+}
+
+/// Whether a time is that of the answer, not of the request's first byte.
+fn is_end(name: &str) -> bool {
+    !name.starts_with('%') || name.starts_with("%{end")
 }
 
 /// How long a directive is: `%>s`, `%{Referer}i`, `%^FB`, `%{VARIABLE}^ti`.
@@ -154,6 +165,7 @@ fn apache_role(directive: &str) -> Role {
         "%U" | "%{REQUEST_URI}e" => Role::Target,
         "%X" => Role::Connection,
         _ if directive.starts_with("%{") && directive.ends_with("}t") => Role::Time,
+        _ if directive.eq_ignore_ascii_case("%{X-Forwarded-For}i") => Role::List,
         _ => Role::Skip,
     }
 }
@@ -201,44 +213,78 @@ fn choose_latency(
     Ok(())
 }
 
+/// Leaves one target: the first of these that the format has.
+fn choose_target(pieces: &mut [Piece], preferred: &[&str]) {
+    let rank = |piece: &Piece| match piece {
+        Piece::Value { name, .. } => preferred.iter().position(|preferred| preferred == name),
+        Piece::Text(_) => None,
+    };
+    let chosen = pieces.iter().filter_map(rank).min();
+    for piece in pieces {
+        let is_other = rank(piece).is_some() && rank(piece) != chosen;
+        if let (true, Piece::Value { role, .. }) = (is_other, piece) {
+            *role = Role::Skip;
+        }
+    }
+}
+
 /// Steps out of pieces: times that stand side by side are one, and so is a value with what is not wanted behind it.
-fn layout(pieces: &[Piece], is_begin: bool) -> Result<Layout, String> {
-    let (mut steps, mut before) = (Vec::<Step>::new(), Vec::new());
+fn layout(pieces: &[Piece]) -> Result<Layout, String> {
+    let (mut steps, mut names, mut before) = (Vec::<Step>::new(), Vec::<&str>::new(), Vec::new());
     for piece in pieces {
         let (name, role) = match piece {
             Piece::Text(text) => {
                 before.extend_from_slice(text);
                 continue;
             }
-            Piece::Value { name, role } => (name, *role),
+            Piece::Value { name, role } => (name.as_str(), *role),
         };
+        let last_name = names.last().copied().unwrap_or_default();
         match steps.last_mut() {
             // `%{sec}t.%{msec_frac}t` is one time.
             Some(last)
-                if last.role == Role::Time && role == Role::Time && name.starts_with("%{") && before.len() <= 1 =>
+                if last.role == Role::Time
+                    && role == Role::Time
+                    && name.starts_with("%{")
+                    && is_end(name) == is_end(last_name)
+                    && before.len() <= 1 =>
             {
                 before.clear();
             }
             Some(last) if before.is_empty() && last.role != Role::Status => match (last.role, role) {
-                (Role::Target | Role::Skip, Role::Skip) => {}
-                (Role::Skip, Role::Target) => last.role = role,
+                (Role::Target | Role::List | Role::Skip, Role::Skip) | (Role::Target | Role::List, Role::List) => {}
+                (Role::Skip, Role::Target | Role::List) => last.role = role,
                 _ => return Err(format!("log_format: nothing tells {name} from what stands before it")),
             },
-            _ => steps.push(Step {
-                before: std::mem::take(&mut before),
-                role,
-            }),
+            _ => {
+                names.push(name);
+                let before = std::mem::take(&mut before);
+                steps.push(Step { before, role });
+            }
         }
     }
-    let times = steps.iter().filter(|step| step.role == Role::Time).count();
-    if times != 1 {
-        return Err(format!("log_format: holds {times} times of the request, not one"));
-    }
+    let time = choose_time(&mut steps, &names).ok_or("log_format: holds no time of the request")?;
     Ok(Layout {
         steps,
         end: before,
-        is_begin,
+        is_begin: !is_end(time),
     })
+}
+
+/// Leaves one time, whose name comes back: one of the answer, else the finest, else the first.
+fn choose_time<'a>(steps: &mut [Step], names: &[&'a str]) -> Option<&'a str> {
+    let is_fraction = |name: &str| name.ends_with("_frac}t");
+    let times = steps.iter_mut().zip(names).filter(|(step, _)| step.role == Role::Time);
+    let mut times: Vec<(&mut Step, &str)> = times.map(|(step, name)| (step, *name)).collect();
+    times.sort_by_key(|(_, name)| (is_fraction(name), !is_end(name), *name != "msec"));
+    let mut times = times.into_iter();
+    let (_, chosen) = times.next().filter(|(_, name)| !is_fraction(name))?;
+    for (step, name) in times {
+        // Only what holds a blank must be told by its shape.
+        let is_checked = name == "time_local" || name.contains(' ');
+        step.role = if is_checked { Role::OtherTime } else { Role::Skip };
+    }
+    Some(chosen)
 }
 
 fn empty(example: &str) -> String {
@@ -352,7 +398,7 @@ mod tests {
             ),
             (r#"- - - [23/Now/2026:06:38:47 +0000] "GET /" 200 "-" 0.1"#, "time"),
             (r#"- - - [23/Nov/2026:06:38:47 +0000] "GET /" 200 "-""#, "syntax"),
-            (r#"- - - [23/Nov/2026:06:38:47 +0000] "GET /" 20x "-" 1"#, "number"),
+            (r#"- - - [23/Nov/2026:06:38:47 +0000] "GET /" 20x "-" 1"#, "syntax"),
             ("", "syntax"),
         ] {
             assert_eq!(told(&layout, line), expected, "{line}");
@@ -373,6 +419,163 @@ mod tests {
             told(&layout, "1795415927.250 1.5 201 /a?b"),
             "1795415927250 /a?b Some(201) Some(1500000)"
         );
+    }
+
+    /// One request through two upstreams, of which the first timed out: those that matter most.
+    #[test]
+    fn lists_of_upstreams_move_no_other_value() {
+        for (format, line, expected) in [
+            (
+                r#"[$time_local] "$request" $status "$http_referer" $upstream_response_time $request_time"#,
+                r#"[23/Nov/2026:06:38:47 +0000] "GET /pay HTTP/1.1" 200 "-" 60.001, 0.100 60.101"#,
+                "/pay Some(200) Some(60101000)",
+            ),
+            (
+                "$msec $upstream_addr $upstream_response_time $request_time $remote_addr",
+                "1795415927.000 10.0.0.1:80, 10.0.0.2:80 60.001, 0.100 60.101 10.0.0.7",
+                " None Some(60101000)",
+            ),
+            (
+                "$time_iso8601 $upstream_status $status $request_time $request_uri",
+                "2026-11-23T06:38:47+00:00 502, 200 : - 200 0.301 /pay",
+                "/pay Some(200) Some(301000)",
+            ),
+            (
+                "$msec $http_x_forwarded_for $request_time",
+                "1795415927.000 10.1.1.1, 10.2.2.2 0.2",
+                " None Some(200000)",
+            ),
+            (
+                "$msec,$upstream_addr,$request_time,$status",
+                "1795415927.000,10.0.0.1:80, 10.0.0.2:80,0.2,200",
+                " Some(200) Some(200000)",
+            ),
+            (
+                "$msec $http_user_agent $request_time $status",
+                "1795415927.000 Mozilla/5.0 (till-02) a 0.2 200",
+                " Some(200) Some(200000)",
+            ),
+        ] {
+            let layout = nginx(&settings(format, "")).unwrap();
+            assert_eq!(told(&layout, line), format!("1795415927000 {expected}"), "{format}");
+        }
+        let layout = nginx(&settings(
+            "$msec $upstream_response_time $bytes_sent",
+            "upstream_response_time",
+        ));
+        let line = "1795415927.000 0.100, 0.200 51200";
+        assert_eq!(told(&layout.unwrap(), line), "1795415927000  None Some(300000)");
+        let forwarded = apache(&settings("%{X-Forwarded-For}i %U %t %s %D", "")).unwrap();
+        let line = "10.1.1.1, 10.2.2.2 /pay [23/Nov/2026:06:38:47 +0000] 200 0";
+        assert_eq!(told(&forwarded, line), "1795415927000 /pay Some(200) Some(0)");
+    }
+
+    #[test]
+    fn a_time_may_hold_the_text_that_follows_it() {
+        for (format, line, expected) in [
+            (
+                "$time_local $remote_addr \"$request\" $status $request_time",
+                "23/Nov/2026:07:38:47 +0100 10.0.0.7 \"GET /pay HTTP/1.1\" 200 0.1",
+                "/pay Some(200) Some(100000)",
+            ),
+            (
+                "$time_local $remote_addr $request_uri $status",
+                "23/Nov/2026:07:38:47 +0100 10.0.0.7 /pay 200",
+                "/pay Some(200) None",
+            ),
+            (
+                "$time_local $request_time $request_uri $status",
+                "23/Nov/2026:07:38:47 +0100 0.213 /pay 200",
+                "/pay Some(200) Some(213000)",
+            ),
+            (
+                "$time_local $status $request_uri",
+                "23/Nov/2026:07:38:47 +0100 200 /pay",
+                "/pay Some(200) None",
+            ),
+            (
+                "$time_iso8601,$request_time,$status",
+                "2026-11-23T07:38:47+01:00,0.5,200",
+                " Some(200) Some(500000)",
+            ),
+        ] {
+            let layout = nginx(&settings(format, "")).unwrap();
+            assert_eq!(told(&layout, line), format!("1795415927000 {expected}"), "{format}");
+        }
+        let openstack = r#"%{%Y-%m-%d %T}t.%{msec_frac}t %{pid}P INFO apache %h %l %u "%r" %>s %b %{ms}T"#;
+        let line = r#"2026-11-23 07:38:47.250 77 INFO apache ::1 - - "GET /pay HTTP/1.1" 200 5 1"#;
+        let layout = apache(&settings(openstack, "")).unwrap();
+        assert_eq!(told(&layout, line), "1795415927251 /pay Some(200) Some(1000)");
+        let columns = apache(&settings("%{%Y-%m-%d %T}t,%D,%s", "")).unwrap();
+        let line = "2026-11-23 07:38:47,2309,200";
+        assert_eq!(told(&columns, line), "1795415927002  Some(200) Some(2309)");
+    }
+
+    #[test]
+    fn what_the_client_asked_for_goes_before_what_the_server_made_of_it() {
+        for (format, line) in [
+            (
+                "$msec \"$request\" $uri",
+                "1795415927.000 \"GET /pay HTTP/1.1\" /50x.html",
+            ),
+            ("$msec $uri $request_uri", "1795415927.000 /50x.html /pay"),
+            (
+                "$msec \"$request_method $scheme://$host$request_uri $server_protocol\"",
+                "1795415927.000 \"POST https://pos.local/pay HTTP/1.1\"",
+            ),
+            ("$msec $host$request_uri", "1795415927.000 pos.local:443/pay"),
+        ] {
+            let layout = nginx(&settings(format, "")).unwrap();
+            assert_eq!(told(&layout, line), "1795415927000 /pay None None", "{format}");
+        }
+        let layout = apache(&settings("%t \"%r\" %U", "")).unwrap();
+        let line = "[23/Nov/2026:06:38:47 +0000] \"GET /pay HTTP/1.1\" /index.php";
+        assert_eq!(told(&layout, line), "1795415927000 /pay None None");
+    }
+
+    #[test]
+    fn of_several_times_that_of_the_answer_counts_then_the_finest() {
+        for (format, line) in [
+            (
+                "[$time_local] $status $msec $request_time",
+                "[23/Nov/2026:06:38:47 +0000] 200 1795415927.250 1",
+            ),
+            (
+                "$msec $time_local $status $request_time",
+                "1795415927.250 23/Nov/2026:06:38:47 +0000 200 1",
+            ),
+        ] {
+            let layout = nginx(&settings(format, "")).unwrap();
+            assert_eq!(
+                told(&layout, line),
+                "1795415927250  Some(200) Some(1000000)",
+                "{format}"
+            );
+        }
+        for (format, line, end_ms) in [
+            (
+                "%t %s %{end:msec}t %{ms}T",
+                "[23/Nov/2026:06:38:46 +0000] 200 1795415927250 1000",
+                250,
+            ),
+            (
+                "%t %s %{msec_frac}t %{ms}T",
+                "[23/Nov/2026:06:38:46 +0000] 200 250 1000",
+                0,
+            ),
+            ("%{end}t %s %T", "[23/Nov/2026:06:38:47 +0000] 200 1", 0),
+            ("%{begin:}t %s %T", "[23/Nov/2026:06:38:46 +0000] 200 1", 0),
+            (
+                "%{%Y-%m-%d %T}t %s %{end:}t %T",
+                "2026-11-23 07:38:46 200 [23/Nov/2026:06:38:47 +0000] 1",
+                0,
+            ),
+        ] {
+            let layout = apache(&settings(format, "")).unwrap();
+            let expected = format!("{}  Some(200) Some(1000000)", 1_795_415_927_000_u64 + end_ms);
+            assert_eq!(told(&layout, line), expected, "{format}");
+        }
+        assert!(apache(&settings("%{msec_frac}t %s", "")).is_err());
     }
 
     #[test]
@@ -422,8 +625,7 @@ mod tests {
     fn formats_that_cannot_be_read_are_refused() {
         for (format, told) in [
             ("", "is empty"),
-            ("$request $status", "holds 0 times"),
-            ("$msec $time_local", "holds 2 times"),
+            ("$request $status", "holds no time"),
             ("$msec$request_time $status", "nothing tells request_time"),
             ("$msec $ $status", "no name"),
             ("${msec $status", "no }"),

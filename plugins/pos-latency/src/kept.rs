@@ -1,4 +1,4 @@
-//! What survives a restart, as lines of text: the last `#Fields:` and `#Date:`, and each route's last request.
+//! What survives a restart, as lines of text: the last `#Fields:`, the day that W3C lines are at, and each route's last request.
 
 use crate::line::Reader;
 use crate::routes::Routes;
@@ -11,7 +11,7 @@ pub(crate) fn encode(reader: &Reader, routes: &Routes, silence: &Silence) -> Vec
     let mut text = format!("{VERSION}\n");
     if let Some(w3c) = reader.w3c() {
         text += &format!("fields {}\n", w3c.fields());
-        text += &format!("date {}\n", String::from_utf8_lossy(w3c.date()));
+        text += &format!("day {}\n", w3c.day());
     }
     for (route, last_ms) in routes.names().iter().zip(silence.last_ms()) {
         if let Some(last_ms) = last_ms {
@@ -35,9 +35,9 @@ pub(crate) fn decode(state: &[u8], reader: &mut Reader, routes: &Routes, silence
                     w3c.set_fields(fields);
                 }
             }
-            Some(("date", date)) => {
+            Some(("day", day)) => {
                 if let Some(w3c) = reader.w3c_mut() {
-                    w3c.set_date(date.as_bytes());
+                    w3c.set_day(day);
                 }
             }
             Some(("last", last)) => observe(last, routes, silence),

@@ -5,6 +5,8 @@ use tillwatch_sdk::parse::{Decimal, Wrong, text};
 
 /// A request that took longer than a day is a broken line.
 const LATENCY_US_MAX: i64 = 86_400_000_000;
+/// Upstreams that one request asks, one after the other.
+const UPSTREAMS_MAX: usize = 64;
 /// More digits go the slow way.
 const FAST_BYTES_MAX: usize = 16;
 
@@ -40,11 +42,14 @@ impl LatencyUnit {
     }
 }
 
-/// Microseconds of a number in this unit.
+/// Microseconds of a number in this unit: `syntax` when it is none, `number` when it is out of range.
 pub(crate) fn latency_us(number: &[u8], unit: LatencyUnit) -> Result<i64, Wrong> {
     let us = match fast_us(number, unit) {
         Some(us) => us,
-        None => exact_us(Decimal::parse(text(number).or(Err(Wrong::Number))?)?, unit)?,
+        None => {
+            let number = text(number).and_then(Decimal::parse).or(Err(Wrong::Syntax))?;
+            exact_us(number, unit)?
+        }
     };
     if (0..=LATENCY_US_MAX).contains(&us) {
         Ok(us)
@@ -85,24 +90,55 @@ fn fast_us(number: &[u8], unit: LatencyUnit) -> Option<i64> {
     sum.checked_mul(*POWERS.get(shift)?)
 }
 
-/// `0.100, 2.200 : 0.050` is what three upstreams took one after the other, `-` is one that was not asked.
+/// A whole value, see [`list_us`].
 pub(crate) fn sum_us(value: &[u8], unit: LatencyUnit) -> Result<Option<i64>, Wrong> {
+    let is_list = value.iter().any(|byte| matches!(byte, b' ' | b','));
     match value {
-        b"" | b"-" => return Ok(None),
-        [.., b'0'..=b'9'] if !value.contains(&b' ') && !value.contains(&b',') => {
-            return latency_us(value, unit).map(Some);
+        b"" | b"-" => Ok(None),
+        _ if is_list => list_us(value, unit, <[u8]>::is_empty)?.0,
+        _ => latency_us(value, unit).map(Some),
+    }
+}
+
+/// What a list comes to; the error is that of a number out of range.
+type Sum = Result<Option<i64>, Wrong>;
+
+/// `0.100, 2.200 : 0.050` is what three upstreams took one after the other, `-` is one that was not asked.
+///
+/// The longest such list behind which the value can end, and how many bytes it has.
+pub(crate) fn list_us(rest: &[u8], unit: LatencyUnit, is_end: impl Fn(&[u8]) -> bool) -> Result<(Sum, usize), Wrong> {
+    let (mut sum, mut from, mut longest) = (Ok(None), 0_usize, None);
+    for _upstream in 0..UPSTREAMS_MAX {
+        let part = rest.get(from..).unwrap_or_default();
+        let (number, behind) = part.split_at_checked(number_bytes(part)).unwrap_or_default();
+        sum = match number {
+            b"" | b"-" => sum,
+            number => match latency_us(number, unit) {
+                Err(Wrong::Syntax) => break,
+                us => sum.and_then(|sum: Option<i64>| Ok(Some(sum.unwrap_or(0).saturating_add(us?)))),
+            },
+        };
+        let end = from.saturating_add(number.len());
+        if is_end(behind) {
+            longest = Some((sum, end));
         }
-        _ => {}
+        from = match behind {
+            [b',', b' ', ..] => end.saturating_add(2),
+            [b' ', b':', b' ', ..] => end.saturating_add(3),
+            _ => break,
+        };
     }
-    let mut sum = None;
-    for part in value
-        .split(|byte| matches!(byte, b' ' | b',' | b':' | b'"'))
-        .filter(|part| !part.is_empty() && *part != b"-")
-    {
-        let us = latency_us(part, unit)?;
-        sum = Some(sum.unwrap_or(0_i64).saturating_add(us));
-    }
-    Ok(sum)
+    longest.ok_or(Wrong::Syntax)
+}
+
+/// How many bytes could be a number.
+fn number_bytes(part: &[u8]) -> usize {
+    let sign = usize::from(part.first() == Some(&b'-'));
+    let digits = part
+        .iter()
+        .skip(sign)
+        .take_while(|byte| matches!(byte, b'0'..=b'9' | b'.'));
+    sign.saturating_add(digits.count())
 }
 
 #[cfg(test)]
@@ -129,18 +165,11 @@ mod tests {
         ] {
             assert_eq!(latency_us(number.as_bytes(), unit), Ok(us), "{number}");
         }
-        for number in [
-            "",
-            "-",
-            ".",
-            "-1",
-            "fast",
-            "1.2.3",
-            "86401",
-            "99999999999999999999",
-            "\u{ff11}",
-        ] {
+        for number in ["-1", "86401", "99999999999999999999"] {
             assert_eq!(latency_us(number.as_bytes(), S), Err(Wrong::Number), "{number}");
+        }
+        for number in ["", "-", ".", "fast", "1.2.3", "\u{ff11}"] {
+            assert_eq!(latency_us(number.as_bytes(), S), Err(Wrong::Syntax), "{number}");
         }
     }
 
@@ -155,6 +184,24 @@ mod tests {
         ] {
             assert_eq!(sum_us(value.as_bytes(), S), Ok(us), "{value}");
         }
-        assert_eq!(sum_us(b"0.1, slow", S), Err(Wrong::Number));
+        assert_eq!(sum_us(b"0.1, slow", S), Err(Wrong::Syntax));
+        assert_eq!(sum_us(b"0.1 0.2", S), Err(Wrong::Syntax));
+        assert_eq!(sum_us(b"0.1, 90000", S), Err(Wrong::Number));
+    }
+
+    #[test]
+    fn a_list_ends_where_the_next_value_begins() {
+        let list = |rest: &[u8]| list_us(rest, S, |behind| behind.starts_with(b" ") || behind.is_empty());
+        for (rest, us, bytes) in [
+            ("0.213 512 51200", Some(213_000), 5),
+            ("0.1, 0.2 : 0.3 9", Some(600_000), 14),
+            ("0.1 : - 9", Some(100_000), 7),
+            ("0.1 :  9", Some(100_000), 6),
+            ("0.5 : up", Some(500_000), 3),
+        ] {
+            assert_eq!(list(rest.as_bytes()), Ok((Ok(us), bytes)), "{rest}");
+        }
+        assert_eq!(list(b"0.1s"), Err(Wrong::Syntax));
+        assert_eq!(list("1, ".repeat(100_000).as_bytes()), Err(Wrong::Syntax));
     }
 }

@@ -21,7 +21,7 @@ mod kept;
 mod poslog;
 
 use serde::Deserialize;
-use tillwatch_sdk::parse::{Offset, Problems, Wrong};
+use tillwatch_sdk::parse::{Offset, Problems, Wrong, document_text};
 use tillwatch_sdk::{Batch, Collector, Error, Fault, Host, Lines};
 
 pub use latency::LatencyUnit;
@@ -191,6 +191,9 @@ impl PosLatency {
                     let route = self.routes.of(&request.target);
                     self.tally.push(route, &request);
                     self.silence.observe(route, request.time_ms, now_ms);
+                    if request.is_out_of_range {
+                        self.problems.count(Wrong::Number);
+                    }
                 }
                 Ok(None) => {}
                 Err(wrong) => self.problems.count(wrong),
@@ -223,9 +226,12 @@ impl PosLatency {
 
     /// What stands before a fault in a document counts.
     fn push_document(&mut self, document: &[u8], batch: &mut Batch) {
-        for took in Poslog::new(&String::from_utf8_lossy(document), self.local) {
+        for took in Poslog::new(&document_text(document), self.local) {
             match took {
-                Ok(took) => push_took(&took, batch),
+                Ok(took) => {
+                    push_took(&took, batch);
+                    took.wrong.into_iter().for_each(|wrong| self.problems.count(wrong));
+                }
                 Err(wrong) => self.problems.count(wrong),
             }
         }

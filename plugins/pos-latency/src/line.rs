@@ -24,6 +24,17 @@ pub(crate) struct Request<'a> {
     pub(crate) latency_us: Option<i64>,
     /// The client was gone before the answer was.
     pub(crate) is_aborted: bool,
+    /// The status or duration is, and was left out: a broken clock, or a connection that stayed for days.
+    pub(crate) is_out_of_range: bool,
+}
+
+impl Request<'_> {
+    pub(crate) fn into_owned(self) -> Request<'static> {
+        Request {
+            target: Cow::Owned(self.target.into_owned()),
+            ..self
+        }
+    }
 }
 
 /// Reads lines of one format.
@@ -58,14 +69,14 @@ impl Reader {
         })
     }
 
-    /// Reads one line without its end; none when it says something of the lines that follow.
+    /// Reads one line without its end; none when it is no request, but says something of the lines that follow.
     pub(crate) fn read<'a>(&mut self, line: &'a [u8]) -> Result<Option<Request<'a>>, Wrong> {
         let line = whole(line);
         let read = match &mut self.form {
             Form::Combined(combined) => combined.read(line, &mut self.times).map(Some),
             Form::Layout(layout) => layout.read(line, &mut self.times).map(|(request, _)| Some(request)),
             Form::W3c(w3c) => w3c.read(line, &mut self.times),
-            Form::Json(json) => json.read(line, &mut self.times).map(Some),
+            Form::Json(json) => json.read(line, &mut self.times),
         };
         // Bytes of some other program are told from lines of another format.
         read.map_err(|wrong| text(line).err().unwrap_or(wrong))
@@ -112,14 +123,6 @@ pub(crate) fn target(request: &[u8]) -> &[u8] {
     }
 }
 
-/// An HTTP status, 100 to 599.
-pub(crate) fn status(number: i64) -> Result<u16, Wrong> {
-    u16::try_from(number)
-        .ok()
-        .filter(|status| (100..600).contains(status))
-        .ok_or(Wrong::Number)
-}
-
 /// As servers write it: `-`, 0 and nginx's `009` of HTTP/0.9 are none.
 pub(crate) fn status_or_none(value: &[u8]) -> Result<Option<u16>, Wrong> {
     match value {
@@ -130,9 +133,22 @@ pub(crate) fn status_or_none(value: &[u8]) -> Result<Option<u16>, Wrong> {
                 digit(a, 100).saturating_add(digit(b, 10)).saturating_add(digit(c, 1)),
             ))
         }
-        [b'0'..=b'9', ..] => Err(Wrong::Number),
+        // nginx hands on what an upstream says.
+        [b'0'..=b'9', b'0'..=b'9', b'0'..=b'9'] => Err(Wrong::Number),
         _ => Err(Wrong::Syntax),
     }
+}
+
+/// A value that is out of range is none: it costs itself, not the request.
+pub(crate) fn unless_out_of_range<T>(
+    read: Result<Option<T>, Wrong>,
+    is_out_of_range: &mut bool,
+) -> Result<Option<T>, Wrong> {
+    if matches!(read, Err(Wrong::Number)) {
+        *is_out_of_range = true;
+        return Ok(None);
+    }
+    read
 }
 
 #[cfg(test)]

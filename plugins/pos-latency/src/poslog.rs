@@ -13,6 +13,25 @@ use tillwatch_sdk::parse::{Decimal, Offset, Wrong, time_ms};
 
 /// Deeper elements make a document wrong.
 const DEPTH_MAX: usize = 64;
+/// `TransactionStatus` of what was no sale, or is none yet.
+const VOID: [&str; 16] = [
+    "Suspended",
+    "SuspendedRetrieved",
+    "SuspendedDeleted",
+    "InProcess",
+    "InProgress",
+    "Started",
+    "Pending",
+    "Training",
+    "Voided",
+    "Void",
+    "PostVoided",
+    "PostVoid",
+    "Canceled",
+    "Cancelled",
+    "Aborted",
+    "Failed",
+];
 /// No time or duration is longer.
 const TEXT_BYTES_MAX: usize = 64;
 /// A longer one is a till that was left overnight, or a clock that was set.
@@ -27,6 +46,8 @@ pub(crate) struct Took {
     pub(crate) whole_us: Option<i64>,
     /// By `PHASES`.
     pub(crate) phases_us: [Option<i64>; PHASES.len()],
+    /// What is wrong with a phase that was left out.
+    pub(crate) wrong: Option<Wrong>,
 }
 
 /// The transactions of a document.
@@ -108,8 +129,7 @@ impl<'a> Poslog<'a> {
             }
             ("RetailTransaction", Some(open)) => {
                 open.is_retail = true;
-                let void = ["Suspended", "Canceled", "Cancelled", "Voided", "Failed", "Training"];
-                open.is_void |= attribute_is(element, "TransactionStatus", &void);
+                open.is_void |= is_true("CancelFlag") || attribute_is(element, "TransactionStatus", &VOID);
             }
             _ => {}
         }
@@ -180,13 +200,12 @@ impl Open {
     fn took(&self, local: Offset) -> Result<Took, Wrong> {
         let time = |text: &Option<String>| text.as_ref().map(|text| time_ms(text, local)).transpose();
         let (begin_ms, end_ms) = (time(&self.begin)?, time(&self.end)?);
-        let mut phases_us = [None; PHASES.len()];
+        let (mut phases_us, mut wrong) = ([None; PHASES.len()], None);
         for (us, text) in phases_us.iter_mut().zip(&self.phases) {
-            *us = text
-                .as_ref()
-                .filter(|text| !text.is_empty())
-                .map(|text| duration_us(text))
-                .transpose()?;
+            match text.as_deref().filter(|text| !text.is_empty()).map(duration_us) {
+                Some(Err(is_wrong)) => wrong = Some(is_wrong),
+                read => *us = read.and_then(Result::ok),
+            }
         }
         let whole_us = match (begin_ms, end_ms) {
             (Some(begin_ms), Some(end_ms)) => {
@@ -199,6 +218,7 @@ impl Open {
             end_ms: end_ms.or(time(&self.receipt)?).or(begin_ms).ok_or(Wrong::Missing)?,
             whole_us,
             phases_us,
+            wrong,
         })
     }
 }
@@ -210,13 +230,13 @@ fn attribute_is(element: &BytesStart<'_>, key: &str, values: &[&str]) -> bool {
     let found = known.find(|attribute| attribute.key.local_name().as_ref() == key);
     found.is_some_and(|attribute| {
         let value: &str = &attribute.value;
-        values
-            .iter()
-            .any(|wanted| value.trim_ascii().eq_ignore_ascii_case(wanted))
+        // Vendors put a prefix before their own words.
+        let word = value.rsplit(':').next().unwrap_or_default().trim_ascii();
+        values.iter().any(|wanted| word.eq_ignore_ascii_case(wanted))
     })
 }
 
-/// `PT1M4.5S`, or plain seconds as some tills write them. Months and years have no length.
+/// `PT1M4.5S`, or plain seconds as some tills write them. Months and years have no length: Java writes none of them.
 /// Source: ISO 8601, as XML Schema part 2, section 3.2.6 takes it.
 pub(crate) fn duration_us(text: &str) -> Result<i64, Wrong> {
     let us = match text.strip_prefix('P') {
@@ -227,7 +247,7 @@ pub(crate) fn duration_us(text: &str) -> Result<i64, Wrong> {
             if parts.ends_with('T') {
                 return Err(Wrong::Number);
             }
-            let days_us = sum_us(days, &[('W', 604_800), ('D', 86_400)])?;
+            let days_us = sum_us(days, &[('Y', 0), ('M', 0), ('W', 604_800), ('D', 86_400)])?;
             days_us.saturating_add(sum_us(clock, &[('H', 3_600), ('M', 60), ('S', 1)])?)
         }
     };
@@ -238,12 +258,15 @@ pub(crate) fn duration_us(text: &str) -> Result<i64, Wrong> {
     }
 }
 
-/// Numbers, each with its unit behind, in this order.
+/// Numbers, each with its unit behind, in this order; of a unit without a length there must be none.
 fn sum_us(mut parts: &str, units: &[(char, i64)]) -> Result<i64, Wrong> {
     let mut sum = 0_i64;
     for (unit, seconds) in units {
         if let Some((number, rest)) = parts.split_once(*unit) {
             let us = Decimal::parse(number)?.units(6)?;
+            if *seconds == 0 && us != 0 {
+                return Err(Wrong::Number);
+            }
             sum = sum.saturating_add(us.saturating_mul(*seconds));
             parts = rest;
         }
@@ -276,6 +299,7 @@ mod tests {
             ("PT0.25S", 250_000),
             ("PT1H", 3_600_000_000),
             ("P0DT0H0M7S", 7_000_000),
+            ("P0Y0M0DT0H0M12.000S", 12_000_000),
             ("P1D", 86_400_000_000),
             ("31.5", 31_500_000),
             ("0", 0),
@@ -299,6 +323,7 @@ mod tests {
             end_ms: 1_795_415_927_000,
             whole_us: Some(76_500_000),
             phases_us: [Some(40_000_000), Some(20_250_000), None],
+            wrong: None,
         };
         assert_eq!(read(&document), [Ok(expected)]);
     }
@@ -314,24 +339,28 @@ mod tests {
         ] {
             assert_eq!(read(&transaction(attributes, END, ring)).len(), count, "{attributes}");
         }
-        let suspended = transaction("", END, ring).replace(
-            "RetailTransaction>",
-            "RetailTransaction TransactionStatus=\"Suspended\">",
-        );
-        assert!(
-            read(&suspended.replace(
-                "</p:RetailTransaction TransactionStatus=\"Suspended\">",
-                "</p:RetailTransaction>"
-            ))
-            .is_empty()
-        );
+        for (attributes, count) in [
+            ("TransactionStatus=\"Finished\"", 1),
+            ("TransactionStatus=\"Suspended\"", 0),
+            ("TransactionStatus=\"acs:Suspended\"", 0),
+            ("TransactionStatus=\"SuspendedRetrieved\"", 0),
+            ("TransactionStatus=\"InProcess\"", 0),
+            ("TransactionStatus=\"PostVoided\"", 0),
+            ("TransactionStatus=\"Aborted\"", 0),
+            ("CancelFlag=\"true\"", 0),
+        ] {
+            let opened = format!("<p:RetailTransaction {attributes}>");
+            let document = transaction("", END, ring).replace("<p:RetailTransaction>", &opened);
+            assert_eq!(read(&document).len(), count, "{attributes}");
+        }
         let control = transaction("", END, ring).replace("RetailTransaction", "ControlTransaction");
         assert!(read(&control).is_empty());
     }
 
     #[test]
-    fn a_wrong_time_costs_its_transaction_and_wrong_xml_what_follows() {
-        let bad = transaction("", END, "<RingElapsedTime>soon</RingElapsedTime>");
+    fn a_wrong_phase_costs_itself_a_wrong_time_its_transaction_and_wrong_xml_what_follows() {
+        let metrics = "<RingElapsedTime>soon</RingElapsedTime><TenderElapsedTime>3</TenderElapsedTime>";
+        let bad = transaction("", END, metrics);
         let backwards = transaction(
             "",
             &format!("<BeginDateTime>2026-11-24T00:00:00Z</BeginDateTime>{END}"),
@@ -341,14 +370,18 @@ mod tests {
         let read = read(&format!("<POSLog>{bad}{backwards}{good}</Wrong>{good}"));
         let kinds: Vec<_> = read
             .iter()
-            .map(|took| took.as_ref().map(|took| took.phases_us[0]).map_err(|wrong| *wrong))
+            .map(|took| {
+                took.as_ref()
+                    .map(|took| (took.phases_us, took.wrong))
+                    .map_err(|wrong| *wrong)
+            })
             .collect();
         assert_eq!(
             kinds,
             [
-                Err(Wrong::Number),
+                Ok(([None, Some(3_000_000), None], Some(Wrong::Number))),
                 Err(Wrong::Time),
-                Ok(Some(5_000_000)),
+                Ok(([Some(5_000_000), None, None], None)),
                 Err(Wrong::Syntax)
             ]
         );

@@ -7,12 +7,13 @@ use serde::Deserialize;
 const ROUTES_MAX: usize = 40;
 const ROUTE_BYTES_MAX: usize = 48;
 
-/// One entry of the setting `routes`: either `prefix` or `exact`.
+/// One entry of the setting `routes`: one of `prefix`, `exact` and `pattern`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Rule {
     prefix: Option<String>,
     exact: Option<String>,
+    pattern: Option<String>,
     route: String,
 }
 
@@ -29,6 +30,16 @@ pub(crate) struct Routes {
 enum Match {
     Prefix(Vec<u8>),
     Exact(Vec<u8>),
+    Pattern(Pattern),
+}
+
+/// A text in which `*` stands for anything.
+#[derive(Debug)]
+struct Pattern {
+    /// What stands before, between and behind each `*`.
+    first: Vec<u8>,
+    between: Vec<memmem::Finder<'static>>,
+    last: Vec<u8>,
 }
 
 impl Routes {
@@ -52,6 +63,7 @@ impl Routes {
         let found = self.rules.iter().find(|(rule, _)| match rule {
             Match::Prefix(prefix) => path.starts_with(prefix),
             Match::Exact(exact) => path == exact,
+            Match::Pattern(pattern) => pattern.matches(path),
         });
         found.map_or(0, |(_, place)| *place)
     }
@@ -64,16 +76,50 @@ impl Routes {
 
 fn checked(rule: Rule, names: &mut Vec<String>) -> Result<(Match, usize), String> {
     check_name("route", &rule.route)?;
-    let matched = match (rule.prefix, rule.exact) {
-        (Some(prefix), None) => Match::Prefix(prefix.into_bytes()),
-        (None, Some(exact)) => Match::Exact(exact.into_bytes()),
-        _ => return Err(format!("routes: {} needs either prefix or exact", rule.route)),
+    let matched = match (rule.prefix, rule.exact, rule.pattern) {
+        (Some(prefix), None, None) => Match::Prefix(prefix.into_bytes()),
+        (None, Some(exact), None) => Match::Exact(exact.into_bytes()),
+        (None, None, Some(pattern)) => Pattern::parse(&pattern)
+            .map(Match::Pattern)
+            .ok_or_else(|| format!("routes: the pattern of {} has no *", rule.route))?,
+        _ => return Err(format!("routes: {} needs one of prefix, exact and pattern", rule.route)),
     };
     let place = names.iter().position(|name| *name == rule.route).unwrap_or_else(|| {
         names.push(rule.route);
         names.len().saturating_sub(1)
     });
     Ok((matched, place))
+}
+
+impl Pattern {
+    /// None without a `*`.
+    fn parse(pattern: &str) -> Option<Self> {
+        let (first, rest) = pattern.split_once('*')?;
+        let mut parts: Vec<&str> = rest.split('*').collect();
+        let last = parts.pop()?;
+        Some(Self {
+            first: first.into(),
+            between: parts
+                .iter()
+                .map(|part| memmem::Finder::new(part).into_owned())
+                .collect(),
+            last: last.into(),
+        })
+    }
+
+    fn matches(&self, path: &[u8]) -> bool {
+        let Some(mut rest) = path.strip_prefix(self.first.as_slice()) else {
+            return false;
+        };
+        for part in &self.between {
+            let after = part
+                .find(rest)
+                .and_then(|at| rest.get(at.checked_add(part.needle().len())?..));
+            let Some(after) = after else { return false };
+            rest = after;
+        }
+        rest.ends_with(&self.last)
+    }
 }
 
 /// As `plugin.toml` declares the label.
@@ -111,7 +157,37 @@ mod tests {
         Rule {
             prefix: prefix.map(str::to_owned),
             exact: exact.map(str::to_owned),
+            pattern: None,
             route: route.to_owned(),
+        }
+    }
+
+    fn pattern(pattern: &str, route: &str) -> Rule {
+        Rule {
+            pattern: Some(pattern.to_owned()),
+            ..rule(None, None, route)
+        }
+    }
+
+    #[test]
+    fn a_star_stands_for_anything() {
+        let rules = vec![
+            pattern("/stores/*/tills/*/pay", "/pay"),
+            pattern("/a*a", "/aa"),
+            pattern("*.php", "/php"),
+        ];
+        let routes = Routes::new(rules, "_other".to_owned()).unwrap();
+        for (target, route) in [
+            ("/stores/0412/tills/7/pay?x=1", "/pay"),
+            ("/stores/0412/tills/7/loyalty", "_other"),
+            ("/stores/0412/tills/pay", "_other"),
+            ("/stores//tills//pay", "/pay"),
+            ("/a", "_other"),
+            ("/aa", "/aa"),
+            ("/index.php", "/php"),
+        ] {
+            let found = routes.names().get(routes.of(target.as_bytes())).map(String::as_str);
+            assert_eq!(found, Some(route), "{target}");
         }
     }
 
@@ -159,12 +235,16 @@ mod tests {
     #[test]
     fn rules_that_make_no_sense_are_refused() {
         let one = |rule| Routes::new(vec![rule], "_other".to_owned()).err().unwrap_or_default();
-        assert_eq!(one(rule(None, None, "/a")), "routes: /a needs either prefix or exact");
+        assert_eq!(
+            one(rule(None, None, "/a")),
+            "routes: /a needs one of prefix, exact and pattern"
+        );
         assert_eq!(
             one(rule(Some("/a"), Some("/a"), "/a")),
-            "routes: /a needs either prefix or exact"
+            "routes: /a needs one of prefix, exact and pattern"
         );
         assert!(one(rule(Some("/a"), None, "/A b")).starts_with("route: \"/A b\" is not of"));
+        assert_eq!(one(pattern("/a", "/a")), "routes: the pattern of /a has no *");
         let many = vec![rule(Some("/a"), None, "/a"); 41];
         assert!(Routes::new(many, "_other".to_owned()).is_err_and(|error| error.contains("at most 40")));
     }

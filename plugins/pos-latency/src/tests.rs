@@ -165,7 +165,7 @@ fn a_log_cut_anywhere_with_a_restart_there_comes_out_the_same() {
 fn state_that_nobody_can_read_is_as_none() {
     for state in [
         &b"\xff\xff"[..],
-        b"pos-latency 1\nlast x y\nfields \ndate 1\nlast 99 nowhere\n",
+        b"pos-latency 1\nlast x y\nfields \nday 1 x\nlast 99 nowhere\n",
         b"{\"a\":1}",
         b"",
     ] {

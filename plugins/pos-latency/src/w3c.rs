@@ -11,13 +11,18 @@ use tillwatch_sdk::parse::Wrong;
 
 use crate::Settings;
 use crate::latency::{LatencyUnit, latency_us};
-use crate::line::{Request, status_or_none};
+use crate::line::{Request, status_or_none, unless_out_of_range};
 use crate::times::Times;
 
 const FIELDS_BYTES_MAX: usize = 4096;
 const DATE_BYTES: usize = 10;
 /// `2026-11-23 06:38:47.123`; a longer one is none.
 const CLOCK_BYTES_MAX: usize = 13;
+const DAY_MS: i64 = 86_400_000;
+/// A clock that goes back by more is one behind midnight.
+const BACK_MINUTES: u16 = 12 * 60;
+/// A clock that goes forward by more is that of a line before midnight which came late.
+const LATE_MINUTES: u16 = 24 * 60 - 4;
 /// Windows' `ERROR_NETNAME_DELETED`: the client closed the connection before it had the answer.
 const CLIENT_CLOSED: &[u8] = b"64";
 
@@ -42,8 +47,17 @@ pub(crate) struct W3c {
     /// As last written in the log.
     fields: String,
     columns: Vec<Column>,
-    /// Of `#Date:`, for logs without that column.
+    day: Day,
+}
+
+/// The day of lines without a date: that of the last `#Date:`, and how often midnight passed since.
+#[derive(Debug)]
+struct Day {
+    /// As `#Date:` has it.
     date: [u8; DATE_BYTES],
+    midnights: i64,
+    /// The minute of the day of the last line, or of `#Date:`.
+    minute: Option<u16>,
 }
 
 impl W3c {
@@ -57,7 +71,11 @@ impl W3c {
             unit: settings.latency_unit,
             fields: String::new(),
             columns: Vec::new(),
-            date: *b"0000-00-00",
+            day: Day {
+                date: *b"0000-00-00",
+                midnights: 0,
+                minute: None,
+            },
         };
         let fields = settings.log_format.trim();
         let fields = fields.strip_prefix("#Fields:").unwrap_or(fields).trim();
@@ -72,8 +90,29 @@ impl W3c {
         &self.fields
     }
 
-    pub(crate) fn date(&self) -> &[u8] {
-        &self.date
+    /// The day of the next line as text.
+    pub(crate) fn day(&self) -> String {
+        let Day {
+            date,
+            midnights,
+            minute,
+        } = &self.day;
+        let minute = minute.map_or("-".to_owned(), |minute| minute.to_string());
+        format!("{} {midnights} {minute}", String::from_utf8_lossy(date))
+    }
+
+    /// Takes what `day` gave; anything else is as none.
+    pub(crate) fn set_day(&mut self, day: &str) {
+        let mut parts = day.split(' ');
+        let mut next = || parts.next().unwrap_or_default();
+        if let (Ok(date), Ok(midnights)) = (next().as_bytes().try_into(), next().parse()) {
+            let minute = next().parse().ok();
+            self.day = Day {
+                date,
+                midnights,
+                minute,
+            };
+        }
     }
 
     /// Takes a `#Fields:` line of this log; false when it holds no time or is too long.
@@ -100,13 +139,6 @@ impl W3c {
         has_time
     }
 
-    /// Takes the date of `#Date: 2026-11-23 06:38:47`.
-    pub(crate) fn set_date(&mut self, date: &[u8]) {
-        if let Some(date) = date.get(..DATE_BYTES).and_then(|date| date.try_into().ok()) {
-            self.date = date;
-        }
-    }
-
     /// None for lines that begin with `#`.
     pub(crate) fn read<'a>(&mut self, line: &'a [u8], times: &mut Times) -> Result<Option<Request<'a>>, Wrong> {
         if let [b'#', comment @ ..] = line {
@@ -117,10 +149,7 @@ impl W3c {
         }
         let mut request = Request::default();
         let mut time = [b' '; DATE_BYTES + 1 + CLOCK_BYTES_MAX];
-        if let Some(date) = time.get_mut(..DATE_BYTES) {
-            date.copy_from_slice(&self.date);
-        }
-        let mut time_bytes = 0;
+        let (mut time_bytes, mut has_date) = (0, false);
         let mut values = Values::of(line);
         for column in &self.columns {
             let value = values.next().ok_or(Wrong::Syntax)?;
@@ -130,6 +159,7 @@ impl W3c {
                 Column::Date => {
                     let date = time.get_mut(..DATE_BYTES).filter(|date| date.len() == value.len());
                     date.ok_or(Wrong::Time)?.copy_from_slice(value);
+                    has_date = true;
                 }
                 Column::Clock => {
                     time_bytes = DATE_BYTES.saturating_add(1).saturating_add(value.len());
@@ -137,15 +167,28 @@ impl W3c {
                     clock.ok_or(Wrong::Time)?.copy_from_slice(value);
                 }
                 Column::Target => request.target = value.into(),
-                Column::Status => request.status = status_or_none(value)?,
+                Column::Status => {
+                    request.status = unless_out_of_range(status_or_none(value), &mut request.is_out_of_range)?;
+                }
                 Column::Windows => request.is_aborted = value == CLIENT_CLOSED,
-                Column::Latency => request.latency_us = Some(latency_us(value, self.unit_of(value))?),
+                Column::Latency => {
+                    let us = latency_us(value, self.unit_of(value)).map(Some);
+                    request.latency_us = unless_out_of_range(us, &mut request.is_out_of_range)?;
+                }
             }
         }
         if values.next().is_some() {
             return Err(Wrong::Syntax);
         }
-        request.time_ms = times.read(time.get(..time_bytes).unwrap_or_default())?;
+        if !has_date && let Some(date) = time.get_mut(..DATE_BYTES) {
+            date.copy_from_slice(&self.day.date);
+        }
+        let time = time.get(..time_bytes).unwrap_or_default();
+        request.time_ms = times.read(time)?;
+        if !has_date {
+            let later_ms = self.day.midnights_at(time).saturating_mul(DAY_MS);
+            request.time_ms = request.time_ms.saturating_add_signed(later_ms);
+        }
         Ok(Some(request))
     }
 
@@ -172,10 +215,49 @@ impl W3c {
             };
         }
         if let Some(date) = after("Date:") {
-            self.set_date(date);
+            self.day.begin(date);
         }
         Ok(())
     }
+}
+
+impl Day {
+    /// Takes `2026-11-23 06:38:47` of a `#Date:`.
+    fn begin(&mut self, time: &[u8]) {
+        if let Some(date) = time.get(..DATE_BYTES).and_then(|date| date.try_into().ok()) {
+            let minute = minute_of(time);
+            *self = Self {
+                date,
+                midnights: 0,
+                minute,
+            };
+        }
+    }
+
+    /// How many midnights a line lies behind the date.
+    fn midnights_at(&mut self, time: &[u8]) -> i64 {
+        let minute = minute_of(time).unwrap_or_default();
+        let last = self.minute.unwrap_or(minute);
+        if minute > last.saturating_add(LATE_MINUTES) {
+            return self.midnights.saturating_sub(1);
+        }
+        if minute.saturating_add(BACK_MINUTES) < last {
+            self.midnights = self.midnights.saturating_add(1);
+        }
+        self.minute = Some(minute);
+        self.midnights
+    }
+}
+
+/// The minute of the day of `2026-11-23 06:38:47`.
+fn minute_of(time: &[u8]) -> Option<u16> {
+    let [h, hh, b':', m, mm, ..] = time.get(DATE_BYTES.checked_add(1)?..)? else {
+        return None;
+    };
+    let digit = |byte: &u8| u16::from(byte & 0x0f);
+    let [hours, minutes] =
+        [(h, hh), (m, mm)].map(|(tens, ones)| digit(tens).saturating_mul(10).saturating_add(digit(ones)));
+    Some(hours.saturating_mul(60).saturating_add(minutes))
 }
 
 /// The values of a line: parted by one blank or tab, a text in quotes as a whole.
@@ -290,6 +372,37 @@ mod tests {
             ("#", "none"),
         ] {
             assert_eq!(told(&mut reader, line), expected, "{line}");
+        }
+    }
+
+    /// IIS writes the date at the head of a file alone when that column is left out; with local file names, or files that
+    /// end by size, one file holds several days.
+    #[test]
+    fn without_a_date_the_clock_tells_when_midnight_passed() {
+        let mut reader = w3c("#Fields: time sc-status");
+        let monday_ms = 1_795_392_000_000_i64;
+        let day_ms = 86_400_000;
+        for (line, time_ms) in [
+            ("#Date: 2026-11-23 22:00:00", 0),
+            ("23:59:59 200", monday_ms + day_ms - 1_000),
+            ("00:00:01 200", monday_ms + day_ms + 1_000),
+            ("23:59:59 200", monday_ms + day_ms - 1_000),
+            ("00:00:02 200", monday_ms + day_ms + 2_000),
+            ("13:30:00 200", monday_ms + day_ms + 48_600_000),
+            ("01:00:00 200", monday_ms + 2 * day_ms + 3_600_000),
+            ("#Date: 2026-11-23 00:00:00", 0),
+            ("23:59:59 200", monday_ms - 1_000),
+            ("00:00:01 200", monday_ms + 1_000),
+        ] {
+            let expected = match time_ms {
+                0 => "none".to_owned(),
+                time_ms => format!("{time_ms}  Some(200) None"),
+            };
+            assert_eq!(told(&mut reader, line), expected, "{line}");
+            // As after a restart.
+            let (day, mut after) = (reader.0.day(), w3c("#Fields: time sc-status"));
+            after.0.set_day(&day);
+            reader = after;
         }
     }
 

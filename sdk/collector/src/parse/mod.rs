@@ -4,6 +4,7 @@
 //! Nothing here panics, loops or allocates by what the input says, and no error holds any of the input.
 
 mod decimal;
+mod document;
 mod fields;
 mod problems;
 pub(crate) mod time;
@@ -11,6 +12,7 @@ pub(crate) mod time;
 use std::fmt;
 
 pub use decimal::Decimal;
+pub use document::document_text;
 pub use fields::{FieldMap, Value};
 pub use problems::Problems;
 pub use time::{Offset, Zone, time_ms};
