@@ -31,6 +31,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
         "tillwatch-tests",
         &[
             "pos-latency",
+            "queue-depth",
             "sales",
             "tillwatch-agent",
             "tillwatch-border",

@@ -219,6 +219,13 @@ fn failed(error: &rusqlite::Error) -> PeerError {
     PeerError::new(fault, error.to_string())
 }
 
+/// A database as somebody else made it.
+#[cfg(test)]
+pub(crate) fn made(file: &Path, statements: &str) {
+    let database = Connection::open(file).unwrap();
+    database.execute_batch(statements).unwrap();
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::{ColumnType, CursorGrant, Database, Query};
