@@ -270,11 +270,13 @@ mod tests {
     #[cfg(feature = "sqlite")]
     #[test]
     fn a_query_is_run_once_and_what_it_misses_is_told() {
-        use crate::source::peer::sql::ColumnType;
+        use crate::source::peer::sql::{ColumnType, sqlite};
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("pos.db");
-        let sold = "CREATE TABLE sale (id INTEGER); INSERT INTO sale VALUES (1), (2)";
-        crate::source::peer::sql::sqlite::written(&file, sold);
+        sqlite::made(
+            &file,
+            "CREATE TABLE sale (id INTEGER); INSERT INTO sale VALUES (1), (2)",
+        );
         let grant = |query: &str, file: &std::path::Path| {
             PeerGrant::Sql(SqlGrant {
                 database: Database::Sqlite(file.to_owned()),

@@ -219,11 +219,11 @@ fn failed(error: &rusqlite::Error) -> PeerError {
     PeerError::new(fault, error.to_string())
 }
 
-/// A till's database, for tests.
+/// A database as somebody else made it.
 #[cfg(test)]
-pub(crate) fn written(file: &Path, statements: &str) {
-    let database = Connection::open(file).expect("a new file");
-    database.execute_batch(statements).expect("statements of a test");
+pub(crate) fn made(file: &Path, statements: &str) {
+    let database = Connection::open(file).unwrap();
+    database.execute_batch(statements).unwrap();
 }
 
 #[cfg(test)]
