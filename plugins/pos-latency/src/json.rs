@@ -208,7 +208,7 @@ mod tests {
     fn what_nginx_escapes_or_leaves_costs_no_request() {
         for line in [
             &br#"{"time":1795415927,"ua":"a \x22b\x22 \xC3\xA9","req":{"uri":"/pay"},"latency":0.2}"#[..],
-            b"{\"time\":1795415927,\"ua\":\"caf\xe9\",\"req\":{\"uri\":\"/pay\"},\"latency\":0.2}",
+            b"{\"time\":1795415927,\"ua\":\"\xe9t\xe9\",\"req\":{\"uri\":\"/pay\"},\"latency\":0.2}",
             b"{\"time\":1795415927,\"ua\":\"\\\\x \\x5C \xff\",\"req\":{\"uri\":\"/pay\"},\"latency\":0.2}",
         ] {
             let shown = String::from_utf8_lossy(line);
