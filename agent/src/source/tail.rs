@@ -377,18 +377,21 @@ impl Tail {
         if live.as_ref().map(file_id) == Some(file_id(&metadata)) {
             return Ok(false);
         }
-        // A rename changes no content, and its writer goes on for a while.
-        let changed_ms = modified_ms(&metadata).max(changed_ms(&metadata));
-        if machine_now_ms().saturating_sub(changed_ms) < self.settings.rotation_settle_ms {
-            return Ok(false);
-        }
-        let chain = self.chain()?;
         let Some(position) = self.current.position.clone() else {
             return Ok(false);
         };
+        let chain = self.chain()?;
+        let place = self.place_in(&position, &chain, part)?;
+        let is_newest = place.is_some_and(|index| chain.get(index + 1).is_some_and(Sibling::is_live));
+        // A rename changes no content, and its writer goes on for a while.
+        let renamed_ms = if is_newest { changed_ms(&metadata) } else { 0 };
+        let quiet_ms = machine_now_ms().saturating_sub(modified_ms(&metadata).max(renamed_ms));
+        if quiet_ms < self.settings.rotation_settle_ms {
+            return Ok(false);
+        }
         let unfinished = self.unfinished_line(part)?;
         // Only what the position has left behind is handed out: else it would come again with the next call.
-        let is_next = match self.place_in(&position, &chain, part)?.map(|index| index + 1) {
+        let is_next = match place.map(|index| index + 1) {
             Some(index) if index < chain.len() => self.begin_at(&chain, index).map(|_part| true)?,
             None => self.begin_after(&position)?.is_some(),
             // The newest part; its writer has not begun the next one yet.
