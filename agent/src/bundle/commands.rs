@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::Args;
 use jiff::civil::Date;
 use jiff::{Timestamp, ToSpan, tz::TimeZone};
-use minisign::{KeyPair, SecretKey, SecretKeyBox};
+use minisign::{ErrorKind, KeyPair, SecretKey, SecretKeyBox};
 use minisign_verify::{PublicKey, Signature};
 use tillwatch_border::artifact::WASM_BYTES_MAX;
 
@@ -283,6 +283,12 @@ fn secret_key(path: &Path, password: Option<String>) -> Result<SecretKey> {
     let written = SecretKeyBox::from_string(&String::from_utf8_lossy(&bytes))?;
     match written.clone().into_unencrypted_secret_key() {
         Ok(key) => Ok(key),
+        // As `minisign -G -W` writes it, without the checksum of its own format.
+        Err(error) if matches!(error.kind(), ErrorKind::Verify) => bail!(
+            "the key {} has no password and no checksum, or is damaged\nhint: make one with --generate --no-password, or \
+             give the key a password",
+            path.display()
+        ),
         Err(_has_a_password) => written
             .into_secret_key(password)
             .with_context(|| format!("the key {} cannot be used", path.display())),

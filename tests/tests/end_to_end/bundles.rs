@@ -331,9 +331,18 @@ fn signatures_are_those_of_minisign_both_ways() -> Result<()> {
     let refused = place.tillwatch(&format!("plugin verify {name} --key release.key.pub"))?;
     ensure!(!refused.status.success(), "{}", text(&refused));
 
-    std::fs::remove_file(format!("{name}.minisig"))?;
-    place.run(&format!("plugin sign {name} --key other.key"))?;
-    minisign(&["-V", "-m", name, "-p", "other.pub"])?;
+    let refused = text(&place.tillwatch(&format!("plugin sign {name} --key other.key"))?);
+    ensure!(refused.contains("no password and no checksum"), "{refused}");
+
+    std::fs::write(place.path("password"), "three green tills\n")?;
+    let made = "(cat password; cat password) | minisign -G -p guarded.pub -s guarded.key";
+    let mut shell = Command::new("sh");
+    let made = shell.current_dir(place.folder.path()).args(["-c", made]).output()?;
+    ensure!(made.status.success(), "{}", text(&made));
+    place.run(&format!(
+        "plugin sign {name} --key guarded.key --password-file password"
+    ))?;
+    minisign(&["-V", "-m", name, "-p", "guarded.pub"])?;
     Ok(())
 }
 
