@@ -372,7 +372,9 @@ mod tests {
     fn read(files: &[&[u8]]) -> (Set, usize) {
         let (rules, mut set, mut wrong) = (rules(Settings::default()), Set::default(), 0);
         for file in files {
-            set.add(&crate::decode::text(file), &rules, 1_000, &mut |_| wrong += 1);
+            set.add(&tillwatch_sdk::parse::document_text(file), &rules, 1_000, &mut |_| {
+                wrong += 1
+            });
         }
         (set, wrong)
     }

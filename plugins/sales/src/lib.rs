@@ -9,7 +9,6 @@
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod settings;
-mod decode;
 mod poslog;
 mod draft;
 mod transaction;
@@ -29,7 +28,7 @@ mod lanes;
 mod kept;
 
 use serde_json::value::RawValue;
-use tillwatch_sdk::parse::{Problems, Wrong, Zone};
+use tillwatch_sdk::parse::{Problems, Wrong, Zone, document_text};
 use tillwatch_sdk::{Batch, Collector, Cursor, Descriptor, Error, Fault, Host, Level, PeerFault};
 
 use csv::{Columns, Records};
@@ -258,7 +257,7 @@ impl Sales {
                 Err(Fault::Exhausted) => break,
             };
             bytes = bytes.saturating_add(document.bytes.len());
-            self.push_document(&decode::text(&document.bytes), batch, host.now_ms());
+            self.push_document(&document_text(&document.bytes), batch, host.now_ms());
             // The files of a set are best taken by one call, so that a restart comes before or after it.
             if bytes >= DOCUMENT_BYTES_MAX && self.set.is_empty() {
                 break;
@@ -366,7 +365,7 @@ impl Sales {
         };
         let now_ms = host.now_ms();
         for line in lines.iter().filter(|line| !line.trim_ascii().is_empty()) {
-            let line = decode::text(line);
+            let line = document_text(line);
             if line.trim_ascii_start().starts_with('{') {
                 let reading = self.reader.mapping.read_json(line.as_bytes(), &self.rules);
                 self.push_row(reading, batch, now_ms);

@@ -499,7 +499,7 @@ const DSFINVK: [(&str, &[u8]); 4] = [
 /// The files of one export, changed, with a mark behind their names.
 fn export(mark: &str, change: impl Fn(&str, String) -> String) -> Vec<(String, Vec<u8>)> {
     let files = DSFINVK.iter().map(|(name, bytes)| {
-        let text = change(name, decode::text(bytes).into_owned());
+        let text = change(name, document_text(bytes).into_owned());
         (format!("{name}{mark}"), text.into_bytes())
     });
     files.collect()
