@@ -61,7 +61,7 @@ pub struct Sign {
     #[arg(long, value_name = "FILE", conflicts_with = "no_password")]
     password_file: Option<PathBuf>,
     /// Leave a generated key without a password, such as for a build machine that guards it otherwise.
-    #[arg(long, requires = "generate")]
+    #[arg(long)]
     no_password: bool,
 }
 
@@ -247,7 +247,7 @@ fn generate(path: &Path, password: Option<String>, without: bool) -> Result<()> 
     let public = PathBuf::from(public);
     if let Some(there) = [path, &public].into_iter().find(|path| path.exists()) {
         bail!(
-            "{} is there already\nhint: leave --generate out to use the key, or name another",
+            "{} is there already\nhint: leave --generate out to use that key, or name another",
             there.display()
         );
     }

@@ -71,8 +71,13 @@ fn main() -> Result<()> {
         }
         Command::Test => test::run(&root),
         Command::Plugins => {
+            eprintln!("building tillwatch, and what runs plugins");
             command::build_agent(&root, command::Profile::Dev)?;
+            eprintln!("building what compiles plugins");
             command::build_compiler(&root, command::Profile::Dev)?;
+            let programs = command::target(&root).join(command::Profile::Dev.folder());
+            eprintln!("the three programs are there: export PATH={}:$PATH", programs.display());
+            eprintln!("building the shipped plugins");
             for plugin in plugins::build(&root)? {
                 println!("{}", plugin.display());
             }

@@ -58,7 +58,12 @@ impl Collector for Requests {
             }
         }
         if parse_errors > 0 {
-            batch.push_integer(metric::SOURCE_PARSE_ERRORS, &[], parse_errors, host.now_ms());
+            batch.push_integer(
+                metric::SOURCE_PARSE_ERRORS,
+                &[],
+                parse_errors,
+                host.now_ms(),
+            );
         }
         Ok(batch)
     }

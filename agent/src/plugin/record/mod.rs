@@ -122,8 +122,11 @@ fn kept_texts(plugin: &PluginConfig) -> Vec<String> {
     for setting in settings {
         texts.push(setting.name.clone());
         push_strings(setting.default.as_ref(), &mut texts);
-        // Formats and fields stand in backticks: `rt`.
-        texts.extend(setting.help.split('`').skip(1).step_by(2).map(str::to_owned));
+    }
+    // Formats, fields and keywords stand in backticks: `rt`.
+    let helps = sources.iter().map(|source| &source.help);
+    for help in helps.chain(settings.iter().map(|setting| &setting.help)) {
+        texts.extend(help.split('`').skip(1).step_by(2).map(str::to_owned));
     }
     texts.extend(metrics.iter().map(|metric| metric.name.clone()));
     texts.extend(

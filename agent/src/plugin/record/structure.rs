@@ -243,15 +243,17 @@ fn times(text: &str, years: &RangeInclusive<u16>) -> Vec<Range<usize>> {
     ranges
 }
 
-/// `2026-03-02`, `02/Mar/2026`, `02.03.2026`.
+/// `2026-03-02`, `02/Mar/2026`, `02.03.2026`, `02.03.26`.
 fn date_length(bytes: &[u8], years: &RangeInclusive<u16>) -> Option<usize> {
     let (form, length): (Form, usize) = [
         ("9999-99-99", [0..4, 5..7, 8..10]),
         ("99/aaa/9999", [7..11, 3..6, 0..2]),
         ("99.99.9999", [6..10, 3..5, 0..2]),
+        (SHORT_DATE, [6..8, 3..5, 0..2]),
     ]
     .into_iter()
     .find(|(form, _)| has_form(bytes, form))
+    .filter(|(form, _)| *form != SHORT_DATE || ends_short_date(bytes.get(form.len()).copied()))
     .map(|(form, parts)| (parts, form.len()))?;
     let text = |part: &Range<usize>| std::str::from_utf8(bytes.get(part.clone())?).ok();
     let number = |part: &Range<usize>| text(part)?.parse::<u16>().ok();
@@ -260,8 +262,19 @@ fn date_length(bytes: &[u8], years: &RangeInclusive<u16>) -> Option<usize> {
         Ok(month) => month,
         Err(_name) => u16::try_from(MONTHS.iter().position(|name| Some(*name) == text(month))? + 1).ok()?,
     };
-    let is_date = years.contains(&number(year)?) && (1..=12).contains(&month) && (1..=31).contains(&number(day)?);
+    let year = match number(year)? {
+        short if length == SHORT_DATE.len() => 2_000 + short,
+        year => year,
+    };
+    let is_date = years.contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&number(day)?);
     is_date.then_some(length)
+}
+
+const SHORT_DATE: &str = "99.99.99";
+
+/// An address or a version goes on.
+fn ends_short_date(next: Option<u8>) -> bool {
+    next.is_none_or(|next| !next.is_ascii_alphanumeric() && next != b'.')
 }
 
 /// Where year, month and day stand.
