@@ -52,6 +52,6 @@ fn follow_readme(folder: &Path, path: &std::ffi::OsStr) -> Result<String> {
     shell
         .current_dir(folder)
         .env("PATH", path)
-        .args(["-n", "19", "sh", "-ec", commands]);
+        .args(["-n", "5", "sh", "-ec", commands]);
     output(&mut shell).with_context(|| format!("the commands of {}", readme.display()))
 }
