@@ -60,21 +60,31 @@ impl Loader {
         })
     }
 
-    /// Loads a component; of a bundle only the bytes that were `verified`, named by their sha256.
+    /// Loads a component; of a bundle only the bytes that were `verified`, named by their sha256. What was compiled from
+    /// these is taken without another look at the file.
     /// The same component is the same code.
     ///
     /// # Errors
     /// When the file cannot be read or was exchanged, the compiler refuses it, or what came out is not what it should be.
     pub fn load(&mut self, wasm: &Path, verified: Option<&str>) -> Result<Arc<Code>> {
+        if let Some(code) = verified.and_then(|hash| self.compiled(hash)) {
+            return Ok(code);
+        }
         let (bytes, hash) = find(wasm, verified)?;
-        let compiled = self.place(&hash);
-        if let Some(code) = self.used.get(&compiled) {
-            return Ok(Arc::clone(code));
+        match self.compiled(&hash) {
+            Some(code) => Ok(code),
+            None => self.compile(wasm, bytes, &hash),
         }
-        match Code::open(&compiled) {
-            Ok(code) => Ok(self.keep(compiled, code)),
-            Err(_missing_or_unfit) => self.compile(wasm, bytes, &hash),
+    }
+
+    /// What was compiled from the component with this hash, if it is there and fit.
+    fn compiled(&mut self, hash: &str) -> Option<Arc<Code>> {
+        let place = self.place(hash);
+        if let Some(code) = self.used.get(&place) {
+            return Some(Arc::clone(code));
         }
+        let code = Code::open(&place).ok()?;
+        Some(self.keep(place, code))
     }
 
     /// As `load`, but compiled in any case, once: the engine did not take what was in the cache.
@@ -347,6 +357,19 @@ mod tests {
         assert!(Arc::ptr_eq(&a, &b) && !Arc::ptr_eq(&a, &c));
         std::fs::write(folder.path().join("a"), "three").unwrap();
         assert!(load("a").is_err(), "nobody has compiled it");
+    }
+
+    #[test]
+    fn what_was_verified_runs_whatever_its_file_became() {
+        let (folder, mut loader) = cached();
+        let file = folder.path().join("a");
+        let (one, other) = (sha256(b"one"), sha256(b"other"));
+        let before = loader.load(&file, Some(&one)).unwrap();
+        std::fs::remove_file(&file).unwrap();
+        assert!(Arc::ptr_eq(&before, &loader.load(&file, Some(&one)).unwrap()));
+        std::fs::write(&file, "third").unwrap();
+        let error = loader.load(&file, Some(&other)).unwrap_err().to_string();
+        assert!(error.ends_with("was exchanged after it was verified"), "{error}");
     }
 
     /// `tillwatch check` removed the file that the agent beside it was writing.
