@@ -40,6 +40,14 @@ impl Reason {
     pub fn name(self) -> &'static str {
         REASONS[self as usize].1
     }
+
+    /// Whether it is the plugin's fault; a value's age and how a counter goes on are its source's.
+    pub fn is_of_plugin(self) -> bool {
+        !matches!(
+            self,
+            Self::TooOld | Self::TooNew | Self::CounterReset | Self::CounterOrder
+        )
+    }
 }
 
 /// All reasons with the names that they have in the agent's own metrics.

@@ -20,6 +20,7 @@ use tillwatch_core::sample::{Batch, Kind, Metric, Values};
 use tillwatch_core::tally::Tally;
 use tillwatch_core::{Core, Settings, SourceKey};
 use tillwatch_feed::codec::decode_body;
+use tracing::subscriber::{NoSubscriber, with_default};
 
 use crate::backfill;
 use crate::clock::Clock;
@@ -81,7 +82,8 @@ pub fn run(arguments: &Backtest) -> Result<ExitCode> {
     let inputs = inputs(&arguments.files, arguments.source.as_deref(), &replayed.plugin.manifest)?;
     let bundle = replayed.plugin.bundle.as_ref();
     let code = Code::load(&replayed.plugin.wasm, bundle.map(|bundle| bundle.sha256.as_str()))?;
-    let start_ms = first_event_ms(&replayed, &code, &inputs)?;
+    // What this pass would say, the second says.
+    let start_ms = with_default(NoSubscriber::new(), || first_event_ms(&replayed, &code, &inputs))?;
 
     let mut reader = Reader::start(&replayed, &code, Clock::told(start_ms))?;
     let mut replay = Replay::new(&replayed, &reader)?;

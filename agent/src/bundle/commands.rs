@@ -123,6 +123,10 @@ pub fn run_pack(arguments: &Pack) -> Result<()> {
         "packed {}: {bytes} bytes, sequence {sequence}, to be taken until {expires}",
         file.display()
     ))?;
+    let signature = signature_path(&file);
+    if signature.exists() {
+        output::line(&format!("{} is of an earlier bundle: sign again", signature.display()))?;
+    }
     Ok(())
 }
 
@@ -210,7 +214,7 @@ fn verify_with_key(file: &Path, key: &Path) -> Result<(Content, String)> {
     let is_good = public.verify(&bytes, &signature, false).is_ok();
     ensure!(
         is_good,
-        "{} is not signed by that key, or was changed after signing",
+        "{} is not signed by that key, or was changed after signing\nhint: a bundle that is packed again is signed again",
         file.display()
     );
     Ok((Content::read(file, &bytes)?, key.display().to_string()))

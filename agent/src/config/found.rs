@@ -126,7 +126,15 @@ impl<'a> Finder<'a> {
         }
         if bundles.is_empty() {
             let folder = path.parent().unwrap_or(self.plugin_dir).display();
-            let hint = not_found_hint(name, self.plugin_dir);
+            let hint = if self.is_beside && !self.is_replay && !name.contains('/') {
+                let beside = self.base.join("plugin.toml");
+                format!(
+                    "{} is not of {name}: put the settings file into the plugin's folder, or write use = \"./FOLDER\"",
+                    beside.display()
+                )
+            } else {
+                not_found_hint(name, self.plugin_dir)
+            };
             section.report(used.span(), format!("plugin {name:?} is not in {folder}"), hint);
             return None;
         }

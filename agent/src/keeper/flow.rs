@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use tillwatch_core::tally::{REASONS, Tally};
 use tillwatch_core::{NewRecord, RecordKind, Run};
 use tillwatch_feed::message::{RecordId, State};
 use tokio::sync::mpsc;
@@ -422,10 +423,10 @@ impl Keeper {
             status.spool = counters;
             status.core = core;
             for (source, refused) in self.core.refused() {
-                match status.refused.get_mut(source) {
-                    Some(known) => *known = *refused,
-                    None if refused.total() > 0 => drop(status.refused.insert(source.to_owned(), *refused)),
-                    None => {}
+                let known = status.refused.get(source).copied().unwrap_or_default();
+                if known != *refused {
+                    tell_refused(source, &known, refused);
+                    status.refused.insert(source.to_owned(), *refused);
                 }
             }
             status.in_flight = in_flight;
@@ -447,6 +448,19 @@ impl Keeper {
     pub(super) fn show(&mut self, observation: &Observation<'_>) {
         if let Some(observer) = &mut self.observer {
             observer(observation);
+        }
+    }
+}
+
+/// Once for each source and reason; how many there are is counted in `tillwatch.agent.refused`.
+fn tell_refused(source: &str, known: &Tally, refused: &Tally) {
+    for (reason, name) in REASONS {
+        if reason.is_of_plugin() && known.of(reason) == 0 && refused.of(reason) > 0 {
+            warn!(
+                plugin = source,
+                kind = name,
+                "values of a plugin are refused, and those after them are counted"
+            );
         }
     }
 }

@@ -82,7 +82,7 @@ pub fn run(arguments: &Bench) -> Result<()> {
 
 /// None when the case ends with the plugin's own error, or has no input.
 fn measure(plugin: &Outside, case: &Path) -> Result<Option<Figures>> {
-    let settings = read_settings(case)?;
+    let settings = read_settings(case, &plugin.manifest)?;
     let host = CaseHost::read(case, &plugin.manifest.sources)?;
     host.set_piece_bytes(PIECE_BYTES);
     host.repeat(INPUT_BYTES);

@@ -10,9 +10,14 @@ use serde::Deserialize;
 
 const BEGIN: &str = "<!-- generated from plugin.toml by tillwatch plugin docs -->";
 const END: &str = "<!-- end of generated -->";
+/// Around the plugin's summary, for a README that wants it.
+const SUMMARY_BEGIN: &str = "<!-- summary of plugin.toml -->";
+const SUMMARY_END: &str = "<!-- end of summary -->";
 
 #[derive(Deserialize)]
 struct Manifest {
+    #[serde(default)]
+    plugin: Plugin,
     #[serde(default)]
     source: Vec<Source>,
     #[serde(default)]
@@ -20,6 +25,12 @@ struct Manifest {
     metric: Vec<Metric>,
     #[serde(default)]
     label: std::collections::BTreeMap<String, Label>,
+}
+
+#[derive(Default, Deserialize)]
+struct Plugin {
+    #[serde(default)]
+    summary: String,
 }
 
 #[derive(Deserialize)]
@@ -88,6 +99,7 @@ pub(crate) fn readme(folder: &Path) -> Result<(PathBuf, String, String)> {
         .with_context(|| format!("reading {}", folder.join("plugin.toml").display()))?;
     let is = read("README.md")?;
     let wanted = replace_generated(&is, &tables(&manifest)).with_context(|| format!("in {}", folder.display()))?;
+    let wanted = replace_summary(wanted, &manifest.plugin.summary);
     Ok((folder.join("README.md"), is, wanted))
 }
 
@@ -100,6 +112,16 @@ fn replace_generated(readme: &str, tables: &str) -> Result<String> {
         .with_context(|| format!("README.md has no line {END}"))?;
     ensure!(begin < end, "README.md ends its generated part before it begins");
     Ok(format!("{}{BEGIN}\n\n{tables}\n{}", &readme[..begin], &readme[end..]))
+}
+
+/// Nothing where there is no place for it.
+fn replace_summary(readme: String, summary: &str) -> String {
+    let parts = readme.split_once(SUMMARY_BEGIN);
+    let parts = parts.and_then(|(before, rest)| Some((before, rest.split_once(SUMMARY_END)?.1)));
+    match parts {
+        Some((before, after)) => format!("{before}{SUMMARY_BEGIN}\n{summary}\n{SUMMARY_END}{after}"),
+        None => readme,
+    }
 }
 
 /// What a plugin does not have gets no table.
@@ -192,6 +214,13 @@ mod tests {
         let readme = format!("# Name\n\n{BEGIN}\n\nold\n\n{END}\n\nafter\n");
         let replaced = replace_generated(&readme, "new\n").unwrap();
         assert_eq!(replaced, format!("# Name\n\n{BEGIN}\n\nnew\n\n{END}\n\nafter\n"));
+    }
+
+    #[test]
+    fn the_summary_stands_where_a_readme_has_a_place_for_it() {
+        let readme = format!("# Name\n\n{SUMMARY_BEGIN}\nold\n{SUMMARY_END}\n\nafter\n");
+        assert_eq!(replace_summary(readme.clone(), "New."), readme.replace("old", "New."));
+        assert_eq!(replace_summary("# Name\n".to_owned(), "New."), "# Name\n");
     }
 
     #[test]

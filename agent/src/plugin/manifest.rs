@@ -451,6 +451,11 @@ pub fn to_json(value: &DeValue<'_>) -> serde_json::Value {
     }
 }
 
+/// The page that both readers are held against.
+#[cfg(test)]
+#[path = "../../../sdk/macros/src/reference.rs"]
+mod reference;
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -508,6 +513,14 @@ values_max = 50
         assert_eq!(manifest.labels["queue"].values_max, 50);
         assert_eq!(manifest.source("drop").unwrap().kind, SourceKind::Folder);
         assert!(manifest.sources[0].required);
+    }
+
+    #[test]
+    fn the_page_on_plugin_toml_says_what_is_required_and_what_the_defaults_are() {
+        reference::check(false, |file| {
+            let manifest = Manifest::parse(Path::new("plugin.toml"), &file.to_string()).ok()?;
+            Some(format!("{manifest:?}"))
+        });
     }
 
     /// Such a plugin was silently left out, and `check` said that all was good.

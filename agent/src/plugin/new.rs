@@ -80,6 +80,12 @@ pub fn run(arguments: &New) -> Result<()> {
         write(&folder.join(path), &text)?;
     }
     let folder = folder.display();
+    if arguments.sdk.is_none() {
+        output::line(
+            "the SDK comes from crates.io; when cargo finds no tillwatch-sdk there, as before its first release: \
+             tillwatch plugin new NAME --sdk CHECKOUT/sdk/collector, with a checkout of Tillwatch's repository",
+        )?;
+    }
     output::line(&format!(
         "made {folder}\nnext: cd {folder} && cargo test && tillwatch plugin build && tillwatch plugin test"
     ))?;

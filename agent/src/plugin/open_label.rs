@@ -13,6 +13,11 @@ const PROBES: [(&str, &str); 4] = [
     ("a magnetic stripe", "%B4111111111111111^SMITH/JOHN^2512101?"),
 ];
 
+/// Numbers that name a transaction, an account or a person.
+const NUMBERS: [&str; 4] = ["100001", "10000001", "1000000001", "100000000001"];
+/// What labels are that name a till, a lane or a status.
+const SHORT: [&str; 5] = ["1", "12", "1234", "a", "till-1"];
+
 /// What to do.
 pub(crate) const REMEDY: &str =
     "name the values, or what they are made of, such as [a-z0-9-]{1,20}: lower-case letters, digits and few signs";
@@ -31,6 +36,21 @@ pub(crate) fn faults(manifest: &Manifest) -> Vec<String> {
         }
     }
     faults
+}
+
+/// One line for each label that takes nothing but long numbers: it is packed all the same, as a scale may have such a name.
+pub(crate) fn cautions(manifest: &Manifest) -> Vec<String> {
+    let is_long = |name: &&String| {
+        let policy = &manifest.labels[*name];
+        let allows = |text: &&str| policy.pattern.is_some() && policy.allows(text).unwrap_or(false);
+        NUMBERS.iter().any(|number| allows(number)) && !SHORT.iter().any(|short| allows(short))
+    };
+    let caution = |name: &String| {
+        format!(
+            "label `{name}` takes only numbers of six digits and more, which name a transaction or a person: put them into no label"
+        )
+    };
+    manifest.labels.keys().filter(is_long).map(caution).collect()
 }
 
 #[cfg(test)]
@@ -63,6 +83,26 @@ mod tests {
             "till-[0-9]{1,3}",
         ] {
             assert_eq!(faults_of(pattern), Vec::<String>::new(), "{pattern}");
+        }
+    }
+
+    /// A plugin whose label was the number of each transaction passed every check without a word.
+    #[test]
+    fn a_label_that_takes_only_long_numbers_is_named() {
+        for (pattern, is_told) in [
+            ("[0-9]{12}", true),
+            ("[0-9]{6,10}", true),
+            ("[0-9]{1,12}", false),
+            ("[a-z0-9._-]{1,40}", false),
+            ("till-[0-9]{1,3}", false),
+        ] {
+            let text = GOOD.replace("[a-z]+", pattern);
+            let told = cautions(&Manifest::parse(Path::new("plugin.toml"), &text).unwrap()).join("");
+            assert_eq!(
+                told.contains("label `queue` takes only numbers"),
+                is_told,
+                "{pattern}: {told}"
+            );
         }
     }
 }

@@ -34,7 +34,7 @@ const CALLS_PER_ROUND_MAX: u32 = 256;
 /// Arguments of `plugin run`.
 #[derive(Debug, Args)]
 pub struct Run {
-    /// The file with one [[plugin]] block; paths in it begin at its folder.
+    /// The file with one [[plugin]] block, in the plugin's folder; paths in it begin there.
     #[arg(long, value_name = "FILE", default_value = "sample.toml")]
     settings: PathBuf,
     /// Read what is there, print it, end.

@@ -80,7 +80,7 @@ pub(crate) fn summary(metric: &Metric, label_values: &[String], window: (u64, u3
     });
     if let Some(histogram) = &row.summary.histogram {
         for (name, quantile) in QUANTILES {
-            line[name] = json!(histogram.quantile(quantile));
+            line[name] = json!(histogram.quantile(quantile).map(|value| within(value, &line)));
         }
     }
     if let Some(score) = &row.score {
@@ -92,6 +92,14 @@ pub(crate) fn summary(metric: &Metric, label_values: &[String], window: (u64, u3
         line["score"] = json!({"state": state, "alarm": score.alarm, "log10_p": score.log10_p, "effect": score.effect, "missing": unit(score.missing)});
     }
     line
+}
+
+/// A quantile is the middle of a bucket, which may lie beyond the ends that are known exactly.
+fn within(quantile: f64, line: &Value) -> f64 {
+    let end = |name: &str, open: f64| line[name].as_f64().unwrap_or(open);
+    quantile
+        .max(end("min", f64::NEG_INFINITY))
+        .min(end("max", f64::INFINITY))
 }
 
 pub(crate) fn finding_line(finding: &Finding) -> String {
@@ -176,6 +184,7 @@ fn real(value: i64, decimals: u8) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tillwatch_feed::histogram::Histogram;
     use tillwatch_feed::message::{Kind, Series};
     use tillwatch_feed::summary::Summary;
 
@@ -209,9 +218,8 @@ mod tests {
         );
     }
 
-    #[test]
-    fn a_block_is_printed_in_units_with_the_names_of_its_birth() {
-        let metric = Metric {
+    fn metric() -> Metric {
+        Metric {
             name: "sales.amount".to_owned(),
             unit: "{currency}".to_owned(),
             kind: Kind::Sum,
@@ -220,7 +228,32 @@ mod tests {
             currency: Some("EUR".to_owned()),
             plugin: 0,
             label_keys: vec!["lane".to_owned()],
+        }
+    }
+
+    /// One value of 1,600 had a median of 1,613, the middle of its bucket.
+    #[test]
+    fn no_quantile_lies_beyond_the_least_and_the_greatest_value() {
+        let mut histogram = Histogram::new();
+        histogram.record(16.0);
+        let summary = Summary {
+            count: 1,
+            sum: 1_600,
+            min: 1_600,
+            max: 1_600,
+            histogram: Some(histogram),
         };
+        let row = Row {
+            series: 7,
+            summary,
+            score: None,
+        };
+        let line = super::summary(&metric(), &["3".to_owned()], (0, 60_000), &row);
+        assert_eq!((&line["p50"], &line["p99"]), (&json!(16.0), &json!(16.0)));
+    }
+
+    #[test]
+    fn a_block_is_printed_in_units_with_the_names_of_its_birth() {
         let series = Series {
             id: 7,
             metric: 0,
@@ -228,7 +261,7 @@ mod tests {
         };
         let birth = Birth {
             schema: 1,
-            metrics: vec![metric],
+            metrics: vec![metric()],
             series: vec![series],
             ..Birth::default()
         };

@@ -16,11 +16,24 @@ pub struct MetricId(u16);
 
 impl MetricId {
     /// The metric at this place of the descriptor; `plugin!` makes these constants.
+    ///
+    /// ```
+    /// use tillwatch_sdk::MetricId;
+    ///
+    /// const QUEUE_BYTES: MetricId = MetricId::new(1);
+    /// assert_ne!(QUEUE_BYTES, MetricId::new(0));
+    /// ```
     pub const fn new(index: u16) -> Self {
         Self(index)
     }
 
     /// The place in the descriptor's metrics.
+    ///
+    /// ```
+    /// use tillwatch_sdk::MetricId;
+    ///
+    /// assert_eq!(MetricId::new(1).index(), 1);
+    /// ```
     pub const fn index(self) -> u16 {
         self.0
     }
@@ -100,6 +113,14 @@ enum Form {
 impl Batch {
     /// Adds a value in the metric's unit, at the UTC millisecond of its event.
     /// `labels` are in the order of the metric's label keys. Not for money: see [`Batch::push_integer`].
+    ///
+    /// ```
+    /// use tillwatch_sdk::{Batch, MetricId, Values};
+    ///
+    /// let mut batch = Batch::default();
+    /// batch.push_real(MetricId::new(0), &["/pay"], 0.120, 1_772_451_000_000);
+    /// assert_eq!(batch.series()[0].values, Values::Reals(vec![0.120]));
+    /// ```
     pub fn push_real(&mut self, metric: MetricId, labels: &[&str], value: f64, time_ms: u64) {
         let series = self.series_of(metric, labels, Form::Real);
         if let Values::Reals(reals) = &mut series.values {
@@ -109,6 +130,15 @@ impl Batch {
     }
 
     /// Adds a value as a whole number of 10^-decimals of the metric's unit, such as cents of euros.
+    ///
+    /// ```
+    /// use tillwatch_sdk::{Batch, MetricId, Values};
+    ///
+    /// let mut batch = Batch::default();
+    /// // 19.99 EUR of a metric with `decimals = 2` and `currency = "EUR"`.
+    /// batch.push_integer(MetricId::new(0), &[], 1_999, 1_772_451_000_000);
+    /// assert_eq!(batch.series()[0].values, Values::Integers(vec![1_999]));
+    /// ```
     pub fn push_integer(&mut self, metric: MetricId, labels: &[&str], value: i64, time_ms: u64) {
         let series = self.series_of(metric, labels, Form::Integer);
         if let Values::Integers(integers) = &mut series.values {
@@ -119,6 +149,14 @@ impl Batch {
 
     /// Adds whole numbers of one series at once, each with its time: for what is read in bulk, where finding the series
     /// for each value would cost more than reading it. Beyond the shorter of both nothing is taken.
+    ///
+    /// ```
+    /// use tillwatch_sdk::{Batch, MetricId};
+    ///
+    /// let mut batch = Batch::default();
+    /// batch.push_integers(MetricId::new(0), &["till-1"], vec![120, 80], vec![1_000, 2_000]);
+    /// assert_eq!((batch.samples(), batch.series().len()), (2, 1));
+    /// ```
     pub fn push_integers(&mut self, metric: MetricId, labels: &[&str], mut values: Vec<i64>, mut times_ms: Vec<u64>) {
         values.truncate(times_ms.len());
         times_ms.truncate(values.len());
@@ -137,16 +175,42 @@ impl Batch {
     }
 
     /// The series in the order of their first sample.
+    ///
+    /// ```
+    /// use tillwatch_sdk::{Batch, MetricId};
+    ///
+    /// let mut batch = Batch::default();
+    /// batch.push_integer(MetricId::new(3), &["till-1"], 120, 1_000);
+    /// assert_eq!(batch.series()[0].metric, MetricId::new(3));
+    /// ```
     pub fn series(&self) -> &[Series] {
         &self.series
     }
 
     /// The series, for the host.
+    ///
+    /// ```
+    /// use tillwatch_sdk::{Batch, MetricId};
+    ///
+    /// let mut batch = Batch::default();
+    /// batch.push_integer(MetricId::new(0), &["till-1"], 120, 1_000);
+    /// let times: Vec<u64> = batch.into_series().into_iter().flat_map(|series| series.times_ms).collect();
+    /// assert_eq!(times, [1_000]);
+    /// ```
     pub fn into_series(self) -> Vec<Series> {
         self.series
     }
 
     /// Samples of all series.
+    ///
+    /// ```
+    /// use tillwatch_sdk::{Batch, MetricId};
+    ///
+    /// let mut batch = Batch::default();
+    /// batch.push_integer(MetricId::new(0), &["till-1"], 120, 1_000);
+    /// batch.push_integer(MetricId::new(0), &["till-2"], 80, 2_000);
+    /// assert_eq!(batch.samples(), 2);
+    /// ```
     pub fn samples(&self) -> usize {
         self.series.iter().map(|series| series.times_ms.len()).sum()
     }

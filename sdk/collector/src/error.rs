@@ -23,6 +23,12 @@ pub enum ErrorKind {
 
 impl ErrorKind {
     /// The kind in lower case, as golden files write it.
+    ///
+    /// ```
+    /// use tillwatch_sdk::ErrorKind;
+    ///
+    /// assert_eq!(ErrorKind::Permanent.name(), "permanent");
+    /// ```
     pub fn name(self) -> &'static str {
         match self {
             Self::Config => "config",
@@ -53,6 +59,12 @@ pub struct Error {
 
 impl Error {
     /// The settings are wrong.
+    ///
+    /// ```
+    /// use tillwatch_sdk::{Error, ErrorKind};
+    ///
+    /// assert_eq!(Error::config("longest_ms must be positive").kind, ErrorKind::Config);
+    /// ```
     pub fn config(message: impl Into<String>) -> Self {
         Self {
             kind: ErrorKind::Config,
@@ -61,6 +73,12 @@ impl Error {
     }
 
     /// It may work next time.
+    ///
+    /// ```
+    /// use tillwatch_sdk::{Error, ErrorKind};
+    ///
+    /// assert_eq!(Error::transient("the listing changed while it was read").kind, ErrorKind::Transient);
+    /// ```
     pub fn transient(message: impl Into<String>) -> Self {
         Self {
             kind: ErrorKind::Transient,
@@ -69,6 +87,12 @@ impl Error {
     }
 
     /// It will not work again in this instance.
+    ///
+    /// ```
+    /// use tillwatch_sdk::{Error, ErrorKind};
+    ///
+    /// assert_eq!(Error::permanent("the state is too large").kind, ErrorKind::Permanent);
+    /// ```
     pub fn permanent(message: impl Into<String>) -> Self {
         Self {
             kind: ErrorKind::Permanent,

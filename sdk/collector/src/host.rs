@@ -27,15 +27,52 @@ use crate::{Cursor, Error, HttpRequest, HttpResponse, PeerFailure, PeerFault, Ta
 /// ```
 pub trait Host {
     /// Now, in UTC milliseconds, of the time that the agent lives in: it may be replayed.
+    ///
+    /// ```
+    /// use tillwatch_sdk::Host;
+    /// use tillwatch_sdk::testing::FileHost;
+    ///
+    /// let host: &mut dyn Host = &mut FileHost::new(1_772_451_000_000);
+    /// assert_eq!(host.now_ms(), 1_772_451_000_000);
+    /// ```
     fn now_ms(&mut self) -> u64;
 
     /// A line in the agent's log: cut at 1 KiB, rate-limited, guarded against cardholder data.
+    ///
+    /// ```
+    /// use tillwatch_sdk::testing::FileHost;
+    /// use tillwatch_sdk::{Host, Level};
+    ///
+    /// let mut host = FileHost::new(0);
+    /// host.log(Level::Warn, "3 lines have no time");
+    /// assert_eq!(host.take_logs(), [(Level::Warn, "3 lines have no time".to_owned())]);
+    /// ```
     fn log(&mut self, level: Level, message: &str);
 
     /// What the last committed [`Host::set_state`] left, empty at first.
+    ///
+    /// ```
+    /// use tillwatch_sdk::Host;
+    /// use tillwatch_sdk::testing::FileHost;
+    ///
+    /// let mut host = FileHost::new(0);
+    /// let last_receipt = host.state().try_into().map(u64::from_le_bytes).ok();
+    /// assert_eq!(last_receipt, None, "it runs for the first time");
+    /// ```
     fn state(&mut self) -> Vec<u8>;
 
     /// Keeps a value, at most 64 KiB, durable together with the batch that `collect` returns.
+    ///
+    /// ```
+    /// use tillwatch_sdk::Host;
+    /// use tillwatch_sdk::testing::FileHost;
+    ///
+    /// let mut host = FileHost::new(0);
+    /// host.set_state(&41_u64.to_le_bytes())?;
+    /// assert_eq!(host.state(), 41_u64.to_le_bytes());
+    /// assert!(host.set_state(&vec![0; 64 * 1024 + 1]).is_err());
+    /// # Ok::<(), tillwatch_sdk::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::permanent`] when the value is too large.
@@ -43,11 +80,37 @@ pub trait Host {
 
     /// The next whole lines of a source of kind `lines`, across rotations of the file.
     ///
+    /// ```
+    /// use tillwatch_sdk::Host;
+    /// use tillwatch_sdk::testing::FileHost;
+    ///
+    /// let mut host = FileHost::new(0);
+    /// host.append_lines("requests", b"one\ntwo\nthr");
+    /// let lines = host.read_lines("requests", 256 * 1024)?;
+    /// assert_eq!(lines.iter().count(), 2, "the third is not written to its end");
+    /// # Ok::<(), tillwatch_sdk::Fault>(())
+    /// ```
+    ///
     /// # Errors
     /// A [`Fault`] when the source gives nothing.
     fn read_lines(&mut self, source: &str, bytes_max: u32) -> Result<Lines, Fault>;
 
     /// The next new file of a source of kind `documents`, whole, oldest first; `None` when all are read.
+    ///
+    /// ```
+    /// use tillwatch_sdk::Host;
+    /// use tillwatch_sdk::testing::FileHost;
+    ///
+    /// let mut host = FileHost::new(9_000);
+    /// host.add_file("transactions", "2.xml", 2_000, b"<POSLog/>");
+    /// host.add_file("transactions", "1.xml", 1_000, b"<POSLog/>");
+    /// let mut names = Vec::new();
+    /// while let Some(document) = host.next_document("transactions")? {
+    ///     names.push(document.name);
+    /// }
+    /// assert_eq!(names, ["1.xml", "2.xml"]);
+    /// # Ok::<(), tillwatch_sdk::Fault>(())
+    /// ```
     ///
     /// # Errors
     /// A [`Fault`] when the source gives nothing.
@@ -55,12 +118,35 @@ pub trait Host {
 
     /// What lies now in the folder of a source of kind `folder`.
     ///
+    /// ```
+    /// use tillwatch_sdk::Host;
+    /// use tillwatch_sdk::testing::FileHost;
+    ///
+    /// let mut host = FileHost::new(9_000);
+    /// host.add_file("spool", "a", 4_000, b"12");
+    /// let oldest_ms = host.list_folder("spool")?.oldest_modified_ms;
+    /// assert_eq!(oldest_ms.map(|oldest_ms| host.now_ms() - oldest_ms), Some(5_000));
+    /// # Ok::<(), tillwatch_sdk::Fault>(())
+    /// ```
+    ///
     /// # Errors
     /// A [`Fault`] when the source gives nothing.
     fn list_folder(&mut self, source: &str) -> Result<Listing, Fault>;
 
     /// Asks an endpoint of kind `http`, in `collect` only, and only in a plugin of world `prober`, which [`export_prober!`](crate::export_prober)
     /// makes; the call's deadline does not run meanwhile.
+    ///
+    /// ```
+    /// use tillwatch_sdk::testing::FileHost;
+    /// use tillwatch_sdk::{Host, HttpRequest, HttpResponse};
+    ///
+    /// let mut host = FileHost::new(0);
+    /// let body = b"ready".to_vec();
+    /// host.answer_http("checkout", Ok(HttpResponse { status: 200, headers: vec![], body, elapsed_us: 900 }));
+    /// let response = host.http("checkout", HttpRequest::get().path("/health"))?;
+    /// assert!(response.is_success() && response.body == b"ready");
+    /// # Ok::<(), tillwatch_sdk::PeerFailure>(())
+    /// ```
     ///
     /// # Errors
     /// Why there is no answer.
@@ -70,6 +156,17 @@ pub trait Host {
 
     /// One exchange with a peer of kind `tcp`, in a prober only.
     ///
+    /// ```
+    /// use tillwatch_sdk::testing::FileHost;
+    /// use tillwatch_sdk::{Host, TcpRequest, TcpResponse};
+    ///
+    /// let mut host = FileHost::new(0);
+    /// host.answer_tcp("redis", Ok(TcpResponse { bytes: b"+PONG\r\n".to_vec(), connect_us: 80, elapsed_us: 200 }));
+    /// let ping = TcpRequest { bytes: b"PING\r\n".to_vec(), until: Some(b"\r\n".to_vec()), bytes_max: 64 };
+    /// assert_eq!(host.tcp("redis", ping)?.bytes, b"+PONG\r\n");
+    /// # Ok::<(), tillwatch_sdk::PeerFailure>(())
+    /// ```
+    ///
     /// # Errors
     /// Why there is no answer.
     fn tcp(&mut self, _peer: &str, _request: TcpRequest) -> Result<TcpResponse, PeerFailure> {
@@ -77,6 +174,19 @@ pub trait Host {
     }
 
     /// The rows of a query of kind `sql`, after a cursor or from where the operator says, in a prober only.
+    ///
+    /// ```
+    /// use tillwatch_sdk::testing::FileHost;
+    /// use tillwatch_sdk::{Column, ColumnValues, Cursor, Host, Table};
+    ///
+    /// let mut host = FileHost::new(0);
+    /// let id = Column { name: "id".to_owned(), values: ColumnValues::Integers(vec![Some(42), Some(43)]) };
+    /// host.answer_sql("sales", Ok(Table { columns: vec![id], more: false, elapsed_us: 900 }));
+    /// let rows = host.sql("sales", Some(Cursor::Integer(41)))?;
+    /// let last = rows.integers("id").and_then(|ids| ids.iter().flatten().max());
+    /// assert_eq!(last, Some(&43), "what goes into the state");
+    /// # Ok::<(), tillwatch_sdk::PeerFailure>(())
+    /// ```
     ///
     /// # Errors
     /// Why there are none.
@@ -113,6 +223,12 @@ pub enum Level {
 
 impl Level {
     /// The level in lower case, as golden files write it.
+    ///
+    /// ```
+    /// use tillwatch_sdk::Level;
+    ///
+    /// assert_eq!(Level::Info.name(), "info");
+    /// ```
     pub fn name(self) -> &'static str {
         match self {
             Self::Debug => "debug",
@@ -143,6 +259,14 @@ pub struct Lines {
 
 impl Lines {
     /// The lines without their `\n` or `\r\n`.
+    ///
+    /// ```
+    /// use tillwatch_sdk::Lines;
+    ///
+    /// let lines = Lines { bytes: b"one\r\n\ntwo\n".to_vec(), ..Lines::default() };
+    /// let words: Vec<&str> = lines.iter().filter_map(|line| str::from_utf8(line).ok()).collect();
+    /// assert_eq!(words, ["one", "", "two"]);
+    /// ```
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         let mut rest = self.bytes.as_slice();
         std::iter::from_fn(move || {

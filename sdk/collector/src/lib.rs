@@ -126,7 +126,38 @@ pub trait Collector: Sized {
     /// The plugin's settings; use `#[serde(deny_unknown_fields)]` so that a typing error is reported.
     type Settings: DeserializeOwned;
 
-    /// Called once, with the operator's settings over the defaults of the type.
+    /// Called once, with the operator's settings over the defaults of `plugin.toml`.
+    ///
+    /// ```
+    /// use tillwatch_sdk::testing::FileHost;
+    /// use tillwatch_sdk::{Batch, Collector, Error, Host};
+    ///
+    /// #[derive(serde::Deserialize)]
+    /// #[serde(deny_unknown_fields)]
+    /// struct Settings {
+    ///     longest_ms: u64,
+    /// }
+    ///
+    /// struct Own(Settings);
+    ///
+    /// impl Collector for Own {
+    ///     type Settings = Settings;
+    ///
+    ///     fn new(settings: Settings, _host: &mut dyn Host) -> Result<Self, Error> {
+    ///         if settings.longest_ms == 0 {
+    ///             return Err(Error::config("longest_ms must be positive"));
+    ///         }
+    ///         Ok(Self(settings))
+    ///     }
+    ///
+    ///     fn collect(&mut self, _host: &mut dyn Host) -> Result<Batch, Error> {
+    ///         # assert!(self.0.longest_ms > 0);
+    ///         Ok(Batch::default())
+    ///     }
+    /// }
+    ///
+    /// assert!(Own::new(Settings { longest_ms: 0 }, &mut FileHost::new(0)).is_err());
+    /// ```
     ///
     /// # Errors
     /// [`Error::config`] when the settings make no sense; the host reports it and waits for new ones.
@@ -135,12 +166,70 @@ pub trait Collector: Sized {
     /// Called once per interval, and again at once while the returned batch says `more`.
     /// What was read counts as used when this returns `Ok`; after an error the same input comes again.
     ///
+    /// ```
+    /// use tillwatch_sdk::testing::FileHost;
+    /// use tillwatch_sdk::{Batch, Collector, Error, Host, MetricId};
+    ///
+    /// const LINES: MetricId = MetricId::new(0);
+    ///
+    /// struct Lines;
+    ///
+    /// impl Collector for Lines {
+    ///     type Settings = serde_json::Value;
+    ///
+    ///     fn new(_settings: serde_json::Value, _host: &mut dyn Host) -> Result<Self, Error> {
+    ///         Ok(Self)
+    ///     }
+    ///
+    ///     fn collect(&mut self, host: &mut dyn Host) -> Result<Batch, Error> {
+    ///         let lines = host.read_lines("log", 64 * 1024)?;
+    ///         let count = i64::try_from(lines.iter().count()).unwrap_or(i64::MAX);
+    ///         let mut batch = Batch::default();
+    ///         batch.more = lines.more;
+    ///         batch.push_integer(LINES, &[], count, host.now_ms());
+    ///         Ok(batch)
+    ///     }
+    /// }
+    ///
+    /// let mut host = FileHost::new(0);
+    /// assert!(Lines.collect(&mut host).is_err(), "there is no log");
+    /// host.append_lines("log", b"one\n");
+    /// assert_eq!(Lines.collect(&mut host)?.samples(), 1);
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Error::transient`] when it may work at the next interval, [`Error::permanent`] when it never will.
     fn collect(&mut self, host: &mut dyn Host) -> Result<Batch, Error>;
 
     /// Changes what `plugin.toml` declares by the settings, such as a currency; usually nothing.
     /// The metrics' number and order must stay.
+    ///
+    /// ```
+    /// use tillwatch_sdk::{Batch, Collector, Descriptor, Error, Host};
+    ///
+    /// struct Sales {
+    ///     currency: String,
+    /// }
+    ///
+    /// impl Collector for Sales {
+    ///     type Settings = String;
+    ///
+    ///     fn new(currency: String, _host: &mut dyn Host) -> Result<Self, Error> {
+    ///         Ok(Self { currency })
+    ///     }
+    ///
+    ///     fn collect(&mut self, _host: &mut dyn Host) -> Result<Batch, Error> {
+    ///         Ok(Batch::default())
+    ///     }
+    ///
+    ///     fn describe(&self, descriptor: &mut Descriptor) {
+    ///         for metric in &mut descriptor.metrics {
+    ///             metric.currency = Some(self.currency.clone());
+    ///         }
+    ///     }
+    /// }
+    /// ```
     fn describe(&self, _descriptor: &mut Descriptor) {}
 }
 

@@ -30,6 +30,13 @@ pub struct HttpRequest {
 
 impl HttpRequest {
     /// A GET of the granted path.
+    ///
+    /// ```
+    /// use tillwatch_sdk::{HttpRequest, Method};
+    ///
+    /// let health = HttpRequest::get();
+    /// assert_eq!((health.method, health.body.len()), (Method::Get, 0));
+    /// ```
     pub fn get() -> Self {
         Self {
             method: Method::Get,
@@ -40,6 +47,13 @@ impl HttpRequest {
     }
 
     /// A POST to the granted path.
+    ///
+    /// ```
+    /// use tillwatch_sdk::HttpRequest;
+    ///
+    /// let query = HttpRequest::post(br#"{"type":"read"}"#);
+    /// assert_eq!(query.body, br#"{"type":"read"}"#);
+    /// ```
     pub fn post(body: &[u8]) -> Self {
         Self {
             method: Method::Post,
@@ -49,6 +63,12 @@ impl HttpRequest {
     }
 
     /// Of another path, with its query.
+    ///
+    /// ```
+    /// use tillwatch_sdk::HttpRequest;
+    ///
+    /// assert_eq!(HttpRequest::get().path("/api/queues?page=2").path, "/api/queues?page=2");
+    /// ```
     #[must_use]
     pub fn path(mut self, path: &str) -> Self {
         path.clone_into(&mut self.path);
@@ -56,6 +76,13 @@ impl HttpRequest {
     }
 
     /// With one more header.
+    ///
+    /// ```
+    /// use tillwatch_sdk::HttpRequest;
+    ///
+    /// let request = HttpRequest::get().header("accept", "text/plain");
+    /// assert_eq!(request.headers, [("accept".to_owned(), "text/plain".to_owned())]);
+    /// ```
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
@@ -102,11 +129,28 @@ pub struct HttpResponse {
 
 impl HttpResponse {
     /// A status from 200 to 299.
+    ///
+    /// ```
+    /// use tillwatch_sdk::HttpResponse;
+    ///
+    /// let mut response = HttpResponse { status: 204, headers: vec![], body: vec![], elapsed_us: 900 };
+    /// assert!(response.is_success());
+    /// response.status = 302;
+    /// assert!(!response.is_success(), "redirects are not followed");
+    /// ```
     pub fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
     }
 
     /// The first header of that name.
+    ///
+    /// ```
+    /// use tillwatch_sdk::HttpResponse;
+    ///
+    /// let headers = vec![("etag".to_owned(), "7".to_owned())];
+    /// let response = HttpResponse { status: 200, headers, body: vec![], elapsed_us: 900 };
+    /// assert_eq!((response.header("ETag"), response.header("date")), (Some("7"), None));
+    /// ```
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut headers = self.headers.iter();
         let (_name, value) = headers.find(|(known, _value)| known.eq_ignore_ascii_case(name))?;
@@ -224,6 +268,12 @@ pub enum ColumnValues {
 
 impl ColumnValues {
     /// How many rows.
+    ///
+    /// ```
+    /// use tillwatch_sdk::ColumnValues;
+    ///
+    /// assert_eq!(ColumnValues::Integers(vec![Some(1), None]).len(), 2);
+    /// ```
     pub fn len(&self) -> usize {
         match self {
             Self::Integers(values) => values.len(),
@@ -233,6 +283,12 @@ impl ColumnValues {
     }
 
     /// Whether there is no row.
+    ///
+    /// ```
+    /// use tillwatch_sdk::ColumnValues;
+    ///
+    /// assert!(!ColumnValues::Texts(vec![None]).is_empty(), "NULL is a row, too");
+    /// ```
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -240,11 +296,28 @@ impl ColumnValues {
 
 impl Table {
     /// How many there are.
+    ///
+    /// ```
+    /// use tillwatch_sdk::{Column, ColumnValues, Table};
+    ///
+    /// let column = Column { name: "id".to_owned(), values: ColumnValues::Integers(vec![Some(1), Some(2)]) };
+    /// let table = Table { columns: vec![column], ..Table::default() };
+    /// assert_eq!(table.rows(), 2);
+    /// ```
     pub fn rows(&self) -> usize {
         self.columns.first().map_or(0, |column| column.values.len())
     }
 
     /// The values of a column of whole numbers.
+    ///
+    /// ```
+    /// use tillwatch_sdk::{Column, ColumnValues, Table};
+    ///
+    /// let column = Column { name: "id".to_owned(), values: ColumnValues::Integers(vec![Some(1), None]) };
+    /// let table = Table { columns: vec![column], ..Table::default() };
+    /// assert_eq!(table.integers("id"), Some(&[Some(1), None][..]));
+    /// assert_eq!(table.integers("total"), None, "no such column");
+    /// ```
     pub fn integers(&self, column: &str) -> Option<&[Option<i64>]> {
         match self.column(column)? {
             ColumnValues::Integers(values) => Some(values),
@@ -253,6 +326,14 @@ impl Table {
     }
 
     /// The values of a column of numbers.
+    ///
+    /// ```
+    /// use tillwatch_sdk::{Column, ColumnValues, Table};
+    ///
+    /// let column = Column { name: "load".to_owned(), values: ColumnValues::Reals(vec![Some(0.5)]) };
+    /// let table = Table { columns: vec![column], ..Table::default() };
+    /// assert_eq!(table.reals("load"), Some(&[Some(0.5)][..]));
+    /// ```
     pub fn reals(&self, column: &str) -> Option<&[Option<f64>]> {
         match self.column(column)? {
             ColumnValues::Reals(values) => Some(values),
@@ -261,6 +342,15 @@ impl Table {
     }
 
     /// The values of a column of text.
+    ///
+    /// ```
+    /// use tillwatch_sdk::{Column, ColumnValues, Table};
+    ///
+    /// let column = Column { name: "till".to_owned(), values: ColumnValues::Texts(vec![Some("till-1".to_owned())]) };
+    /// let table = Table { columns: vec![column], ..Table::default() };
+    /// let tills: Vec<&String> = table.texts("till").into_iter().flatten().flatten().collect();
+    /// assert_eq!(tills, ["till-1"]);
+    /// ```
     pub fn texts(&self, column: &str) -> Option<&[Option<String>]> {
         match self.column(column)? {
             ColumnValues::Texts(values) => Some(values),
@@ -326,6 +416,13 @@ pub enum PeerFault {
 
 impl PeerFault {
     /// Whether it says something about the peer, in distinction from the plugin and its grant.
+    ///
+    /// ```
+    /// use tillwatch_sdk::PeerFault;
+    ///
+    /// assert!(PeerFault::Unreachable.is_peers(), "the service is down");
+    /// assert!(!PeerFault::Denied.is_peers(), "the question was never put");
+    /// ```
     pub fn is_peers(self) -> bool {
         match self {
             Self::Unreachable | Self::Untrusted | Self::Timeout | Self::TooLarge | Self::Malformed => true,
@@ -334,6 +431,12 @@ impl PeerFault {
     }
 
     /// As `peers.toml` of a test case and a label may have it.
+    ///
+    /// ```
+    /// use tillwatch_sdk::PeerFault;
+    ///
+    /// assert_eq!(PeerFault::Unreachable.name(), "unreachable");
+    /// ```
     pub fn name(self) -> &'static str {
         match self {
             Self::Unknown => "unknown",

@@ -7,6 +7,8 @@
 
 mod generate;
 mod manifest;
+#[cfg(test)]
+mod reference;
 
 use std::path::PathBuf;
 

@@ -64,7 +64,13 @@ pub(crate) struct Plugin {
     #[serde(rename = "summary")]
     _summary: String,
     world: Spanned<String>,
+    #[serde(default = "min_interval_ms")]
     pub(crate) min_interval_ms: u32,
+}
+
+/// As the agent takes it.
+fn min_interval_ms() -> u32 {
+    1_000
 }
 
 #[derive(Debug, Deserialize)]
@@ -333,6 +339,7 @@ fn check_unique<'a>(what: &str, names: impl Iterator<Item = &'a Spanned<String>>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reference;
 
     const GOOD: &str = r#"[plugin]
 name = "queue-depth"
@@ -435,6 +442,39 @@ values_max = 50
         ] {
             let message = problem(from, to);
             assert!(message.starts_with(expected), "{message}\nis not\n{expected}");
+        }
+    }
+
+    #[test]
+    fn the_page_on_plugin_toml_says_what_is_required_and_what_the_defaults_are() {
+        reference::check(true, |file| {
+            let manifest = Manifest::parse(&file.to_string()).ok()?;
+            Some(crate::generate::code(&manifest, "plugin.toml"))
+        });
+    }
+
+    #[test]
+    fn the_page_on_plugin_toml_has_every_key_and_no_other() {
+        let words = |text: &str| -> BTreeSet<String> {
+            let words = text.split('`').skip(1).step_by(2);
+            words.map(str::to_owned).collect()
+        };
+        for section in ["plugin", "source", "setting", "metric", "label"] {
+            let mut file = reference::example();
+            let place = match &mut file[section] {
+                Value::Array(tables) => &mut tables[0],
+                Value::Table(labels) if section == "label" => &mut labels["terminal"],
+                table => table,
+            };
+            place.as_table_mut().unwrap().insert("unknown".to_owned(), 1.into());
+            let error = Manifest::parse(&file.to_string()).unwrap_err();
+            let (_unknown, known) = error.message.split_once("expected one of").unwrap();
+            let rows = reference::rows().into_iter().filter(|row| row.section == section);
+            assert_eq!(
+                rows.map(|row| row.key).collect::<BTreeSet<_>>(),
+                words(known),
+                "{section}"
+            );
         }
     }
 

@@ -61,6 +61,8 @@ fn each_broken_promise_is_found_by_its_check_and_by_no_other() -> Result<()> {
         ("zero", &["no data"]),
         ("brittle", &["no data"]),
         ("open", &["labels"]),
+        ("echo", &["echo"]),
+        ("echo-last", &["echo"]),
         ("slow", &[]),
     ] {
         let folder = hostile(place.path(), behavior)?;
@@ -343,7 +345,18 @@ fn one_plugin_runs_without_an_agent_and_its_samples_pass_the_guard() -> Result<(
         "{told}"
     );
     ensure!(
-        !told.contains("411111") && told.contains("refuses 1 values of hostile.value: card"),
+        !told.contains("411111") && told.contains("refuses 1 values of hostile.value: card `case`"),
+        "{told}"
+    );
+
+    // It looked where agents have their plugins, and told of a setting that such a file has not.
+    std::fs::copy(folder.join("sample.toml"), place.path().join("mine.toml"))?;
+    let told = text(&tillwatch(
+        &folder,
+        &["plugin", "run", "--once", "--settings", "../mine.toml"],
+    )?);
+    ensure!(
+        told.contains("hint: ../plugin.toml is not of hostile: put the settings file into the plugin's folder"),
         "{told}"
     );
 
@@ -482,11 +495,17 @@ fn docs_writes_the_tables_of_a_readme_and_leaves_the_rest() -> Result<()> {
         "values_max = 40\nhelp = \"The till's name.\"",
         "values_max = 40\nhelp = \"Which till.\"",
     );
+    let summary = "Response times of tills from a log with one line per request.";
+    let changed = changed.replace(summary, "Sales.");
     std::fs::write(&manifest, changed)?;
     ensure!(tillwatch(&folder, &["plugin", "docs"])?.status.success());
     let after = std::fs::read_to_string(&readme)?;
     ensure!(
-        after == before.replace("The till's name.", "Which till.") && after != before,
+        after
+            == before
+                .replace("The till's name.", "Which till.")
+                .replace(summary, "Sales.")
+            && after.matches("Which till.").count() + after.matches("Sales.").count() == 2,
         "{after}"
     );
 
@@ -572,6 +591,10 @@ fn a_recorded_case_says_nothing_of_the_store_and_passes_as_a_test_case() -> Resu
         "{told}"
     );
     ensure!(told.contains("a person must read each of its files"), "{told}");
+    ensure!(
+        told.contains("the plugin makes of it: ") && told.contains(" of sales.amount, "),
+        "{told}"
+    );
 
     let case = place.path().join("cases/testcases/one");
     let recorded = std::fs::read_to_string(case.join("lines.log"))?;

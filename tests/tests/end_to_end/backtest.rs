@@ -1,6 +1,6 @@
 //! `tillwatch backtest` over the plugins' own cases, and `tillwatch doctor` over a store, as an operator types them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -36,7 +36,7 @@ fn case_of(plugin: &str, case: &str) -> PathBuf {
 fn backtest(plugin: &str, settings: &Path, options: &[&str], files: &Path) -> Result<Output> {
     let mut command = Command::new(program("tillwatch")?);
     command
-        .args(["--log", "error", "backtest", "--plugin", plugin])
+        .args(["--log", "info", "backtest", "--plugin", plugin])
         .args(options);
     command
         .arg("--plugin-dir")
@@ -85,6 +85,7 @@ fn emitted(output: &Output, decimals: &BTreeMap<String, u8>) -> Result<Sums> {
 
 #[test]
 fn windows_of_a_backtest_add_up_to_what_the_plugins_cases_say() -> Result<()> {
+    let mut sources_not_granted = 0;
     for (plugin, name, source, files) in CASES {
         let case = case_of(plugin, name);
         let manifest = Manifest::load(&plugin_dir()?.join(plugin)).context("the manifest")?;
@@ -100,7 +101,17 @@ fn windows_of_a_backtest_add_up_to_what_the_plugins_cases_say() -> Result<()> {
         expected.retain(|_series, sum| *sum != 0);
         ensure!(!expected.is_empty(), "{plugin} {name} says nothing");
         assert_eq!(emitted(&output, &metrics.collect())?, expected, "{plugin} {name}");
+        // The files are read twice: the first time, to find when they begin, without a word.
+        let said = told.lines().filter(|line| line.contains("a source is not granted"));
+        let said: Vec<&str> = said
+            .filter_map(|line| line.split_once("why="))
+            .map(|(_, why)| why)
+            .collect();
+        let different: BTreeSet<&&str> = said.iter().collect();
+        ensure!(different.len() == said.len(), "{plugin} {name}: {told}");
+        sources_not_granted += said.len();
     }
+    ensure!(sources_not_granted > 0, "no plugin asked for more than its files");
     Ok(())
 }
 

@@ -373,3 +373,34 @@ fn a_key_with_a_password_signs_with_the_password_of_its_file_and_with_no_other()
     place.run("plugin verify keys.toml --key guarded.key.pub")?;
     Ok(())
 }
+
+/// The second bundle: two messages contradicted each other, and its old signature said nothing.
+#[test]
+fn the_next_bundle_says_that_its_signature_is_old_and_is_signed_by_the_line_of_the_first() -> Result<()> {
+    let place = Place::new()?;
+    let bundle = place.install(1)?;
+    let name = bundle.to_str().context("a path in UTF-8")?;
+    let built = plugin_dir()?.join(PLUGIN);
+    let pack = format!("plugin pack {} --out plugins --sequence 2", built.display());
+    let told = place.run(&pack)?;
+    ensure!(
+        told.contains(".wasm.minisig is of an earlier bundle: sign again"),
+        "{told}"
+    );
+    let verify = format!("plugin verify {name} --key release.key.pub");
+    let told = text(&place.tillwatch(&verify)?);
+    ensure!(
+        told.contains("hint: a bundle that is packed again is signed again"),
+        "{told}"
+    );
+    let again = text(&place.tillwatch(&format!(
+        "plugin sign {name} --key release.key --generate --no-password"
+    ))?);
+    ensure!(again.contains("hint: leave --generate out to use that key"), "{again}");
+    place.run(&format!("plugin sign {name} --key release.key --no-password"))?;
+    ensure!(place.run(&verify)?.contains("sequence 2"));
+    std::fs::remove_file(bundle.with_extension("wasm.minisig"))?;
+    let told = place.run(&pack.replace(" 2", " 3"))?;
+    ensure!(!told.contains("earlier bundle"), "{told}");
+    Ok(())
+}

@@ -142,6 +142,11 @@ async fn no_card_number_of_a_million_reaches_spool_wire_or_log() -> Result<()> {
     let told = String::from_utf8_lossy(&said);
     ensure!(output.status.success(), "{told}");
     ensure!(told.contains("cannot read <"), "no error was seen: {told}");
+    let refused = told
+        .lines()
+        .filter(|line| line.contains("values of a plugin are refused"));
+    let cards = refused.filter(|line| line.contains("plugin=\"leak\"") && line.contains("kind=\"card\""));
+    ensure!(cards.count() == 1, "one warning for each plugin and reason: {told}");
     let batches = told.split("batches=").nth(1).and_then(|rest| rest.split(' ').next());
     let batches: usize = batches.context("the number of batches")?.parse()?;
     ensure!(

@@ -1,4 +1,5 @@
-//! One plugin is changed while two others read: by its settings, by a new version, and by a version that is broken.
+//! One plugin is changed while two others read: by its settings, by a new version, by a version that is broken, and by one
+//! that traps at its first call.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -185,5 +186,38 @@ fn change(
     let log = world.agent.log()?;
     ensure!(log.contains("it is version 0.1.1, plugin.toml says 0.1.2"), "{log}");
     ensure!(processes_of(agent)? == 1, "the new process ended");
+    some(world, 100)?;
+    install(changing, "0.1.1", true)?;
+    refuse_what_traps(world, changing)?;
+    ensure!(processes_of(agent)? == 1, "the new process ended");
     some(world, 100)
+}
+
+/// In the place of the first plugin another one that describes itself, takes its settings, and traps at its first call.
+fn refuse_what_traps(world: &World, changing: &Path) -> Result<()> {
+    let broken = changing.with_file_name("broken");
+    std::fs::create_dir_all(&broken)?;
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../agent/sandbox/tests/hostile/plugin.toml");
+    std::fs::copy(source, broken.join("plugin.toml"))?;
+    std::fs::copy(
+        plugin_dir()?.join("../guests/hostile.wasm"),
+        broken.join("hostile.wasm"),
+    )?;
+    let settings = world.agent.settings();
+    let good = std::fs::read_to_string(settings)?;
+    let mut bad = good.clone();
+    for (from, to) in [
+        (changing.to_str().context("a path")?, broken.to_str().context("a path")?),
+        ("[plugin.sources.lines]", "[plugin.sources.input]"),
+        ("field_total = \"amount\"", "behavior = \"panic\""),
+    ] {
+        ensure!(bad.contains(from), "{bad}");
+        bad = bad.replacen(from, to, 1);
+    }
+    std::fs::write(settings, bad)?;
+    reload(world, REFUSED, 2)?;
+    let log = world.agent.log()?;
+    let why = "source till-0 cannot be exchanged: its first call fails: ";
+    ensure!(log.contains(why), "{log}");
+    Ok(std::fs::write(settings, good)?)
 }

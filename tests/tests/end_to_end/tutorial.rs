@@ -172,7 +172,7 @@ fn the_tutorial_works_word_by_word_with_the_packed_sdk_in_an_empty_folder() -> R
     for expected in [
         "test result: ok. 3 passed",
         "2 of 2 cases came out as expected",
-        "10 of 10 checks of the contract passed",
+        "11 of 11 checks of the contract passed",
         "wrote ./README.md",
         "till.request.duration{till=till-1}",
         "contract  0.1.0, supported until 2028-11",

@@ -3,6 +3,7 @@
 //! In: a plugin and its test cases. Out: a line for each check, and what to do when it fails.
 //! A case whose collecting ends without an error gives settings and input; what must come out is what came out of it.
 
+mod echo;
 mod play;
 mod promises;
 mod sources;
@@ -49,7 +50,12 @@ const CHECKS: &[Check] = &[
     Check {
         name: "labels",
         remedy: open_label::REMEDY,
-        breaches: |plugin, _case| Ok(open_label::faults(&plugin.manifest)),
+        breaches: labels,
+    },
+    Check {
+        name: "echo",
+        remedy: "log kinds and counts, as parse::Problems does: what foreign programs wrote may name a customer",
+        breaches: echo::echo,
     },
     Check {
         name: "no data",
@@ -82,6 +88,15 @@ const CHECKS: &[Check] = &[
         breaches: times::restart,
     },
 ];
+
+/// A warning and no breach for what may be right.
+fn labels(plugin: &Outside, case: &Case) -> Result<Vec<String>> {
+    let cautions = open_label::cautions(&plugin.manifest);
+    for caution in cautions.iter().filter(|_caution| case.is_first) {
+        output::line(&format!("warning contract: labels: {caution}"))?;
+    }
+    Ok(open_label::faults(&plugin.manifest))
+}
 
 /// A test case that collects without an error.
 struct Case {
@@ -138,7 +153,7 @@ fn good_cases(plugin: &Outside, folders: &[PathBuf]) -> Result<Vec<Case>> {
         let Ok(host) = CaseHost::read(folder, &plugin.manifest.sources) else {
             continue;
         };
-        let settings = read_settings(folder)?;
+        let settings = read_settings(folder, &plugin.manifest)?;
         let played = play::play(plugin, &settings, &host, &Manner::default());
         if let Ok(plain) = played.map(|played| played.collected)
             && plain.error.is_none()

@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
-use tillwatch_core::sample::{Batch, Descriptor};
-use tillwatch_core::tally::{REASONS, Reason};
+use tillwatch_core::guard::Guard;
+use tillwatch_core::sample::{Batch, Descriptor, Metric, Series};
+use tillwatch_core::tally::REASONS;
 use tillwatch_core::{Core, LabelPolicy, Limits, Settings, SourceKey};
 
 use crate::plugin::manifest::Manifest;
@@ -28,7 +29,7 @@ pub(in crate::plugin) struct Admission {
     ranges: Ranges,
     source: Option<SourceKey>,
     /// By metric and reason.
-    refused: BTreeMap<(String, &'static str), u64>,
+    refused: BTreeMap<(String, String), u64>,
 }
 
 impl Admission {
@@ -70,15 +71,15 @@ impl Admission {
     pub(in crate::plugin) fn offer(&mut self, now_ms: u64, descriptor: &Descriptor, batch: &Batch) {
         let Some(source) = self.source else { return };
         for series in &batch.series {
-            let name = descriptor.metrics.get(usize::from(series.metric));
-            let name = name.map(|metric| metric.name.clone()).unwrap_or_default();
+            let metric = descriptor.metrics.get(usize::from(series.metric));
+            let name = metric.map(|metric| metric.name.clone()).unwrap_or_default();
             let strange = series
                 .times_ms
                 .iter()
                 .filter(|time_ms| !TIMES_MS.contains(*time_ms))
                 .count();
             if strange > 0 {
-                *self.refused.entry((name.clone(), NO_TIME)).or_default() += strange as u64;
+                *self.refused.entry((name.clone(), NO_TIME.to_owned())).or_default() += strange as u64;
             }
             let mut one = Batch {
                 series: vec![series.clone()],
@@ -86,32 +87,37 @@ impl Admission {
             };
             let outside = keep_within(&self.ranges, &descriptor.metrics, &mut one);
             if outside > 0 {
-                *self.refused.entry((name.clone(), NOT_WITHIN)).or_default() += outside;
+                *self.refused.entry((name.clone(), NOT_WITHIN.to_owned())).or_default() += outside;
             }
             let accepted = self.core.on_batch(now_ms, source, one, Vec::new());
-            for (reason, text) in REASONS.into_iter().filter(|(reason, _)| is_judged(*reason)) {
+            for (reason, text) in REASONS.into_iter().filter(|(reason, _)| reason.is_of_plugin()) {
                 let count = accepted.refused.of(reason);
                 if count > 0 {
+                    let labels = metric.map(|metric| self.refused_labels(metric, series));
+                    let text = format!("{text}{}", labels.unwrap_or_default());
                     *self.refused.entry((name.clone(), text)).or_default() += count;
                 }
             }
         }
     }
 
+    /// Which labels no agent takes, by their keys: a value is never told.
+    fn refused_labels(&self, metric: &Metric, series: &Series) -> String {
+        let is_refused = |(key, value): &(&String, &String)| {
+            let policy = self.labels.get(*key);
+            Guard.label(value).is_err() || policy.is_some_and(|policy| !policy.allows(value).unwrap_or(true))
+        };
+        let labels = metric.label_keys.iter().zip(&series.labels).filter(is_refused);
+        labels.map(|(key, _value)| format!(" `{key}`")).collect()
+    }
+
     /// One line for each metric and reason.
     pub(in crate::plugin) fn refused(&self) -> Vec<String> {
-        let line = |((metric, reason), count): (&(String, &str), &u64)| {
+        let line = |((metric, reason), count): (&(String, String), &u64)| {
             format!("  an agent refuses {count} values of {metric}: {reason}")
         };
         self.refused.iter().map(line).collect()
     }
-}
-
-fn is_judged(reason: Reason) -> bool {
-    !matches!(
-        reason,
-        Reason::TooOld | Reason::TooNew | Reason::CounterReset | Reason::CounterOrder
-    )
 }
 
 #[cfg(test)]
@@ -172,14 +178,23 @@ mod tests {
         }
         let refused = admission.refused();
         assert!(
-            refused.iter().any(|line| line.contains("values of queue.depth: label")),
+            refused
+                .iter()
+                .any(|line| line.contains("values of queue.depth: label `queue`")),
             "{refused:?}"
         );
         assert!(
-            refused.iter().any(|line| line.contains("values of queue.depth: card")),
+            refused
+                .iter()
+                .any(|line| line.contains("values of queue.depth: card `queue`")),
             "{refused:?}"
         );
-        assert!(!refused.iter().any(|line| line.contains("too_old")), "{refused:?}");
+        for untold in ["too_old", "Main", "4111"] {
+            assert!(
+                !refused.iter().any(|line| line.contains(untold)),
+                "{untold}: {refused:?}"
+            );
+        }
     }
 
     /// Seconds passed every check, and each store refused all of them as too old.

@@ -10,6 +10,8 @@ use tillwatch_border::{
     Column, ColumnValues, HttpResponse, PeerFailure, PeerFault, Question, Reply, Table, TcpResponse,
 };
 
+use super::marks;
+
 /// By peer, in the order in which they are given.
 pub(in crate::plugin) type Answers = BTreeMap<String, VecDeque<Result<Reply, PeerFailure>>>;
 
@@ -79,6 +81,29 @@ pub(super) fn next(answers: &mut Answers, peer: &str, question: &Question) -> Re
         | (Reply::Tcp(_), Question::Tcp(_))
         | (Reply::Sql(_), Question::Sql { .. }) => Ok(reply),
         _ => Err(PeerFault::Unknown.at_once()),
+    }
+}
+
+/// One word of each answer is the mark, another one in each turn; each text of a table.
+pub(super) fn mark(answers: &mut Answers, mark: &str, turn: usize, turns: usize) {
+    let marked = |text: &mut Vec<u8>| {
+        let copies: Vec<Vec<u8>> = marks::copies(text, mark.as_bytes()).collect();
+        if let Some(copy) = copies.get(copies.len() * turn / turns) {
+            copy.clone_into(text);
+        }
+    };
+    for reply in answers.values_mut().flatten().flatten() {
+        match reply {
+            Reply::Http(response) => marked(&mut response.body),
+            Reply::Tcp(response) => marked(&mut response.bytes),
+            Reply::Sql(table) => {
+                for column in &mut table.columns {
+                    if let ColumnValues::Texts(texts) = &mut column.values {
+                        texts.iter_mut().flatten().for_each(|text| mark.clone_into(text));
+                    }
+                }
+            }
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use tillwatch_border::{Document, Entry, Fault, Host, Level, Lines, Listing, Peer
 use tillwatch_core::guard::Guard;
 
 use super::answers::{self, Answers};
-use super::{file_name, sorted};
+use super::{file_name, marks, sorted};
 use crate::config::written::unknown_hint;
 use crate::plugin::manifest::{AskedSource, SourceKind};
 
@@ -187,6 +187,44 @@ impl CaseHost {
             let copies = (0..times(bytes, bytes_min)).flat_map(|at| files.iter().map(move |file| copy(at, file)));
             folder.files = copies.take(FILES_MAX).collect();
         }
+    }
+
+    /// All lines and documents, one after the other.
+    pub(in crate::plugin) fn input(&self) -> Vec<u8> {
+        let case = self.lock();
+        let documents = case.folders.values().flat_map(|folder| &folder.files);
+        let documents = documents.map(|file| file.bytes.as_slice());
+        let lines = case.lines.values().map(Vec::as_slice);
+        lines.chain(documents).collect::<Vec<_>>().concat()
+    }
+
+    /// Lines and documents come once more for each of their words, with the mark in its place.
+    pub(in crate::plugin) fn mark(&self, mark: &str) {
+        let mut case = self.lock();
+        for lines in case.lines.values_mut() {
+            end_last_line(lines);
+            *lines = marks::lines(lines, mark.as_bytes());
+        }
+        for folder in case.folders.values_mut() {
+            let modified_ms = folder.files.first().map_or(0, |file| file.modified_ms);
+            let texts = folder.files.iter().map(|file| file.bytes.as_slice());
+            let copies = marks::documents(texts, mark.as_bytes()).into_iter().enumerate();
+            let copies = copies.map(|(at, bytes)| Document {
+                name: format!("{at}-marked"),
+                modified_ms,
+                bytes,
+            });
+            folder.files.splice(0..0, copies.collect::<Vec<_>>());
+        }
+    }
+
+    pub(in crate::plugin) fn has_answers(&self) -> bool {
+        !self.lock().answers.is_empty()
+    }
+
+    /// The mark stands in each answer of a peer for one word, another one in each turn.
+    pub(in crate::plugin) fn mark_answers(&self, mark: &str, turn: usize, turns: usize) {
+        answers::mark(&mut self.lock().answers, mark, turn, turns);
     }
 
     /// Whole lines and documents that nobody has read.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! testcases/<case>/
-//!   settings.toml      the plugin's settings; may be missing
+//!   settings.toml      settings other than plugin.toml's defaults; may be missing
 //!   clock.toml         now = 2026-03-02T11:30:00Z, and under [age_s] how old each input file is
 //!   <source>.<any>     a source of kind lines
 //!   <source>/          a source of kind documents or folder
@@ -16,6 +16,7 @@
 pub(super) mod admission;
 pub(super) mod answers;
 pub(super) mod host;
+mod marks;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -27,6 +28,7 @@ use tillwatch_border::{CallError, ErrorKind, Level};
 use tillwatch_core::sample::{Batch, Descriptor, Values};
 
 use super::contract;
+use super::manifest::Manifest;
 use super::outside::{Outside, patient_limits};
 use crate::output;
 use admission::Admission;
@@ -82,7 +84,7 @@ pub(super) fn cases(folder: &Path) -> Result<Vec<PathBuf>> {
 fn check(plugin: &Outside, folder: &Path, update: bool) -> Result<Option<String>> {
     let host = CaseHost::read(folder, &plugin.manifest.sources)?;
     let mut admission = Admission::of(&plugin.manifest);
-    let actual = collect(plugin, &host, &read_settings(folder)?, &mut admission)?;
+    let actual = collect(plugin, &host, &read_settings(folder, &plugin.manifest)?, &mut admission)?;
     let path = folder.join("expected.jsonl");
     if update {
         std::fs::write(&path, &actual).with_context(|| format!("writing {}", path.display()))?;
@@ -101,14 +103,19 @@ fn check(plugin: &Outside, folder: &Path, update: bool) -> Result<Option<String>
     Ok((!faults.is_empty()).then(|| faults.join("\n")))
 }
 
-pub(super) fn read_settings(folder: &Path) -> Result<String> {
+/// Over the defaults of plugin.toml, as in a store.
+pub(super) fn read_settings(folder: &Path, manifest: &Manifest) -> Result<String> {
+    let defaults = manifest.settings.iter();
+    let defaults = defaults.filter_map(|setting| Some((setting.name.clone(), setting.default.clone()?)));
+    let mut settings: serde_json::Map<_, _> = defaults.collect();
     let path = folder.join("settings.toml");
-    if !path.exists() {
-        return Ok("{}".to_owned());
+    if path.exists() {
+        let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        let given: serde_json::Map<_, _> =
+            toml::from_str(&text).with_context(|| format!("reading {}", path.display()))?;
+        settings.extend(given);
     }
-    let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-    let table: toml::Table = toml::from_str(&text).with_context(|| format!("reading {}", path.display()))?;
-    Ok(serde_json::to_string(&table)?)
+    Ok(serde_json::to_string(&settings)?)
 }
 
 /// The lines that come out of a case; what ends the plugin comes with what it logged before, such as its panic's text.

@@ -5,6 +5,7 @@
 //! may run meanwhile and misses nothing. Granted peers are asked as one call of the plugin asks them.
 //! What stays and what goes is decided in `redact`.
 
+mod made;
 mod redact;
 mod structure;
 mod sources;
@@ -24,6 +25,7 @@ use super::manifest::Manifest;
 use super::outside::{Code, Outside};
 use crate::config::{Config, PluginConfig};
 use crate::output;
+use made::Made;
 use peers::Answers;
 use redact::Redactor;
 use sources::Recorded;
@@ -89,16 +91,16 @@ pub fn run(arguments: &Record) -> Result<()> {
     );
     let manifest = plugin.manifest.clone();
     let written = write_case(out, plugin, now, &recorded, answers);
-    let written = written.and_then(|()| write_expected(out, &Outside { manifest, code }));
+    let made = written.and_then(|()| write_expected(out, &Outside { manifest, code }));
     if out.exists() {
-        let how = if written.is_ok() {
-            "recorded"
-        } else {
-            "recorded in part"
+        let (how, made_of_it) = match &made {
+            Ok(made) => ("recorded", made.to_string()),
+            Err(_told_below) => ("recorded in part", String::new()),
         };
-        output::line(&format!("{how} {}: {}\n{WARNING}", out.display(), told.join("; ")))?;
+        let told = told.join("; ");
+        output::line(&format!("{how} {}: {told}\n{made_of_it}{WARNING}", out.display()))?;
     }
-    written
+    made.map(drop)
 }
 
 fn redactor(plugin: &PluginConfig, now: Timestamp) -> Result<Redactor> {
@@ -182,12 +184,13 @@ fn write_case(
 }
 
 /// What comes out of the case now; whether that is right the reader decides.
-fn write_expected(out: &Path, plugin: &Outside) -> Result<()> {
-    let settings = golden::read_settings(out)?;
+fn write_expected(out: &Path, plugin: &Outside) -> Result<Made> {
+    let settings = golden::read_settings(out, &plugin.manifest)?;
     let mut admission = Admission::of(&plugin.manifest);
     let host = CaseHost::read(out, &plugin.manifest.sources)?;
     let expected = golden::collect(plugin, &host, &settings, &mut admission)?;
-    write(&out.join("expected.jsonl"), expected.as_bytes())
+    write(&out.join("expected.jsonl"), expected.as_bytes())?;
+    Ok(Made::of(&expected))
 }
 
 /// For its owner only: it is not read by a person yet.

@@ -29,6 +29,13 @@ pub struct Decimal {
 impl Decimal {
     /// Reads a number as XML and JSON write it: `-12.50`, `1.2e3`, `+7`, `.5`.
     ///
+    /// ```
+    /// use tillwatch_sdk::parse::{Decimal, Wrong};
+    ///
+    /// assert_eq!(Decimal::parse("-12.50"), Decimal::parse("-12.50e0"));
+    /// assert_eq!(Decimal::parse("12,50"), Err(Wrong::Number));
+    /// ```
+    ///
     /// # Errors
     /// [`Wrong::Number`] when it is none, or has more than 30 digits.
     pub fn parse(text: &str) -> Result<Self, Wrong> {
@@ -57,6 +64,14 @@ impl Decimal {
     /// The number as a whole count of 10^-decimals: `1.07` is 107 at two decimals.
     /// What lies beyond is rounded half away from zero, as cash registers do.
     ///
+    /// ```
+    /// use tillwatch_sdk::parse::{Decimal, Wrong};
+    ///
+    /// assert_eq!(Decimal::parse("1.07")?.units(2), Ok(107));
+    /// assert_eq!(Decimal::parse("-0.005")?.units(2), Ok(-1));
+    /// # Ok::<(), Wrong>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Wrong::Number`] when the count is beyond 64 bits.
     pub fn units(self, decimals: u8) -> Result<i64, Wrong> {
@@ -72,6 +87,14 @@ impl Decimal {
     }
 
     /// The whole number that this is.
+    ///
+    /// ```
+    /// use tillwatch_sdk::parse::{Decimal, Wrong};
+    ///
+    /// assert_eq!(Decimal::parse("1600")?.whole(), Ok(1_600));
+    /// assert_eq!(Decimal::parse("1600.5")?.whole(), Err(Wrong::Number));
+    /// # Ok::<(), Wrong>(())
+    /// ```
     ///
     /// # Errors
     /// [`Wrong::Number`] when it has a fraction or is beyond 64 bits.

@@ -9,7 +9,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{Decimal, Offset, Wrong, text, time_ms};
+use super::{Decimal, Wrong, Zone, text, time_ms};
 
 /// The keys of a JSON line that hold the wanted values, in the author's order.
 ///
@@ -55,6 +55,14 @@ pub enum Value<'a> {
 
 impl<const N: usize> FieldMap<N> {
     /// A map of these paths.
+    ///
+    /// ```
+    /// use tillwatch_sdk::parse::FieldMap;
+    ///
+    /// // Of two fields of a line, the second within an object.
+    /// let map = FieldMap::new(["time", "http.status"]);
+    /// assert!(map.read(b"{}").is_ok());
+    /// ```
     pub fn new(paths: [&str; N]) -> Self {
         Self {
             paths: paths.map(str::to_owned),
@@ -62,6 +70,16 @@ impl<const N: usize> FieldMap<N> {
     }
 
     /// The values of a line, in the order of the paths. Of a repeated key the last counts.
+    ///
+    /// ```
+    /// use tillwatch_sdk::parse::{FieldMap, Wrong};
+    ///
+    /// let map = FieldMap::new(["till"]);
+    /// let [till] = map.read(br#"{"till":"till-1","total":19.99}"#)?;
+    /// assert_eq!(till.as_ref().and_then(|till| till.as_text()), Some("till-1"));
+    /// assert_eq!(map.read(b"till-1 19.99"), Err(Wrong::Syntax));
+    /// # Ok::<(), Wrong>(())
+    /// ```
     ///
     /// # Errors
     /// [`Wrong::Encoding`] when the line is not UTF-8, [`Wrong::Syntax`] when it is not one JSON object.
@@ -81,6 +99,14 @@ impl<const N: usize> FieldMap<N> {
 impl Value<'_> {
     /// The decimal number that this is, or that its text holds.
     ///
+    /// ```
+    /// use tillwatch_sdk::parse::{FieldMap, Wrong};
+    ///
+    /// let [total] = FieldMap::new(["total"]).read(br#"{"total":"19.99"}"#)?;
+    /// assert_eq!(total.ok_or(Wrong::Missing)?.decimal()?.units(2), Ok(1_999));
+    /// # Ok::<(), Wrong>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Wrong::Number`] when it is none.
     pub fn decimal(&self) -> Result<Decimal, Wrong> {
@@ -93,9 +119,17 @@ impl Value<'_> {
 
     /// The time that this is, see [`time_ms`].
     ///
+    /// ```
+    /// use tillwatch_sdk::parse::{FieldMap, Wrong, Zone};
+    ///
+    /// let [at] = FieldMap::new(["at"]).read(br#"{"at":"02.03.2026 12:30:05"}"#)?;
+    /// assert_eq!(at.ok_or(Wrong::Missing)?.time_ms(Zone::parse("Europe/Berlin")?), Ok(1_772_451_005_000));
+    /// # Ok::<(), Wrong>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Wrong::Time`] when it is none.
-    pub fn time_ms(&self, local: Offset) -> Result<u64, Wrong> {
+    pub fn time_ms(&self, local: impl Into<Zone>) -> Result<u64, Wrong> {
         match self {
             Self::Number(number) => time_ms(number, local),
             Self::Text(text) => time_ms(text, local),
@@ -104,6 +138,15 @@ impl Value<'_> {
     }
 
     /// The text of a string, number or truth value; none of an object or array.
+    ///
+    /// ```
+    /// use tillwatch_sdk::parse::{FieldMap, Wrong};
+    ///
+    /// let [paid, items] = FieldMap::new(["paid", "items"]).read(br#"{"paid":true,"items":[1]}"#)?;
+    /// assert_eq!(paid.ok_or(Wrong::Missing)?.as_text(), Some("true"));
+    /// assert_eq!(items.ok_or(Wrong::Missing)?.as_text(), None);
+    /// # Ok::<(), Wrong>(())
+    /// ```
     pub fn as_text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
@@ -317,7 +360,7 @@ mod tests {
                 continue;
             };
             read_well += 1;
-            std::hint::black_box(time.map(|time| time.time_ms(Offset::default())));
+            std::hint::black_box(time.map(|time| time.time_ms(Zone::default())));
             std::hint::black_box(amount.map(|amount| amount.decimal().and_then(|amount| amount.units(2))));
         }
         assert!(read_well > 1_000, "only {read_well} mutated lines were still JSON");

@@ -2,6 +2,52 @@
 //!
 //! Bytes come in, checked values or one word of what is wrong go out.
 //! Nothing here panics, loops or allocates by what the input says, and no error holds any of the input.
+//!
+//! A line `02.03.26 12:30:05;SCO1;1600` of a log in local time, whose zone is a setting:
+//!
+//! ```
+//! use tillwatch_sdk::parse::{Decimal, Problems, Wrong, Zone, time_ms};
+//! use tillwatch_sdk::testing::FileHost;
+//! use tillwatch_sdk::{Batch, Error, Host, MetricId};
+//!
+//! const HOST_DURATION: MetricId = MetricId::new(0);
+//! /// In plugin.toml with `labels = ["error.type"]`, and `values` that name each [`Wrong`].
+//! const PARSE_ERRORS: MetricId = MetricId::new(1);
+//!
+//! #[derive(serde::Deserialize)]
+//! #[serde(deny_unknown_fields)]
+//! struct Settings {
+//!     /// `"Europe/Berlin"` in plugin.toml.
+//!     time_zone: Zone,
+//! }
+//!
+//! fn collect(settings: &Settings, problems: &mut Problems, host: &mut dyn Host) -> Result<Batch, Error> {
+//!     let mut batch = Batch::default();
+//!     for line in host.read_lines("events", 256 * 1024)?.iter() {
+//!         match read(line, settings.time_zone) {
+//!             Ok((time_ms, terminal, took_ms)) => batch.push_integer(HOST_DURATION, &[terminal], took_ms, time_ms),
+//!             Err(wrong) => problems.count(wrong),
+//!         }
+//!     }
+//!     problems.report(PARSE_ERRORS, &mut batch, host);
+//!     Ok(batch)
+//! }
+//!
+//! fn read(line: &[u8], zone: Zone) -> Result<(u64, &str, i64), Wrong> {
+//!     let line = str::from_utf8(line).or(Err(Wrong::Encoding))?;
+//!     let mut fields = line.split(';');
+//!     let mut next = || fields.next().ok_or(Wrong::Missing);
+//!     Ok((time_ms(next()?, zone)?, next()?, Decimal::parse(next()?)?.whole()?))
+//! }
+//!
+//! let settings = Settings { time_zone: Zone::parse("Europe/Berlin").unwrap() };
+//! let mut host = FileHost::new(0);
+//! host.append_lines("events", b"02.03.26 12:30:05;SCO1;1600\nnoon;SCO1;1600\n");
+//! let batch = collect(&settings, &mut Problems::default(), &mut host)?;
+//! assert_eq!(batch.series()[0].times_ms, [1_772_451_005_000]);
+//! assert_eq!(batch.series()[1].labels, ["time"]);
+//! # Ok::<(), Error>(())
+//! ```
 
 mod decimal;
 mod document;
@@ -56,6 +102,13 @@ impl Wrong {
     ];
 
     /// One lower-case word, fit for a label.
+    ///
+    /// ```
+    /// use tillwatch_sdk::parse::Wrong;
+    ///
+    /// // What `values` of a label `error.type` may list.
+    /// assert_eq!(Wrong::ALL.map(Wrong::name)[..3], ["encoding", "syntax", "missing"]);
+    /// ```
     pub fn name(self) -> &'static str {
         match self {
             Self::Encoding => "encoding",

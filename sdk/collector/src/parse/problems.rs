@@ -34,6 +34,15 @@ struct Kind {
 
 impl Problems {
     /// Counts one wrong line or document.
+    ///
+    /// ```
+    /// use tillwatch_sdk::parse::{Decimal, Problems};
+    ///
+    /// let mut problems = Problems::default();
+    /// if let Err(wrong) = Decimal::parse("twelve") {
+    ///     problems.count(wrong);
+    /// }
+    /// ```
     pub fn count(&mut self, wrong: Wrong) {
         if let Some(kind) = self.kinds.get_mut(wrong as usize) {
             kind.unreported = kind.unreported.saturating_add(1);
@@ -42,6 +51,21 @@ impl Problems {
     }
 
     /// Pushes what was counted to a sum with the one label `error.type`, and logs it when the minute is over.
+    ///
+    /// ```
+    /// use tillwatch_sdk::parse::{Problems, Wrong};
+    /// use tillwatch_sdk::testing::FileHost;
+    /// use tillwatch_sdk::{Batch, MetricId};
+    ///
+    /// // Of a metric with `labels = ["error.type"]`, whose `values` are the names of what is counted.
+    /// const PARSE_ERRORS: MetricId = MetricId::new(0);
+    ///
+    /// let (mut problems, mut batch, mut host) = (Problems::default(), Batch::default(), FileHost::new(60_000));
+    /// problems.count(Wrong::Number);
+    /// problems.report(PARSE_ERRORS, &mut batch, &mut host);
+    /// assert_eq!(batch.series()[0].labels, ["number"]);
+    /// assert_eq!(host.take_logs()[0].1, "skipped input: kind=number count=1");
+    /// ```
     pub fn report(&mut self, metric: MetricId, batch: &mut Batch, host: &mut dyn Host) {
         let now_ms = host.now_ms();
         for (kind, wrong) in self.kinds.iter_mut().zip(Wrong::ALL) {

@@ -1,8 +1,6 @@
 //! Event times as logs and documents write them, to UTC milliseconds.
 //!
-//! Known forms: RFC 3339 (`2026-11-23T06:38:47.250Z`, with a space for the `T`, a comma for the point), the same without
-//! a zone, the common log format (`23/Nov/2026:06:38:47 +0000`, with a fraction, without a zone), and epoch numbers in seconds, milliseconds, microseconds or
-//! nanoseconds, told apart by their size.
+//! [`time_ms`] lists the forms.
 //! A time without a zone is taken at a fixed [`Offset`], or at a [`Zone`] whose rule knows summer time: a plugin has no
 //! time zone database.
 
@@ -36,6 +34,13 @@ pub struct Offset {
 
 impl Offset {
     /// Reads `UTC`, `Z`, `+01:00`, `+0100`, `-05`.
+    ///
+    /// ```
+    /// use tillwatch_sdk::parse::{Offset, Wrong};
+    ///
+    /// assert_eq!(Offset::parse("+0100"), Offset::parse("+01:00"));
+    /// assert_eq!(Offset::parse("CET"), Err(Wrong::Time));
+    /// ```
     ///
     /// # Errors
     /// [`Wrong::Time`] when it is none of these.
@@ -183,6 +188,14 @@ const NAMED: [(&str, &[&str]); 30] = [
 impl Zone {
     /// Reads what [`Offset::parse`] reads, a rule of POSIX, or a name.
     ///
+    /// ```
+    /// use tillwatch_sdk::parse::{Wrong, Zone, time_ms};
+    ///
+    /// let berlin = Zone::parse("Europe/Berlin")?;
+    /// assert_eq!(time_ms("2026-07-02 12:30", berlin), time_ms("2026-07-02T10:30Z", berlin));
+    /// # Ok::<(), Wrong>(())
+    /// ```
+    ///
     /// # Errors
     /// [`Wrong::Time`] when it is none of these.
     pub fn parse(text: &str) -> Result<Self, Wrong> {
@@ -316,12 +329,22 @@ impl TryFrom<String> for Offset {
 
 /// The time in UTC milliseconds; `local`, an [`Offset`] or a [`Zone`], is for times without a zone.
 ///
+/// These forms are read, and no others; rearrange what comes otherwise to the first.
+///
+/// | form | such as | and |
+/// | --- | --- | --- |
+/// | RFC 3339 | `2026-11-23T06:38:47.250Z` | a space for the `T`, a comma for the point; no seconds, no fraction; `+01:00`, `+0100`, `+01`, also after a space; no zone |
+/// | common log format | `23/Nov/2026:06:38:47 +0000` | a space for the first colon; a fraction; no zone |
+/// | day first | `23.11.2026 06:38:47` | `23.11.26`, of this century; a `T` or `, ` for the space; no seconds; a fraction; a zone as in RFC 3339 |
+/// | seconds, ms, µs or ns since 1970 | `1795415927.25`, `1795415927250` | told apart by their size |
+///
 /// ```
 /// use tillwatch_sdk::parse::{Offset, Wrong, time_ms};
 ///
 /// let berlin = Offset::parse("+01:00")?;
 /// assert_eq!(time_ms("2026-03-02T12:30:05", berlin), Ok(1_772_451_005_000));
 /// assert_eq!(time_ms("2026-03-02T11:30:05Z", berlin), Ok(1_772_451_005_000));
+/// assert_eq!(time_ms("02.03.26 12:30:05", berlin), Ok(1_772_451_005_000));
 /// assert_eq!(time_ms("yesterday", berlin), Err(Wrong::Time));
 /// # Ok::<(), Wrong>(())
 /// ```
@@ -333,6 +356,7 @@ pub fn time_ms(text: &str, local: impl Into<Zone>) -> Result<u64, Wrong> {
     let time_ms = match text.as_bytes() {
         [_, _, _, _, b'-', ..] => rfc_3339(text, local),
         [_, _, b'/', ..] => common_log(text, local),
+        [_, _, b'.', _, _, b'.', ..] => day_first(text, local),
         _ => epoch(text),
     };
     let time_ms = time_ms
@@ -349,18 +373,30 @@ fn rfc_3339(text: &str, local: Zone) -> Option<i64> {
     cursor.byte(b"-")?;
     let day = cursor.digits(2)?;
     cursor.byte(b"Tt ")?;
-    let mut day_ms = cursor.clock()?;
-    if cursor.byte(b".,").is_some() {
-        day_ms = day_ms.checked_add(cursor.fraction_ms()?)?;
-    }
-    let gap = cursor.byte(b" ").is_some();
-    let offset = if cursor.0.is_empty() && !gap {
-        local
-    } else {
-        cursor.offset()?.into()
+    cursor.clock_and_zone(Date { year, month, day }, local)
+}
+
+/// `23.11.2026 06:38:47` and `23.11.26, 06:38`, as clocks in Germany and its neighbors show it.
+fn day_first(text: &str, local: Zone) -> Option<i64> {
+    let mut cursor = Cursor(text.as_bytes());
+    let day = cursor.digits(2)?;
+    cursor.byte(b".")?;
+    let month = cursor.digits(2)?;
+    cursor.byte(b".")?;
+    let short = cursor.digits(2)?;
+    let year = match cursor.digit() {
+        Some(third) => short
+            .checked_mul(100)?
+            .checked_add(third.checked_mul(10)?)?
+            .checked_add(cursor.digit()?)?,
+        None => short.checked_add(2000)?,
     };
-    cursor.end()?;
-    utc_ms(Date { year, month, day }, day_ms, offset)
+    if cursor.byte(b",").is_some() {
+        cursor.byte(b" ")?;
+    } else {
+        cursor.byte(b"Tt ")?;
+    }
+    cursor.clock_and_zone(Date { year, month, day }, local)
 }
 
 /// Apache's `%{%d/%b/%Y %T}t.%{msec_frac}t %{%z}t` comes to this, too.
@@ -467,6 +503,22 @@ impl Cursor<'_> {
         };
         let minutes = hour.checked_mul(60)?.checked_add(minute)?;
         minutes.checked_mul(MINUTE_MS)?.checked_add(second.checked_mul(1000)?)
+    }
+
+    /// The rest of a time after its date: the clock, a fraction, a zone.
+    fn clock_and_zone(&mut self, date: Date, local: Zone) -> Option<i64> {
+        let mut day_ms = self.clock()?;
+        if self.byte(b".,").is_some() {
+            day_ms = day_ms.checked_add(self.fraction_ms()?)?;
+        }
+        let gap = self.byte(b" ").is_some();
+        let zone = if self.0.is_empty() && !gap {
+            local
+        } else {
+            self.offset()?.into()
+        };
+        self.end()?;
+        utc_ms(date, day_ms, zone)
     }
 
     /// One digit or more; what lies below a millisecond is cut.
@@ -616,6 +668,11 @@ mod tests {
             ("23/Nov/2026:07:38:47 +0100", 1_795_415_927_000),
             ("23/Nov/2026:06:38:47.250999 +0000", 1_795_415_927_250),
             ("23/Nov/2026 06:38:47", 1_795_415_927_000),
+            ("23.11.2026 06:38:47", 1_795_415_927_000),
+            ("23.11.26 06:38:47", 1_795_415_927_000),
+            ("23.11.26T06:38", 1_795_415_880_000),
+            ("23.11.2026, 06:38:47", 1_795_415_927_000),
+            ("23.11.26 07:38:47,250 +01:00", 1_795_415_927_250),
             ("1795415927", 1_795_415_927_000),
             ("1795415927.25", 1_795_415_927_250),
             ("1795415927250", 1_795_415_927_250),
@@ -630,9 +687,24 @@ mod tests {
     }
 
     #[test]
+    fn what_the_tutorial_shows_is_read() {
+        let (_before, table) = include_str!("../../README.md")
+            .split_once("| `time_ms` reads |")
+            .unwrap();
+        let (table, _after) = table.split_once("\n\n").unwrap();
+        let shown = table.lines().filter_map(|line| line.split('|').nth(2));
+        let shown: Vec<&str> = shown.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
+        assert_eq!(shown.len(), 5, "{shown:?}");
+        for text in shown {
+            assert!(time_ms(text, UTC).is_ok(), "{text}");
+        }
+    }
+
+    #[test]
     fn a_time_without_zone_is_taken_at_the_offset() {
         assert_eq!(time_ms("2026-11-23T07:38:47", BERLIN_WINTER), Ok(1_795_415_927_000));
         assert_eq!(time_ms("2026-11-23T06:38:47Z", BERLIN_WINTER), Ok(1_795_415_927_000));
+        assert_eq!(time_ms("23.11.26 07:38:47", BERLIN_WINTER), Ok(1_795_415_927_000));
         assert_eq!(Offset::parse("+01:00"), Ok(BERLIN_WINTER));
         assert_eq!(Offset::parse("-05:30"), Ok(Offset { minutes: -330 }));
         assert_eq!(Offset::parse("UTC"), Ok(UTC));
@@ -768,6 +840,11 @@ mod tests {
             "2100-01-01T00:00:00Z",
             "23/Now/2026:06:38:47 +0000",
             "23/Nov/2026:06:38:47.",
+            "23.11.126 06:38:47",
+            "23.11.26",
+            "23.13.26 06:38:47",
+            "11.23.2026 06:38:47",
+            "23.11.26,06:38:47",
             "99999999999999999999",
             "２０２６-11-23T06:38:47Z",
         ] {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! testcases/<case>/
-//!   settings.toml      the plugin's settings; may be missing
+//!   settings.toml      settings other than plugin.toml's defaults; may be missing
 //!   clock.toml         now = 2026-03-02T11:30:00Z, and under [age_s] how old each input file is
 //!   <source>.<any>     a source of kind lines
 //!   <source>/          a source of kind documents or folder
@@ -12,12 +12,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use toml::value::{Datetime, Offset};
 
-use super::{FileHost, answers};
+use super::{FileHost, answers, shown};
 use crate::parse::time::{Date, days_since_epoch};
 
 /// A case, ready to run.
@@ -104,13 +104,17 @@ fn read_folder(
     Ok(())
 }
 
+/// Over the defaults of plugin.toml, as in a store.
 fn read_settings(folder: &Path) -> Result<String, String> {
+    let mut settings = match manifest(folder)? {
+        Some(manifest) => shown::declared(&read_toml(&manifest)?),
+        None => toml::Table::new(),
+    };
     let path = folder.join("settings.toml");
-    if !path.exists() {
-        return Ok("{}".to_owned());
+    if path.exists() {
+        settings.extend(read_toml::<toml::Table>(&path)?);
     }
-    let table: toml::Table = read_toml(&path)?;
-    serde_json::to_string(&table).map_err(|error| format!("{}: {error}", path.display()))
+    serde_json::to_string(&settings).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 fn read_clock(folder: &Path) -> Result<Clock, String> {
@@ -159,6 +163,13 @@ fn unix_ms(datetime: &Datetime) -> Option<u64> {
     u64::try_from((days * 86_400 + seconds) * 1000 + ms).ok()
 }
 
+/// The plugin.toml beside the cases' folder, if there is one.
+fn manifest(case: &Path) -> Result<Option<PathBuf>, String> {
+    let case = std::path::absolute(case).map_err(|error| format!("{}: {error}", case.display()))?;
+    let path = case.ancestors().nth(2).unwrap_or(&case).join("plugin.toml");
+    Ok(path.exists().then_some(path))
+}
+
 /// What the plugin.toml beside the cases' folder declares: sources and their kinds. None without that file.
 fn declared(case: &Path) -> Result<Option<BTreeMap<String, String>>, String> {
     #[derive(Deserialize)]
@@ -171,11 +182,7 @@ fn declared(case: &Path) -> Result<Option<BTreeMap<String, String>>, String> {
         name: String,
         kind: String,
     }
-    let case = std::path::absolute(case).map_err(|error| format!("{}: {error}", case.display()))?;
-    let path = case.ancestors().nth(2).unwrap_or(&case).join("plugin.toml");
-    if !path.exists() {
-        return Ok(None);
-    }
+    let Some(path) = manifest(case)? else { return Ok(None) };
     let manifest: Manifest = read_toml(&path)?;
     let sources = manifest.source.into_iter();
     Ok(Some(sources.map(|source| (source.name, source.kind)).collect()))
@@ -219,6 +226,21 @@ mod tests {
         assert_eq!(ms("2026-03-02T11:30:00.250Z"), Some(1_772_451_000_250));
         assert_eq!(ms("2024-02-29T23:59:59Z"), Some(1_709_251_199_000));
         assert_eq!(ms("2026-03-02T11:30:00+01:00"), None);
+    }
+
+    /// A default stood in plugin.toml and in the code, and cases tried the code's, which no store ever takes.
+    #[test]
+    fn a_case_has_the_defaults_of_plugin_toml_below_its_own_settings() {
+        let folder = std::env::temp_dir().join(format!("tillwatch-sdk-defaults-{}", std::process::id()));
+        let case = folder.join("testcases/one");
+        fs::create_dir_all(&case).unwrap();
+        let setting = |name: &str, default: &str| format!("[[setting]]\nname = {name:?}\n{default}\n");
+        let settings = setting("kept", "default = 1") + &setting("given", "default = 2") + &setting("none", "");
+        fs::write(folder.join("plugin.toml"), settings).unwrap();
+        assert_eq!(read_settings(&case).unwrap(), r#"{"given":2,"kept":1}"#);
+        fs::write(case.join("settings.toml"), "given = 3").unwrap();
+        assert_eq!(read_settings(&case).unwrap(), r#"{"given":3,"kept":1}"#);
+        fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]

@@ -73,6 +73,14 @@ enum Source {
 
 impl FileHost {
     /// A host without sources at this time.
+    ///
+    /// ```
+    /// use tillwatch_sdk::testing::FileHost;
+    /// use tillwatch_sdk::{Fault, Host};
+    ///
+    /// let mut host = FileHost::new(1_772_451_000_000);
+    /// assert_eq!(host.read_lines("log", 1_024), Err(Fault::Unknown), "a source has to be given first");
+    /// ```
     pub fn new(now_ms: u64) -> Self {
         Self {
             now_ms,
@@ -81,11 +89,32 @@ impl FileHost {
     }
 
     /// Sets the clock.
+    ///
+    /// ```
+    /// use tillwatch_sdk::Host;
+    /// use tillwatch_sdk::testing::FileHost;
+    ///
+    /// let mut host = FileHost::new(2_000);
+    /// host.set_now(1_000);
+    /// assert_eq!(host.now_ms(), 1_000, "clocks go back, too");
+    /// ```
     pub fn set_now(&mut self, now_ms: u64) {
         self.now_ms = now_ms;
     }
 
     /// Appends to a source of kind `lines`, which it makes when there is none.
+    ///
+    /// ```
+    /// use tillwatch_sdk::Host;
+    /// use tillwatch_sdk::testing::FileHost;
+    ///
+    /// let mut host = FileHost::new(0);
+    /// host.append_lines("log", b"half of a");
+    /// assert!(host.read_lines("log", 1_024)?.bytes.is_empty());
+    /// host.append_lines("log", b" line\n");
+    /// assert_eq!(host.read_lines("log", 1_024)?.bytes, b"half of a line\n");
+    /// # Ok::<(), tillwatch_sdk::Fault>(())
+    /// ```
     pub fn append_lines(&mut self, source: &str, bytes: &[u8]) {
         let empty = || Source::Lines {
             bytes: Vec::new(),
@@ -97,6 +126,15 @@ impl FileHost {
     }
 
     /// Makes a source of kind `documents` or `folder`; without files it is an empty folder.
+    ///
+    /// ```
+    /// use tillwatch_sdk::Host;
+    /// use tillwatch_sdk::testing::FileHost;
+    ///
+    /// let mut host = FileHost::new(0);
+    /// host.add_folder("drop");
+    /// assert_eq!(host.next_document("drop"), Ok(None));
+    /// ```
     pub fn add_folder(&mut self, source: &str) {
         let empty = || Source::Folder {
             files: Vec::new(),
@@ -106,6 +144,16 @@ impl FileHost {
     }
 
     /// Puts a file into a source of kind `documents` or `folder`, which it makes when there is none.
+    ///
+    /// ```
+    /// use tillwatch_sdk::Host;
+    /// use tillwatch_sdk::testing::FileHost;
+    ///
+    /// let mut host = FileHost::new(9_000);
+    /// host.add_file("drop", "1.xml", 4_000, b"<POSLog/>");
+    /// assert_eq!(host.list_folder("drop")?.bytes, 9);
+    /// # Ok::<(), tillwatch_sdk::Fault>(())
+    /// ```
     pub fn add_file(&mut self, source: &str, name: &str, modified_ms: u64, bytes: &[u8]) {
         self.add_folder(source);
         if let Some(Source::Folder { files, position }) = self.sources.get_mut(source) {
@@ -138,16 +186,46 @@ impl FileHost {
     }
 
     /// What a peer says to the next exchange.
+    ///
+    /// ```
+    /// use tillwatch_sdk::testing::FileHost;
+    /// use tillwatch_sdk::{Host, PeerFailure, PeerFault, TcpRequest};
+    ///
+    /// let mut host = FileHost::new(0);
+    /// let gone = PeerFailure { fault: PeerFault::Unreachable, elapsed_us: 300 };
+    /// host.answer_tcp("printer", Err(gone));
+    /// let connect = TcpRequest { bytes: Vec::new(), until: None, bytes_max: 0 };
+    /// assert_eq!(host.tcp("printer", connect), Err(gone));
+    /// ```
     pub fn answer_tcp(&mut self, peer: &str, answer: Result<TcpResponse, PeerFailure>) {
         self.answer(peer, answer.map_or_else(Answer::Failure, Answer::Tcp));
     }
 
     /// What a query gives when it is run next.
+    ///
+    /// ```
+    /// use tillwatch_sdk::testing::FileHost;
+    /// use tillwatch_sdk::{Host, Table};
+    ///
+    /// let mut host = FileHost::new(0);
+    /// host.answer_sql("sales", Ok(Table::default()));
+    /// assert_eq!(host.sql("sales", None).map(|table| table.rows()), Ok(0));
+    /// ```
     pub fn answer_sql(&mut self, query: &str, answer: Result<Table, PeerFailure>) {
         self.answer(query, answer.map_or_else(Answer::Failure, Answer::Sql));
     }
 
     /// What endpoints were asked since the last call of this, each with the endpoint's name.
+    ///
+    /// ```
+    /// use tillwatch_sdk::testing::FileHost;
+    /// use tillwatch_sdk::{Host, HttpRequest, PeerFault};
+    ///
+    /// let mut host = FileHost::new(0);
+    /// let failure = host.http("checkout", HttpRequest::get()).unwrap_err();
+    /// assert_eq!(failure.fault, PeerFault::Unknown, "it has no answers");
+    /// assert_eq!(host.take_http_requests()[0].0, "checkout");
+    /// ```
     pub fn take_http_requests(&mut self) -> Vec<(String, HttpRequest)> {
         std::mem::take(&mut self.http_requests)
     }
@@ -207,6 +285,18 @@ impl FileHost {
     }
 
     /// What was read and kept since the last commit counts as used: `collect` returned `Ok`.
+    ///
+    /// ```
+    /// use tillwatch_sdk::Host;
+    /// use tillwatch_sdk::testing::FileHost;
+    ///
+    /// let mut host = FileHost::new(0);
+    /// host.set_state(b"kept")?;
+    /// host.commit();
+    /// host.roll_back();
+    /// assert_eq!(host.state(), b"kept");
+    /// # Ok::<(), tillwatch_sdk::Error>(())
+    /// ```
     pub fn commit(&mut self) {
         let positions = self
             .sources
@@ -220,6 +310,17 @@ impl FileHost {
     }
 
     /// What was read since the last commit comes again: `collect` failed.
+    ///
+    /// ```
+    /// use tillwatch_sdk::Host;
+    /// use tillwatch_sdk::testing::FileHost;
+    ///
+    /// let mut host = FileHost::new(0);
+    /// host.set_state(b"not kept")?;
+    /// host.roll_back();
+    /// assert!(host.state().is_empty());
+    /// # Ok::<(), tillwatch_sdk::Error>(())
+    /// ```
     pub fn roll_back(&mut self) {
         self.state.clone_from(&self.committed.state);
         for (name, source) in &mut self.sources {
@@ -250,6 +351,16 @@ impl FileHost {
     }
 
     /// The log lines since the last call of this.
+    ///
+    /// ```
+    /// use tillwatch_sdk::testing::FileHost;
+    /// use tillwatch_sdk::{Host, Level};
+    ///
+    /// let mut host = FileHost::new(0);
+    /// host.log(Level::Debug, "ready");
+    /// assert_eq!(host.take_logs().len(), 1);
+    /// assert!(host.take_logs().is_empty());
+    /// ```
     pub fn take_logs(&mut self) -> Vec<(Level, String)> {
         std::mem::take(&mut self.logs)
     }

@@ -2,6 +2,15 @@
 //!
 //! What comes in is a folder; what goes out are batches, or a panic that shows the difference.
 //! The same folders run on the built `.wasm` through `tillwatch plugin test`.
+//!
+//! ```no_run
+//! use tillwatch_sdk::{Collector, Descriptor, testing};
+//!
+//! /// In a plugin's tests: `check::<Requests>(&descriptor())`.
+//! fn check<C: Collector>(descriptor: &Descriptor) {
+//!     testing::golden::<C>(descriptor, "testcases");
+//! }
+//! ```
 
 mod answers;
 mod case;

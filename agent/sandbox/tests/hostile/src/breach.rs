@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use tillwatch_sdk::{Batch, Descriptor, Error, Host, PeerFailure, PeerFault, TcpRequest};
+use tillwatch_sdk::{Batch, Descriptor, Error, Host, Level, Lines, PeerFailure, PeerFault, TcpRequest};
 
 use super::{Behavior, metric};
 
@@ -57,12 +57,20 @@ pub(super) fn collect(behavior: Behavior, memory: &mut Memory, host: &mut dyn Ho
         Behavior::Reliant => assert!(!is_down(connect(host)), "the peer always answers"),
         Behavior::Offended if is_down(connect(host)) => return Err(Error::permanent("the peer is away")),
         Behavior::Versioned => keep_version(host)?,
+        Behavior::Echo => strange(&lines).for_each(|line| host.log(Level::Info, &format!("what is {line}?"))),
+        Behavior::EchoLast => assert!(strange(&lines).next().is_none(), "{:?}", strange(&lines).next()),
         Behavior::Slow if memory.calls == 0 && lines.bytes.len() > LARGE_BYTES => work(),
         _ => {}
     }
     memory.now_ms = now_ms;
     memory.calls += 1;
     Ok(batch)
+}
+
+fn strange(lines: &Lines) -> impl Iterator<Item = String> {
+    let known = ["one", "two", "three"].map(str::as_bytes);
+    let strange = lines.iter().filter(move |line| !known.contains(line));
+    strange.map(|line| String::from_utf8_lossy(line).into_owned())
 }
 
 fn connect(host: &mut dyn Host) -> Option<PeerFault> {
@@ -79,7 +87,7 @@ fn is_down(fault: Option<PeerFault>) -> bool {
     fault.is_some_and(PeerFault::is_peers)
 }
 
-fn read_all(host: &mut dyn Host) -> Result<tillwatch_sdk::Lines, Error> {
+fn read_all(host: &mut dyn Host) -> Result<Lines, Error> {
     let mut all = host.read_lines("input", READ_BYTES_MAX)?;
     while all.more {
         let lines = host.read_lines("input", READ_BYTES_MAX)?;

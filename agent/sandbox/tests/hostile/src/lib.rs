@@ -97,6 +97,10 @@ enum Behavior {
     Brittle,
     /// Takes longer for a large piece than a store allows.
     Slow,
+    /// Logs each line that it does not know, whole.
+    Echo,
+    /// Panics with a line that it does not know.
+    EchoLast,
 }
 
 struct Hostile {
