@@ -827,6 +827,17 @@ mod tests {
         assert_eq!(fault(grant(serve(say(header)).port, "/")), PeerFault::TooLarge);
     }
 
+    /// A server whose page of errors was too large was told to be well.
+    #[test]
+    fn of_an_error_whose_page_is_too_large_the_status_is_told() {
+        let page = "x".repeat(1_001);
+        for status in [404, 500, 503] {
+            let answer = format!("HTTP/1.1 {status} x\r\ncontent-length: {}\r\n\r\n{page}", page.len());
+            let response = get(grant(serve(say(answer)).port, "/")).unwrap();
+            assert_eq!((response.status, response.body), (status, Vec::new()));
+        }
+    }
+
     #[test]
     fn what_is_no_http_is_malformed_and_what_is_not_there_unreachable() {
         assert_eq!(
