@@ -1,4 +1,4 @@
-//! The files of a backtest, each as the only thing that one source of the plugin holds.
+//! The files of a backtest, each as the only thing that one source of the plugin holds, decompressed if need be.
 
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -8,8 +8,8 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::output;
 use crate::plugin::grant::{Grant, READ_BYTES_CEILING};
 use crate::plugin::manifest::{Manifest, SourceKind};
-use crate::source::modified_ms;
 use crate::source::tail::LINE_BYTES_MAX;
+use crate::source::{gzip, modified_ms};
 
 /// What is looked at of a file's begin to tell what it is.
 const BEGIN_BYTES: u64 = 512;
@@ -132,26 +132,27 @@ fn document(path: &Path) -> Result<Grant> {
 }
 
 fn is_xml(path: &Path) -> Result<bool> {
-    let mut begin = Vec::new();
-    let file = std::fs::File::open(path).with_context(|| format!("{}", path.display()))?;
-    file.take(BEGIN_BYTES).read_to_end(&mut begin)?;
+    let begin = gzip::begin_of(path, BEGIN_BYTES).with_context(|| format!("{}", path.display()))?;
     let begin = begin.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&begin);
     Ok(begin.trim_ascii_start().starts_with(b"<"))
 }
 
-/// As in the agent, a line counts once it is whole.
+/// As in the agent, a line counts once it is whole, and a damaged file as far as it can be read.
 fn tell_open_end(path: &Path, bytes: u64) -> Result<()> {
-    let mut last = [0];
-    if bytes > 0 {
-        let mut file = std::fs::File::open(path)?;
+    let shown = path.display();
+    let mut file = std::fs::File::open(path)?;
+    let last = if gzip::is_compressed(path) {
+        gzip::last_byte(file).with_context(|| format!("{shown} is damaged\nhint: gzip -t says where"))?
+    } else if bytes > 0 {
+        let mut last = [0];
         file.seek(SeekFrom::End(-1))?;
         file.read_exact(&mut last)?;
-        if last != *b"\n" {
-            output::error(&format!(
-                "{}: its last line has no end, and is not read",
-                path.display()
-            ));
-        }
+        Some(last[0])
+    } else {
+        None
+    };
+    if last.is_some_and(|last| last != b'\n') {
+        output::error(&format!("{shown}: its last line has no end, and is not read"));
     }
     Ok(())
 }
@@ -181,7 +182,9 @@ mod tests {
         ] {
             std::fs::write(place.join(name), text).unwrap();
         }
-        let paths: Vec<PathBuf> = ["b.jsonl", "set", "a.xml"]
+        std::fs::write(place.join("z.xml.gz"), gzip::zip(b"<POSLog/>")).unwrap();
+        std::fs::write(place.join("log.2.gz"), gzip::zip(b"{}\n")).unwrap();
+        let paths: Vec<PathBuf> = ["b.jsonl", "set", "a.xml", "z.xml.gz", "log.2.gz"]
             .iter()
             .map(|name| place.join(name))
             .collect();
@@ -206,6 +209,8 @@ mod tests {
             ("set/1.csv", "files"),
             ("set/2.csv", "files"),
             ("a.xml", "files"),
+            ("z.xml.gz", "files"),
+            ("log.2.gz", "log"),
         ];
         let expected = expected.map(|(path, source)| (path.to_owned(), source.to_owned()));
         assert_eq!(of(None, &both), expected);
@@ -217,5 +222,8 @@ mod tests {
             inputs(&paths, source, manifest).unwrap_err();
         }
         inputs(&[place.join("missing")], None, &both).unwrap_err();
+        std::fs::write(place.join("cut.gz"), &gzip::zip(b"{}\n")[..12]).unwrap();
+        let damaged = inputs(&[place.join("cut.gz")], Some("log"), &both).unwrap_err();
+        assert!(damaged.to_string().contains("cut.gz is damaged"), "{damaged}");
     }
 }

@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::path::Path;
 use std::sync::Arc;
 
 use flate2::read::MultiGzDecoder;
@@ -142,8 +143,45 @@ pub(crate) fn unzip(file: File, bytes_max: u64) -> io::Result<Option<Vec<u8>>> {
     Ok((bytes.len() as u64 <= bytes_max).then_some(bytes))
 }
 
+/// The first bytes of a file, decompressed when its name says that it is a compressed one.
+///
+/// # Errors
+/// When it cannot be read, or is damaged there.
+pub(crate) fn begin_of(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let mut begin = Vec::new();
+    let file = File::open(path)?;
+    if is_compressed(path) {
+        MultiGzDecoder::new(file).take(bytes_max).read_to_end(&mut begin)?;
+    } else {
+        file.take(bytes_max).read_to_end(&mut begin)?;
+    }
+    Ok(begin)
+}
+
+/// The last byte of what a compressed file holds; none when it is empty.
+///
+/// # Errors
+/// When it cannot be read, is damaged, or holds more than is read of one.
+pub(crate) fn last_byte(file: File) -> io::Result<Option<u8>> {
+    let mut decoder = MultiGzDecoder::new(file).take(UNZIPPED_BYTES_MAX + 1);
+    let (mut last, mut step) = (None, vec![0; STEP_BYTES]);
+    loop {
+        let count = decoder.read(&mut step)?;
+        let Some(end) = count.checked_sub(1) else { break };
+        last = Some(step[end]);
+    }
+    match decoder.limit() {
+        0 => Err(io::Error::new(io::ErrorKind::InvalidData, "it holds more than 4 GiB")),
+        _ => Ok(last),
+    }
+}
+
+pub(crate) fn is_compressed(path: &Path) -> bool {
+    path.file_name().and_then(|name| name.to_str()).is_some_and(is_gzip)
+}
+
 #[cfg(test)]
-pub(super) fn zip(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn zip(bytes: &[u8]) -> Vec<u8> {
     use std::io::Write;
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(bytes).unwrap();

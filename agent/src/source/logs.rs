@@ -149,8 +149,8 @@ impl Logs {
         for name in self.names_in_turn(machine_now_ms()) {
             is_any |= self.read_one(&name, bytes_max - lines.bytes.len(), &mut lines);
             self.turn = name;
-            // Whoever has more did as much as one call may.
-            lines.more |= lines.bytes.len() >= bytes_max;
+            // Whoever has more did as much as one call may, and a call tells of one line that was too long.
+            lines.more |= lines.bytes.len() >= bytes_max || lines.skipped_bytes > 0;
             if lines.more {
                 break;
             }

@@ -11,7 +11,7 @@
 //! Limits: a log that is truncated and begins again with the very lines of its copy cannot be told from one that goes
 //! on; what is deleted before it was read is lost, and so is the rest of a compressed file that is damaged:
 //! `rotations_lost` counts both.
-//! A line longer than `line_bytes_max` is skipped and its bytes are counted.
+//! A line longer than `line_bytes_max` is skipped; its bytes are told with its end, of one such line in a call.
 
 mod part;
 mod position;
@@ -356,7 +356,10 @@ impl Tail {
             };
             position.advance(&data[..taken.bytes]);
             position.skipping = taken.skipping;
-            lines.skipped_bytes += taken.skipped as u64;
+            position.skipped += taken.skipped as u64;
+            if !position.skipping {
+                lines.skipped_bytes += std::mem::take(&mut position.skipped);
+            }
             *skip_left = skip_left.saturating_sub(taken.skipped);
             if taken.is_full || *skip_left == 0 {
                 return Ok(Step::Full);
@@ -399,6 +402,8 @@ impl Tail {
         };
         if is_next {
             self.rotations_lost_now += u64::from(part.is_damaged());
+            // Its last line was too long, and has no newline.
+            lines.skipped_bytes += position.skipped;
             if !unfinished.is_empty() {
                 lines.bytes.extend_from_slice(&unfinished);
                 lines.bytes.push(b'\n');
@@ -554,7 +559,7 @@ fn take_lines(data: &[u8], lines: &mut Lines, bytes_max: usize, is_full_buffer: 
     for end in memchr::memchr_iter(b'\n', data) {
         let line = &data[taken.bytes..=end];
         if is_full_buffer && line.len() == data.len() {
-            taken.skipped += line.len();
+            return begin_to_skip(data, lines, false);
         } else if !lines.bytes.is_empty() && lines.bytes.len() + line.len() > bytes_max {
             taken.is_full = true;
             return taken;
@@ -564,14 +569,25 @@ fn take_lines(data: &[u8], lines: &mut Lines, bytes_max: usize, is_full_buffer: 
         taken.bytes = end + 1;
     }
     if taken.bytes == 0 && is_full_buffer {
-        return Taken {
-            bytes: data.len(),
-            skipped: data.len(),
-            skipping: true,
-            is_full: false,
-        };
+        return begin_to_skip(data, lines, true);
     }
     taken
+}
+
+/// A call that has told of one line that was too long ends before the next.
+fn begin_to_skip(data: &[u8], lines: &Lines, skipping: bool) -> Taken {
+    if lines.skipped_bytes > 0 {
+        return Taken {
+            is_full: true,
+            ..Taken::default()
+        };
+    }
+    Taken {
+        bytes: data.len(),
+        skipped: data.len(),
+        skipping,
+        is_full: false,
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -59,14 +59,14 @@ impl Collector for Probe {
         let now_ms = host.now_ms();
         let answered = host.http(ENDPOINT, HttpRequest::get());
         let answered = answered.map(|response| (self.is_well(response.status), response.elapsed_us));
-        self.report(&mut batch, "http", tried(answered), now_ms);
+        self.report(&mut batch, "http", self.tried(answered), now_ms);
         let connect = TcpRequest {
             bytes: Vec::new(),
             until: None,
             bytes_max: 0,
         };
         let answered = host.tcp(PEER, connect).map(|response| (true, response.connect_us));
-        self.report(&mut batch, "tcp", tried(answered), now_ms);
+        self.report(&mut batch, "tcp", self.tried(answered), now_ms);
         Ok(batch)
     }
 }
@@ -74,6 +74,26 @@ impl Collector for Probe {
 impl Probe {
     fn is_well(&self, status: u16) -> bool {
         (self.0.status_min..=self.0.status_max).contains(&status)
+    }
+
+    /// None when nothing was tried.
+    fn tried(&self, answered: Result<(bool, u64), PeerFailure>) -> Option<Tried> {
+        match answered {
+            Ok((is_well, elapsed_us)) => Some(Tried {
+                is_well,
+                elapsed_us: Some(elapsed_us),
+            }),
+            // It speaks, only more than the operator allows. An error's status comes without its body.
+            Err(failure) if failure.fault == PeerFault::TooLarge => Some(Tried {
+                is_well: self.is_well(200),
+                elapsed_us: Some(failure.elapsed_us),
+            }),
+            Err(failure) if failure.fault.is_peers() => Some(Tried {
+                is_well: false,
+                elapsed_us: None,
+            }),
+            Err(_nothing_was_tried) => None,
+        }
     }
 
     fn report(&self, batch: &mut Batch, protocol: &str, tried: Option<Tried>, now_ms: u64) {
@@ -84,26 +104,6 @@ impl Probe {
             let micros = i64::try_from(elapsed_us).unwrap_or(i64::MAX);
             batch.push_integer(metric::POS_PROBE_DURATION, &labels, micros, now_ms);
         }
-    }
-}
-
-/// None when nothing was tried.
-fn tried(answered: Result<(bool, u64), PeerFailure>) -> Option<Tried> {
-    match answered {
-        Ok((is_well, elapsed_us)) => Some(Tried {
-            is_well,
-            elapsed_us: Some(elapsed_us),
-        }),
-        // It speaks, only more than the operator allows.
-        Err(failure) if failure.fault == PeerFault::TooLarge => Some(Tried {
-            is_well: true,
-            elapsed_us: Some(failure.elapsed_us),
-        }),
-        Err(failure) if failure.fault.is_peers() => Some(Tried {
-            is_well: false,
-            elapsed_us: None,
-        }),
-        Err(_nothing_was_tried) => None,
     }
 }
 

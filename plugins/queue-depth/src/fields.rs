@@ -2,6 +2,8 @@
 //!
 //! The settings `field_*` name a metric, a pointer or a column each.
 
+use std::borrow::Cow;
+
 use tillwatch_sdk::parse::{Problems, Wrong};
 use tillwatch_sdk::{Error, Host, HttpRequest, Table};
 
@@ -9,7 +11,7 @@ use crate::broker::{Trouble, ask};
 use crate::json::{Pointer, each, find, pointers, text, units, whole};
 use crate::prometheus::{Sample, sample};
 use crate::queues::key;
-use crate::sheet::{Reading, Sheet};
+use crate::sheet::{Levels, Reading, Sheet};
 use crate::{AgeUnit, Settings};
 
 /// The source of kind `sql`.
@@ -34,6 +36,7 @@ pub(crate) struct Fields {
 type Values = [Option<i64>; 6];
 
 const AGE: usize = 1;
+const CAME: usize = 4;
 
 impl Fields {
     pub(crate) fn new(settings: &Settings) -> Result<Self, Error> {
@@ -104,16 +107,20 @@ impl Fields {
             AgeUnit::S if place == AGE => 1_000.0,
             _ => 1.0,
         };
-        let mut values = [None; 6];
-        if let Some(value) = values.get_mut(place) {
-            *value = from_real(sample.value * scale);
+        let value = from_real(sample.value * scale);
+        let (mut levels, mut moved) = (Levels::default(), [None; 2]);
+        // What counts up stands behind the levels.
+        match levels.get_mut(place) {
+            Some(level) => *level = value.into(),
+            None if place == CAME => moved = [value, None],
+            None => moved = [None, value],
         }
         let labels = sample
             .labels
             .iter()
             .flat_map(|(name, value)| [name.as_ref(), value.as_ref()]);
         let queue = sample.label(&self.queue);
-        sheet.add(queue, key(&labels.collect::<Vec<_>>()), &reading(values));
+        sheet.add_part(queue, key(&labels.collect::<Vec<_>>()), levels, moved);
     }
 
     /// JSON: each element of what `items` points at, or that itself.
@@ -129,10 +136,10 @@ impl Fields {
         if self.add_item(None, items, sheet)? {
             return Ok(());
         }
-        each(items, |name, item| {
-            if let Err(wrong) = self.add_item(name, item, sheet) {
-                problems.count(wrong);
-            }
+        each(items, |name, item| match self.add_item(name, item, sheet) {
+            Ok(true) => {}
+            Ok(false) => self.add_unknown(name, item, sheet),
+            Err(wrong) => problems.count(wrong),
         })?;
         Ok(())
     }
@@ -151,10 +158,23 @@ impl Fields {
         if values == [None; 6] {
             return Ok(false);
         }
-        let queue = queue.filter(|_json| !self.queue.is_empty()).and_then(text);
+        let queue = self.name_in(queue);
         let queue = queue.as_deref().or(name);
         sheet.add(queue, key(&[queue.unwrap_or_default()]), &reading(values));
         Ok(true)
+    }
+
+    /// An element without a value, of which the name alone is known: what shares that name is unknown, too.
+    fn add_unknown(&self, name: Option<&str>, item: &str, sheet: &mut Sheet<'_>) {
+        let [pointer, ..] = &self.pointers;
+        let [queue] = find(item, std::array::from_ref(pointer)).unwrap_or_default();
+        if let Some(queue) = self.name_in(queue).as_deref().or(name) {
+            sheet.add_unknown(queue);
+        }
+    }
+
+    fn name_in<'a>(&self, queue: Option<&'a str>) -> Option<Cow<'a, str>> {
+        queue.filter(|_json| !self.queue.is_empty()).and_then(text)
     }
 
     /// Rows of the operator's query: each is a queue.

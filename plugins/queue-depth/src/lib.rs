@@ -101,10 +101,9 @@ impl System {
         }
     }
 
-    /// Whether a queue that is named and not there is worth a warning: a list of Redis is there only while it is not
-    /// empty, and a query may leave out what it finds nothing of.
+    /// Whether a queue that is named and not told of is worth a warning: a query may leave out what it finds nothing of.
     fn tells_all(self) -> bool {
-        !matches!(self, Self::Redis | Self::Sql)
+        self != Self::Sql
     }
 }
 

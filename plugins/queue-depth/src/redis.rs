@@ -20,6 +20,7 @@ const ANSWER_BYTES_MAX: u32 = 64 << 10;
 /// Groups of all streams whose oldest message is asked for.
 const GROUPS_MAX: usize = 100;
 const REFUSED: &str = "redis wants a login, or the account may not ask: see redis_user in the plugin's README";
+const NO_QUEUES: &str = "none of the keys that the settings name is a list or a stream";
 const UNABLE: &str =
     "redis cannot answer: it still loads, is busy or without its master, or the queue is on another node";
 
@@ -50,9 +51,12 @@ pub(crate) fn read(
                 .unwrap_or_else(|wrong| problems.count(wrong)),
         }
     })?;
+    if found.iter().all(|found| found.kind == Kind::Other) {
+        return Err(Trouble::Blind(NO_QUEUES));
+    }
     ask_ages(settings, host, &mut found, problems)?;
     for found in found {
-        found.add(sheet)?;
+        found.add(sheet);
     }
     Ok(())
 }
@@ -177,9 +181,10 @@ impl<'n> Found<'n> {
         Ok(())
     }
 
-    fn add(self, sheet: &mut Sheet<'_>) -> Result<(), Trouble> {
+    /// What is neither a list nor a stream is no queue: it stays missing.
+    fn add(self, sheet: &mut Sheet<'_>) {
         if self.kind == Kind::Other {
-            return Ok(());
+            return;
         }
         let reading = if self.groups.is_empty() {
             Reading {
@@ -190,7 +195,6 @@ impl<'n> Found<'n> {
             self.of_groups()
         };
         sheet.add(Some(self.name), key(&[self.name]), &reading);
-        Ok(())
     }
 
     fn of_groups(&self) -> Reading {

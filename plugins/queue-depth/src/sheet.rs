@@ -31,6 +31,30 @@ pub(crate) struct Reading {
     pub(crate) moved: [Option<i64>; 2],
 }
 
+/// What waits in one queue, or in all that share a name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Level {
+    /// Nobody spoke of it.
+    #[default]
+    Untold,
+    /// It was to be told, and was not.
+    Unknown,
+    Known(i64),
+}
+
+/// Depth, oldest age, unacknowledged, consumers.
+pub(crate) type Levels = [Level; 4];
+
+/// How the levels of two queues with one name go together.
+const TOGETHER: [fn(i64, i64) -> i64; 4] = [i64::saturating_add, i64::max, i64::saturating_add, i64::saturating_add];
+
+/// All that is told of one name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Row {
+    levels: Levels,
+    moved: [Option<i64>; 2],
+}
+
 /// Totals of queues at the reading before.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counted(BTreeMap<u64, [Option<i64>; 2]>);
@@ -38,7 +62,7 @@ pub(crate) struct Counted(BTreeMap<u64, [Option<i64>; 2]>);
 /// One reading.
 pub(crate) struct Sheet<'q> {
     queues: &'q Queues,
-    rows: BTreeMap<String, Reading>,
+    rows: BTreeMap<String, Row>,
     before: Counted,
     now: Counted,
     /// A total that was missing and is there now has begun at 0.
@@ -62,22 +86,36 @@ impl<'q> Sheet<'q> {
 
     /// Adds what is known of a queue; `key` tells it from all others of the broker.
     pub(crate) fn add(&mut self, queue: Option<&str>, key: u64, reading: &Reading) {
+        self.add_part(queue, key, reading.levels(), reading.moved);
+    }
+
+    /// Adds one part of what is known of a queue; others may come as parts of their own.
+    pub(crate) fn add_part(&mut self, queue: Option<&str>, key: u64, levels: Levels, moved: [Option<i64>; 2]) {
         self.told = self.told.saturating_add(1);
         if let Some(queue) = queue {
             self.missing.remove(queue);
         }
-        let moved = self.count(key, reading.moved);
+        let moved = self.count(key, moved);
+        let row = self.add_levels(queue, levels);
+        for (total, moved) in row.moved.iter_mut().zip(moved) {
+            *total = sum(*total, moved);
+        }
+    }
+
+    /// A queue of which nothing but its name is told: it is not among those that were told of.
+    pub(crate) fn add_unknown(&mut self, queue: &str) {
+        self.add_levels(Some(queue), [Level::Unknown; 4]);
+    }
+
+    fn add_levels(&mut self, queue: Option<&str>, levels: Levels) -> &mut Row {
         let name = self.queues.name_of(queue);
         let is_room = self.rows.len() < QUEUES_MAX || self.rows.contains_key(&*name);
         let name = if is_room { &name } else { OTHER };
         let row = self.rows.entry(name.to_owned()).or_default();
-        row.depth = sum(row.depth, reading.depth);
-        row.unacked = sum(row.unacked, reading.unacked);
-        row.consumers = sum(row.consumers, reading.consumers);
-        row.oldest_age_ms = row.oldest_age_ms.max(reading.oldest_age_ms);
-        for (total, moved) in row.moved.iter_mut().zip(moved) {
-            *total = sum(*total, moved);
+        for ((total, level), together) in row.levels.iter_mut().zip(levels).zip(TOGETHER) {
+            *total = total.with(level, together, name == OTHER);
         }
+        row
     }
 
     /// What came in and went out since the reading before.
@@ -129,7 +167,8 @@ impl<'q> Sheet<'q> {
     /// Whether it told anything of one of them.
     pub(crate) fn knows_anything(&self) -> bool {
         let is_counted = self.now.0.values().flatten().any(Option::is_some);
-        is_counted || self.rows.values().any(|row| *row != Reading::default())
+        let mut levels = self.rows.values().flat_map(|row| row.levels);
+        is_counted || levels.any(|level| level.known().is_some())
     }
 
     /// How many of the named queues it did not tell of.
@@ -140,12 +179,13 @@ impl<'q> Sheet<'q> {
     /// Pushes what is known; gives the totals to keep.
     pub(crate) fn push(self, system: &str, now_ms: u64, batch: &mut Batch) -> Counted {
         for (name, row) in &self.rows {
+            let [depth, oldest_age_ms, unacked, consumers] = row.levels.map(Level::known);
             let [came, went] = row.moved;
             let values = [
-                (metric::QUEUE_DEPTH, row.depth),
-                (metric::QUEUE_OLDEST_AGE, row.oldest_age_ms),
-                (metric::QUEUE_UNACKED, row.unacked),
-                (metric::QUEUE_CONSUMERS, row.consumers),
+                (metric::QUEUE_DEPTH, depth),
+                (metric::QUEUE_OLDEST_AGE, oldest_age_ms),
+                (metric::QUEUE_UNACKED, unacked),
+                (metric::QUEUE_CONSUMERS, consumers),
                 (metric::QUEUE_IN, came),
                 (metric::QUEUE_OUT, went),
             ];
@@ -156,6 +196,44 @@ impl<'q> Sheet<'q> {
             }
         }
         self.now
+    }
+}
+
+impl Reading {
+    /// What does not wait has no age.
+    fn levels(&self) -> Levels {
+        let age = match (self.depth, self.oldest_age_ms) {
+            (Some(0), None) => Level::Untold,
+            (_, age_ms) => age_ms.into(),
+        };
+        [self.depth.into(), age, self.unacked.into(), self.consumers.into()]
+    }
+}
+
+impl Level {
+    fn known(self) -> Option<i64> {
+        match self {
+            Self::Known(value) => Some(value),
+            Self::Untold | Self::Unknown => None,
+        }
+    }
+
+    /// Of queues that nobody named, what is known of some counts; else one that is unknown makes the whole unknown.
+    fn with(self, other: Self, together: fn(i64, i64) -> i64, is_partial: bool) -> Self {
+        match (self, other) {
+            (Self::Known(one), Self::Known(other)) => Self::Known(together(one, other)),
+            (Self::Untold, level) | (level, Self::Untold) => level,
+            (Self::Known(value), Self::Unknown) | (Self::Unknown, Self::Known(value)) if is_partial => {
+                Self::Known(value)
+            }
+            (Self::Unknown, _) | (_, Self::Unknown) => Self::Unknown,
+        }
+    }
+}
+
+impl From<Option<i64>> for Level {
+    fn from(value: Option<i64>) -> Self {
+        value.map_or(Self::Unknown, Self::Known)
     }
 }
 
@@ -301,11 +379,39 @@ mod tests {
             ..Reading::default()
         };
         sheet.add(Some("x"), 1, &depth(None));
-        assert_eq!(sheet.rows[OTHER].depth, None);
+        assert_eq!(sheet.rows[OTHER].levels[0], Level::Unknown);
         sheet.add(Some("y"), 2, &depth(Some(0)));
         sheet.add(Some("z"), 3, &depth(Some(4)));
-        assert_eq!(sheet.rows[OTHER].depth, Some(4));
+        assert_eq!(sheet.rows[OTHER].levels[0], Level::Known(4));
         assert_eq!((sheet.told(), sheet.missing()), (3, 1));
+    }
+
+    /// `tlog=pos.*` over a queue with 5 messages and one without statistics was told to be 5 deep.
+    #[test]
+    fn a_name_that_is_shared_with_what_is_unknown_is_unknown() {
+        let queues = Queues::new("a".to_owned(), &["tlog=pos.*".to_owned()]).unwrap();
+        let reading = |depth, oldest_age_ms| Reading {
+            depth,
+            oldest_age_ms,
+            consumers: Some(1),
+            ..Reading::default()
+        };
+        let (full, empty, unknown) = (
+            reading(Some(5), Some(7)),
+            reading(Some(0), None),
+            reading(None, Some(9)),
+        );
+        let levels = |readings: &[Reading]| {
+            let mut sheet = Sheet::new(&queues, Counted::default(), false);
+            for (reading, key) in readings.iter().zip(0..) {
+                sheet.add(Some("pos.1"), key, reading);
+            }
+            sheet.rows["tlog"].levels.map(Level::known)
+        };
+        assert_eq!(levels(&[full, empty]), [Some(5), Some(7), None, Some(2)]);
+        assert_eq!(levels(&[full, unknown]), [None, Some(9), None, Some(2)]);
+        assert_eq!(levels(&[unknown, full]), [None, Some(9), None, Some(2)]);
+        assert_eq!(levels(&[full, reading(Some(1), None)]), [Some(6), None, None, Some(2)]);
     }
 
     #[test]

@@ -32,7 +32,8 @@ pub(crate) fn separator(setting: &str) -> Result<Option<u8>, String> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Columns<const N: usize> {
     pub(crate) separator: u8,
-    places: [Option<usize>; N],
+    /// Column and wanted field, by column.
+    places: Vec<(usize, usize)>,
 }
 
 impl<const N: usize> Columns<N> {
@@ -50,12 +51,10 @@ impl<const N: usize> Columns<N> {
                     .position(is_name)
                     .or_else(|| header.iter().position(is_alike))
             };
-            Self {
-                separator,
-                places: names.map(place),
-            }
+            Self::new(separator, names.map(place))
         };
-        let has_all = |columns: &Self| needed.iter().all(|field| columns.place(*field).is_some());
+        let has = |columns: &Self, needed: usize| columns.places.iter().any(|(_column, field)| *field == needed);
+        let has_all = |columns: &Self| needed.iter().all(|field| has(columns, *field));
         candidates.map(read).find(has_all)
     }
 
@@ -74,23 +73,29 @@ impl<const N: usize> Columns<N> {
         let last = places.iter().flatten().max()?;
         let reaches = |separator: &u8| fields(first, *separator).nth(*last).is_some();
         let separator = set.or_else(|| SEPARATORS.into_iter().find(reaches))?;
-        Some(Self { separator, places })
+        Some(Self::new(separator, places))
     }
 
-    fn place(&self, field: usize) -> Option<usize> {
-        self.places.get(field).copied().flatten()
+    fn new(separator: u8, columns: [Option<usize>; N]) -> Self {
+        let places = columns.into_iter().zip(0..);
+        let mut places: Vec<_> = places.filter_map(|(column, field)| Some((column?, field))).collect();
+        places.sort_unstable();
+        Self { separator, places }
     }
 
     /// The wanted fields of a record; an empty one is none.
     pub(crate) fn read<'a>(&self, record: &'a str) -> [Option<Cow<'a, str>>; N] {
         let mut wanted = std::array::from_fn(|_| None);
-        for (place, field) in fields(record, self.separator).take(COLUMNS_MAX).enumerate() {
-            for (slot, _) in wanted
-                .iter_mut()
-                .zip(&self.places)
-                .filter(|(_, at)| **at == Some(place))
-            {
-                *slot = Some(field.clone()).filter(|field| !field.trim_ascii().is_empty());
+        let mut fields = (0..COLUMNS_MAX).zip(fields(record, self.separator));
+        let mut at: Option<(usize, Cow<'a, str>)> = None;
+        for (column, field) in &self.places {
+            at = at
+                .filter(|(at, _text)| at == column)
+                .or_else(|| fields.find(|(at, _text)| at == column));
+            // Behind the last field there is none.
+            let Some((_at, text)) = &at else { break };
+            if let Some(slot) = wanted.get_mut(*field) {
+                *slot = Some(text.clone()).filter(|text| !text.trim_ascii().is_empty());
             }
         }
         wanted

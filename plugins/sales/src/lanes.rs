@@ -23,17 +23,17 @@ pub(crate) struct Lanes {
 impl Lanes {
     /// In lower case, so that no person's name looks like a lane.
     pub(crate) fn sold(&mut self, lane: &str, time_ms: u64) {
+        // Most lanes are digits, and known.
+        if let Some(last_ms) = self.sold_ms.get_mut(lane) {
+            *last_ms = time_ms.max(*last_ms);
+            return;
+        }
         let lane = lane.to_ascii_lowercase();
         let is_known = self.sold_ms.contains_key(&lane);
-        let lane = if is_known || (is_name(&lane) && self.sold_ms.len() < LANES_MAX) {
-            &lane
-        } else {
-            OTHER
-        };
-        match self.sold_ms.get_mut(lane) {
-            Some(last_ms) => *last_ms = time_ms.max(*last_ms),
-            None => drop(self.sold_ms.insert(lane.to_owned(), time_ms)),
-        }
+        let is_told = is_known || (is_name(&lane) && self.sold_ms.len() < LANES_MAX);
+        let lane = if is_told { lane } else { OTHER.to_owned() };
+        let last_ms = self.sold_ms.entry(lane).or_default();
+        *last_ms = time_ms.max(*last_ms);
     }
 
     /// Also those that were kept when names had another form.

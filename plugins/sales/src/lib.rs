@@ -333,7 +333,7 @@ impl Sales {
                 self.reader.mapping.read_texts(columns.read(record), &self.rules)
             });
             // Files that were put together have a header in their midst.
-            let header = record.ok().filter(|_| reading.outcome.is_err());
+            let header = record.ok().filter(|_| !reading.is_transaction());
             match header.and_then(|record| self.reader.columns_of(record, Some(columns.separator), false)) {
                 Some(others) => columns = others,
                 None => self.push_row(reading, batch, now_ms),
@@ -382,6 +382,14 @@ impl Sales {
 
     /// Each file of a rotated log may begin with its header, and a restart may come after it.
     fn push_csv_line(&mut self, line: &str, batch: &mut Batch, now_ms: u64) {
+        let read = |reader: &Reader, rules: &Rules| {
+            let columns = reader.columns.as_ref()?;
+            Some(reader.mapping.read_texts(columns.read(line), rules))
+        };
+        // To look for a header takes longer than to read a row.
+        if let Some(reading) = read(&self.reader, &self.rules).filter(Reading::is_transaction) {
+            return self.push_row(reading, batch, now_ms);
+        }
         if let Some(columns) = self.reader.header(line) {
             self.ledger.kept.header = (line.len() <= HEADER_BYTES_MAX).then(|| line.to_owned());
             self.reader.columns = Some(columns);
@@ -390,10 +398,7 @@ impl Sales {
         if self.reader.columns.is_none() {
             self.reader.columns = self.reader.columns_of(line, self.reader.separator, true);
         }
-        let reading = match &self.reader.columns {
-            Some(columns) => self.reader.mapping.read_texts(columns.read(line), &self.rules),
-            None => Wrong::Syntax.into(),
-        };
+        let reading = read(&self.reader, &self.rules).unwrap_or_else(|| Wrong::Syntax.into());
         self.push_row(reading, batch, now_ms);
     }
 

@@ -72,6 +72,11 @@ impl Reading {
     pub(crate) fn time_ms(&self) -> Option<u64> {
         self.outcome.as_ref().ok()?.time_ms()
     }
+
+    /// Whether it counts: what does not may be a header.
+    pub(crate) fn is_transaction(&self) -> bool {
+        matches!(self.outcome, Ok(Outcome::Sale(_) | Outcome::Void { .. }))
+    }
 }
 
 impl From<Wrong> for Reading {

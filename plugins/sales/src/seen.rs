@@ -11,7 +11,7 @@
 //!   16     per run: first and last number
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 const VERSION: u8 = 1;
 /// Beyond these the oldest day's lanes and lowest numbers are forgotten: they count again when they come again.
@@ -55,7 +55,7 @@ impl Key {
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     /// Runs of numbers, inclusive, ordered and apart.
-    lanes: BTreeMap<Lane, Vec<(u64, u64)>>,
+    lanes: BTreeMap<Lane, VecDeque<(u64, u64)>>,
     runs: usize,
     changed: bool,
 }
@@ -90,7 +90,7 @@ impl Seen {
             let Some(mut oldest) = self.lanes.first_entry() else {
                 break;
             };
-            oldest.get_mut().drain(..1);
+            oldest.get_mut().pop_front();
             self.runs = self.runs.saturating_sub(1);
             if oldest.get().is_empty() {
                 oldest.remove();
@@ -140,7 +140,7 @@ impl Seen {
                 );
                 (first <= last).then_some((first, last))
             });
-            let runs: Vec<_> = runs.collect::<Option<_>>()?;
+            let runs: VecDeque<_> = runs.collect::<Option<_>>()?;
             seen.runs = seen.runs.saturating_add(runs.len());
             seen.lanes.insert(lane, runs);
         }
@@ -149,7 +149,7 @@ impl Seen {
 }
 
 /// Adds a number to ordered runs; false when it is in one already.
-fn insert(runs: &mut Vec<(u64, u64)>, number: u64) -> bool {
+fn insert(runs: &mut VecDeque<(u64, u64)>, number: u64) -> bool {
     let after = runs.partition_point(|(first, _)| *first <= number);
     let before = after.checked_sub(1).and_then(|before| runs.get(before)).copied();
     if before.is_some_and(|(_, last)| number <= last) {
@@ -247,7 +247,7 @@ mod tests {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             numbers.swap(last, usize::try_from(random >> 33).unwrap() % (last + 1));
         }
-        let mut runs = Vec::new();
+        let mut runs = VecDeque::new();
         for number in numbers {
             assert!(insert(&mut runs, number * 2 % 401));
         }

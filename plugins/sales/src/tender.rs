@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+/// What is looked at of a name.
+const WORD_BYTES_MAX: usize = 32;
+
 /// The tenders that are told apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -78,9 +81,8 @@ impl Tenders {
         if let Some(tender) = self.own(name) {
             return tender;
         }
-        let word = name.rsplit(':').next().unwrap_or_default();
-        let word: String = word.chars().filter(char::is_ascii_alphanumeric).take(32).collect();
-        match word.to_ascii_lowercase().as_str() {
+        let mut word = [0; WORD_BYTES_MAX];
+        match plain(name.rsplit(':').next().unwrap_or_default(), &mut word) {
             "cash" | "bar" | "bargeld" => Tender::Cash,
             "card" | "creditdebit" | "credit" | "debit" | "creditcard" | "debitcard" | "bank" | "ec" | "eckarte"
             | "eccash" | "karte" | "kreditkarte" | "girocard" | "visa" | "mastercard" | "maestro" | "amex" | "ebt" => {
@@ -102,6 +104,17 @@ impl Tenders {
             _ => Tender::Other,
         }
     }
+}
+
+/// Letters and digits, in lower case.
+fn plain<'w>(text: &str, word: &'w mut [u8; WORD_BYTES_MAX]) -> &'w str {
+    let letters = text.bytes().filter(u8::is_ascii_alphanumeric);
+    let count = word
+        .iter_mut()
+        .zip(letters)
+        .map(|(place, letter)| *place = letter.to_ascii_lowercase())
+        .count();
+    std::str::from_utf8(word.get(..count).unwrap_or_default()).unwrap_or_default()
 }
 
 /// What was paid by each tender.

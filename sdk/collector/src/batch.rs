@@ -94,9 +94,11 @@ pub struct Series {
 /// batch.more = true;
 /// assert_eq!((batch.samples(), batch.into_series().len()), (2, 2));
 /// ```
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct Batch {
     series: Vec<Series>,
+    /// By metric, the place in `series` that was pushed to last: often the next one's, too.
+    recent: Vec<usize>,
     /// From a hash of metric, labels and form to the place in `series`.
     places: BTreeMap<u64, usize>,
     /// There is more to read at once: the host calls `collect` again, within its bounds.
@@ -108,6 +110,12 @@ pub struct Batch {
 enum Form {
     Real,
     Integer,
+}
+
+impl PartialEq for Batch {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.series, self.more) == (&other.series, other.more)
+    }
 }
 
 impl Batch {
@@ -216,11 +224,32 @@ impl Batch {
     }
 
     fn series_of(&mut self, metric: MetricId, labels: &[&str], form: Form) -> &mut Series {
+        let place = self.place_of(metric, labels, form);
+        &mut self.series[place]
+    }
+
+    fn place_of(&mut self, metric: MetricId, labels: &[&str], form: Form) -> usize {
+        let recent = usize::from(metric.index());
+        if let Some(place) = self.recent.get(recent).copied()
+            && let Some(series) = self.series.get(place)
+            && is_series(series, metric, labels, form)
+        {
+            return place;
+        }
+        let place = self.find_or_begin(metric, labels, form);
+        if self.recent.len() <= recent {
+            self.recent.resize(recent + 1, 0);
+        }
+        self.recent[recent] = place;
+        place
+    }
+
+    fn find_or_begin(&mut self, metric: MetricId, labels: &[&str], form: Form) -> usize {
         let mut key = hash(metric, labels, form);
         // Two series with one hash lie at neighboring keys.
         while let Some(place) = self.places.get(&key).copied() {
             if is_series(&self.series[place], metric, labels, form) {
-                return &mut self.series[place];
+                return place;
             }
             key = key.wrapping_add(1);
         }
@@ -234,8 +263,7 @@ impl Batch {
             },
             times_ms: Vec::new(),
         });
-        let last = self.series.len() - 1;
-        &mut self.series[last]
+        self.series.len() - 1
     }
 }
 

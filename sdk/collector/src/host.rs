@@ -253,7 +253,7 @@ pub struct Lines {
     pub bytes: Vec<u8>,
     /// More is there already.
     pub more: bool,
-    /// Bytes skipped since the last call because a line was longer than the limit.
+    /// Bytes of a line that was longer than the limit and has ended: of one at most in a call.
     pub skipped_bytes: u64,
 }
 

@@ -451,13 +451,16 @@ fn next_lines(bytes: &mut Vec<u8>, bytes_max: usize) -> Lines {
     let (mut lines, mut taken) = (Lines::default(), 0);
     while let Some(end) = memchr::memchr(b'\n', &bytes[taken..]) {
         let line = &bytes[taken..=taken + end];
-        if line.len() > LINE_BYTES_MAX {
-            lines.skipped_bytes += line.len() as u64;
-        } else if lines.bytes.is_empty() || lines.bytes.len() + line.len() <= bytes_max {
-            lines.bytes.extend_from_slice(line);
-        } else {
-            lines.more = true;
-            break;
+        let (is_long, is_told) = (line.len() > LINE_BYTES_MAX, lines.skipped_bytes > 0);
+        let has_room = lines.bytes.is_empty() || lines.bytes.len() + line.len() <= bytes_max;
+        match is_long {
+            // As in the agent, one in a call.
+            true if !is_told => lines.skipped_bytes = line.len() as u64,
+            false if has_room => lines.bytes.extend_from_slice(line),
+            _ => {
+                lines.more = true;
+                break;
+            }
         }
         taken += line.len();
     }

@@ -114,14 +114,19 @@ impl Endpoint {
             Method::Post => run(&agent, request, within),
         };
         let mut response = answered.map_err(|error| failed(error, &self.grant))?;
+        let status = response.status();
         let body = response.body_mut().with_config().limit(self.grant.body_bytes_max);
-        let body = body.read_to_vec().map_err(|error| failed(error, &self.grant))?;
+        let body = match body.read_to_vec() {
+            // Nobody reads an error's page, and its status says what matters.
+            Err(ureq::Error::BodyExceedsLimit(_)) if status.as_u16() >= 400 => Vec::new(),
+            body => body.map_err(|error| failed(error, &self.grant))?,
+        };
         let headers = headers(response.headers());
         for said in headers.iter().map(|(_name, value)| value.as_bytes()).chain([&*body]) {
             conceals(said, secret.as_deref())?;
         }
         Ok(HttpResponse {
-            status: response.status().as_u16(),
+            status: status.as_u16(),
             headers,
             body,
             elapsed_us: 0,
@@ -220,7 +225,10 @@ fn checked_path(asked: &str, granted: &str) -> Result<String, PeerError> {
 fn is_straight(below: &str) -> bool {
     let has_detour = below.starts_with('/') || below.contains("//") || below.contains(';');
     let is_dots = |segment: &str| segment == "." || segment == "..";
-    !has_detour && !below.split('/').any(is_dots) && has_plain_escapes(below)
+    // RabbitMQ names its virtual host so: nothing but a slash leads nowhere else.
+    let is_slash = |segment: &str| segment.eq_ignore_ascii_case("%2F");
+    let is_plain = |segment: &str| is_slash(segment) || has_plain_escapes(segment);
+    !has_detour && !below.split('/').any(is_dots) && below.split('/').all(is_plain)
 }
 
 /// Whether its escapes stand for letters, digits and spaces, as one would read them and no server otherwise.
@@ -700,6 +708,9 @@ mod tests {
             request(Method::Get, "/api/%c0%ae%c0%ae/admin", b""),
             request(Method::Get, "/api/%EF%BC%8E%EF%BC%8E/admin", b""),
             request(Method::Get, "/api/a%2fb", b""),
+            request(Method::Get, "/api/%2F%2Fb", b""),
+            request(Method::Get, "/api/%2F../admin", b""),
+            request(Method::Get, "/api/%2F/../admin", b""),
             request(Method::Get, "/api/a%00", b""),
             request(Method::Get, "/api/a%2", b""),
             request(Method::Get, "/api/a%", b""),
@@ -735,6 +746,8 @@ mod tests {
             "/api/caf%C3%A9/Till%203",
             "/api/%E3%83%AC%E3%82%B8%31/",
             "/api/b?c=%2e%2e",
+            "/api/queues/%2F?page=1",
+            "/api/queues/%2f/sales",
         ] {
             let asked = request(Method::Get, granted, b"");
             assert_eq!(endpoint.send(asked, TIMEOUT).unwrap().status, 200, "{granted}");
@@ -812,6 +825,17 @@ mod tests {
             "y".repeat(HEADERS_BYTES_MAX)
         );
         assert_eq!(fault(grant(serve(say(header)).port, "/")), PeerFault::TooLarge);
+    }
+
+    /// A server whose page of errors was too large was told to be well.
+    #[test]
+    fn of_an_error_whose_page_is_too_large_the_status_is_told() {
+        let page = "x".repeat(1_001);
+        for status in [404, 500, 503] {
+            let answer = format!("HTTP/1.1 {status} x\r\ncontent-length: {}\r\n\r\n{page}", page.len());
+            let response = get(grant(serve(say(answer)).port, "/")).unwrap();
+            assert_eq!((response.status, response.body), (status, Vec::new()));
+        }
     }
 
     #[test]

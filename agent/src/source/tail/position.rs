@@ -16,6 +16,8 @@ pub(super) struct Position {
     pub(super) offset: u64,
     /// Inside a line that is too long.
     pub(super) skipping: bool,
+    /// Bytes of that line which were left out so far: they are told with its end.
+    pub(super) skipped: u64,
     /// Parts up to this time were read, or left because they were there before us.
     pub(super) before_ms: u64,
     /// The last of these: its time may yet change.
@@ -31,12 +33,17 @@ impl Position {
             fingerprint: Fingerprint::default(),
             offset: 0,
             skipping: false,
+            skipped: 0,
             before_ms: 0,
             before: Fingerprint::default(),
         })
     }
 
+    /// What is compressed does not grow: whoever names it wants it read.
     pub(super) fn go_to_end(&mut self, part: &Part) -> io::Result<()> {
+        if part.is_gzip() {
+            return Ok(());
+        }
         self.offset = part.metadata()?.len();
         self.fingerprint = part.head(self.offset)?;
         let mut last = [b'\n'];
@@ -90,7 +97,8 @@ impl Position {
         writer
             .number(self.fingerprint.length)
             .number(u64::from(self.fingerprint.crc32c));
-        writer.number(self.offset).number(u64::from(self.skipping));
+        let skipping = if self.skipping { self.skipped + 1 } else { 0 };
+        writer.number(self.offset).number(skipping);
         writer
             .number(self.before_ms)
             .number(self.before.length)
@@ -108,10 +116,14 @@ impl Position {
             modified_ms: reader.number()?,
             fingerprint: fingerprint(&mut reader)?,
             offset: reader.number()?,
-            skipping: reader.number()? != 0,
+            skipping: false,
+            skipped: 0,
             before_ms: 0,
             before: Fingerprint::default(),
         };
+        if let Some(skipped) = reader.number()?.checked_sub(1) {
+            (position.skipping, position.skipped) = (true, skipped);
+        }
         // An earlier agent did not write down what came before.
         if !reader.is_empty() {
             position.before_ms = reader.number()?;

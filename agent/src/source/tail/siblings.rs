@@ -53,7 +53,7 @@ impl Sibling {
             return None;
         }
         let is_live = name == live_name;
-        let is_gzip = !is_live && is_gzip(name);
+        let is_gzip = is_gzip(name);
         let modified_ms = modified_ms(&metadata);
         let is_rounded = is_gzip && modified_ms.is_multiple_of(SECOND_MS);
         let rank = name

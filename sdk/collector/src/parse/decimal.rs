@@ -6,6 +6,8 @@ use super::Wrong;
 
 /// Digits that a number may have, leading zeros not counted; more are refused.
 const DIGITS_MAX: u32 = 30;
+/// So many digits fit into 64 bits.
+const NARROW_DIGITS_MAX: usize = 19;
 /// The largest exponent that a number may have.
 const EXPONENT_MAX: i32 = 30;
 
@@ -76,6 +78,10 @@ impl Decimal {
     /// [`Wrong::Number`] when the count is beyond 64 bits.
     pub fn units(self, decimals: u8) -> Result<i64, Wrong> {
         let shift = i32::from(decimals).saturating_sub(self.scale);
+        // As it is written; wide numbers cost a plugin most of its time.
+        if shift == 0 {
+            return i64::try_from(self.mantissa).or(Err(Wrong::Number));
+        }
         let power = power_of_ten(shift.unsigned_abs());
         let units = if shift >= 0 {
             power.and_then(|power| self.mantissa.checked_mul(power))
@@ -100,9 +106,11 @@ impl Decimal {
     /// [`Wrong::Number`] when it has a fraction or is beyond 64 bits.
     pub fn whole(self) -> Result<i64, Wrong> {
         let units = self.units(0)?;
+        if self.scale <= 0 {
+            return Ok(units);
+        }
         let exact = match power_of_ten(self.scale.unsigned_abs()) {
-            Some(power) if self.scale > 0 => self.mantissa.checked_rem(power) == Some(0),
-            Some(_) => true,
+            Some(power) => self.mantissa.checked_rem(power) == Some(0),
             None => self.mantissa == 0,
         };
         if exact { Ok(units) } else { Err(Wrong::Number) }
@@ -126,19 +134,26 @@ fn digits(whole: &str, fraction: &str) -> Result<i128, Wrong> {
     if whole.is_empty() && fraction.is_empty() {
         return Err(Wrong::Number);
     }
+    let mut bytes = whole.bytes().chain(fraction.bytes());
+    if whole.len().saturating_add(fraction.len()) <= NARROW_DIGITS_MAX {
+        let narrow = bytes.try_fold(0_u64, |sum, byte| {
+            sum.checked_mul(10)?.checked_add(u64::from(digit(byte)?))
+        });
+        return narrow.map(i128::from).ok_or(Wrong::Number);
+    }
     let limit = power_of_ten(DIGITS_MAX).ok_or(Wrong::Number)?;
-    whole.bytes().chain(fraction.bytes()).try_fold(0_i128, |sum, byte| {
-        let digit = i128::from(
-            byte.checked_sub(b'0')
-                .filter(|digit| *digit <= 9)
-                .ok_or(Wrong::Number)?,
-        );
+    bytes.try_fold(0_i128, |sum, byte| {
+        let digit = i128::from(digit(byte).ok_or(Wrong::Number)?);
         let sum = sum
             .checked_mul(10)
             .and_then(|sum| sum.checked_add(digit))
             .ok_or(Wrong::Number)?;
         if sum < limit { Ok(sum) } else { Err(Wrong::Number) }
     })
+}
+
+fn digit(byte: u8) -> Option<u8> {
+    byte.checked_sub(b'0').filter(|digit| *digit <= 9)
 }
 
 fn power_of_ten(exponent: u32) -> Option<i128> {

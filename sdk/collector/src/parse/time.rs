@@ -484,7 +484,10 @@ impl Cursor<'_> {
     }
 
     fn digit(&mut self) -> Option<i64> {
-        self.byte(b"0123456789").map(|byte| i64::from(byte & 0x0f))
+        let (first, rest) = self.0.split_first()?;
+        let digit = first.checked_sub(b'0').filter(|digit| *digit <= 9)?;
+        self.0 = rest;
+        Some(i64::from(digit))
     }
 
     /// Takes exactly this many digits, at most four.

@@ -467,13 +467,16 @@ impl Host for FileHost {
 fn next_lines(bytes: &[u8], position: &mut usize, bytes_max: usize) -> Lines {
     let mut lines = Lines::default();
     while let Some(line) = first_line(&bytes[*position..]) {
-        if line.len() > LINE_BYTES_MAX {
-            lines.skipped_bytes += line.len() as u64;
-        } else if lines.bytes.is_empty() || lines.bytes.len() + line.len() <= bytes_max {
-            lines.bytes.extend_from_slice(line);
-        } else {
-            lines.more = true;
-            break;
+        let (is_long, is_told) = (line.len() > LINE_BYTES_MAX, lines.skipped_bytes > 0);
+        let has_room = lines.bytes.is_empty() || lines.bytes.len() + line.len() <= bytes_max;
+        match is_long {
+            // As in the agent, one in a call.
+            true if !is_told => lines.skipped_bytes = line.len() as u64,
+            false if has_room => lines.bytes.extend_from_slice(line),
+            _ => {
+                lines.more = true;
+                break;
+            }
         }
         *position += line.len();
     }

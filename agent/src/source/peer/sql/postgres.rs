@@ -56,16 +56,9 @@ impl Postgres {
         deadline: Instant,
     ) -> Result<Table, PeerError> {
         let parameter = cursor.map(Parameter);
-        let used = self.0.take();
-        let mut ask = |connected| self.ask(connected, grant, parameter.as_ref(), deadline);
-        match used {
-            None => ask(connect(server, grant, deadline)?),
-            // A server that was started anew has closed it.
-            Some(used) => match ask(used) {
-                Err(error) if error.fault == PeerFault::Unreachable => ask(connect(server, grant, deadline)?),
-                result => result,
-            },
-        }
+        let kept = self.0.take();
+        let ask = |connected| self.ask(connected, grant, parameter.as_ref(), deadline);
+        server::ask_kept_or_new(kept, || connect(server, grant, deadline), ask)
     }
 
     /// Keeps the connection when it is still good.

@@ -21,6 +21,22 @@ pub(super) fn connect(server: &Server, deadline: Instant) -> Result<TcpStream, P
     connect_any(&server.place.resolve(left(deadline)?)?, deadline)
 }
 
+/// Asks over the connection that was kept; a server that was started anew has closed it, and is asked over a new one.
+///
+/// # Errors
+/// When it cannot be connected to, and what `ask` says.
+pub(super) fn ask_kept_or_new<C, T>(
+    kept: Option<C>,
+    connect: impl Fn() -> Result<C, PeerError>,
+    mut ask: impl FnMut(C) -> Result<T, PeerError>,
+) -> Result<T, PeerError> {
+    match kept.map(&mut ask) {
+        Some(Err(error)) if error.fault != PeerFault::Unreachable => Err(error),
+        Some(Ok(answer)) => Ok(answer),
+        Some(Err(_)) | None => ask(connect()?),
+    }
+}
+
 /// Each address has its share of the time that is left.
 fn connect_any(addresses: &[SocketAddr], deadline: Instant) -> Result<TcpStream, PeerError> {
     let mut last = PeerError::new(PeerFault::Unreachable, "its name has no address");

@@ -43,16 +43,9 @@ impl Mysql {
         cursor: Option<Cursor>,
         deadline: Instant,
     ) -> Result<Table, PeerError> {
-        let used = self.0.take();
-        let mut ask = |wire| self.ask(wire, grant, cursor.as_ref(), deadline);
-        match used {
-            None => ask(connect(server, grant, deadline)?),
-            // A server that was started anew has closed it.
-            Some(used) => match ask(used) {
-                Err(error) if error.fault == PeerFault::Unreachable => ask(connect(server, grant, deadline)?),
-                result => result,
-            },
-        }
+        let kept = self.0.take();
+        let ask = |wire| self.ask(wire, grant, cursor.as_ref(), deadline);
+        server::ask_kept_or_new(kept, || connect(server, grant, deadline), ask)
     }
 
     /// Keeps the connection when it is still good.
