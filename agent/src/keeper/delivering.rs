@@ -8,7 +8,7 @@ use tillwatch_feed::message::Ack;
 use tracing::{error, info, warn};
 
 use super::wire::WireError;
-use super::{Keeper, Observation, describe};
+use super::{Keeper, Observation, describe, written_ms};
 use crate::uplink::{FromUplink, Publish, ToUplink};
 
 impl Keeper {
@@ -18,9 +18,13 @@ impl Keeper {
         if std::mem::take(&mut self.is_state_due) && self.status.borrow().connected {
             return Some(ToUplink::StateChanged);
         }
+        self.meter();
         while let Some(what) = self.delivery.poll(now) {
             match self.payload(&what) {
                 Ok(payload) => {
+                    if let ToSend::Records { lane, .. } = what {
+                        self.metering.on_sent(lane, payload.bytes.len());
+                    }
                     let token = self.next_token;
                     self.next_token += 1;
                     self.show(&Observation::Sent {
@@ -42,6 +46,18 @@ impl Keeper {
             }
         }
         None
+    }
+
+    /// What the connection has taken decides what may be sent, and how coarse the feed is from now on.
+    fn meter(&mut self) {
+        let before = self.metering.spent().resolution;
+        let lane = self.metering.last_lane(written_ms());
+        self.delivery.set_last_lane(lane);
+        let resolution = self.metering.spent().resolution;
+        if resolution != before {
+            self.core.set_resolution(self.clock.now_ms(), resolution);
+            self.is_state_due = true;
+        }
     }
 
     /// As with a payload that is too large for the broker: less at once, then not on this connection, then given up.
@@ -101,6 +117,7 @@ impl Keeper {
             FromUplink::Disconnected => {
                 self.on_uplink.clear();
                 self.delivery.on_disconnected();
+                self.metering.on_disconnected();
                 self.set_connected(false);
             }
             FromUplink::Published { token } => {

@@ -248,8 +248,16 @@ pub struct State {
     pub spool_records: u64,
     /// Bytes of the spool.
     pub spool_bytes: u64,
-    /// Payloads parked because the broker refused them.
+    /// Payloads that the broker refused since the agent's start; each is sent again later.
     pub refused: u64,
+    /// Records that wait for the next connection, as this one refused them.
+    pub parked: u64,
+    /// Of all connections, both ways, by the agent's UTC day.
+    pub bytes_today: u64,
+    /// What may be spent of a day; 0 is no limit.
+    pub bytes_per_day: u64,
+    /// How many intervals of the settings are one now, to stay within the limit; 0 is 1.
+    pub intervals: u32,
 }
 
 /// Retained on `ack/<archive>`: what an archive has written durably of one site.
