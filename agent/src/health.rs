@@ -675,11 +675,7 @@ mod tests {
                     "messages_ignored".to_owned(),
                     &Values::Integers(vec![3])
                 ),
-                (
-                    "tillwatch.agent.traffic",
-                    String::new(),
-                    &Values::Integers(vec![4_096])
-                ),
+                ("tillwatch.agent.traffic", String::new(), &Values::Integers(vec![4_096])),
             ]
         );
         let mut core = tillwatch_core::Core::new(tillwatch_core::Settings {

@@ -241,7 +241,10 @@ mod tests {
         assert!(!tls.renew().unwrap());
         let good = std::fs::read(&files.key).unwrap();
         std::fs::write(&files.key, "-----BEGIN").unwrap();
-        assert!(matches!(tls.renew(), Err(TlsError::NoKey { .. } | TlsError::NotPem { .. })));
+        assert!(matches!(
+            tls.renew(),
+            Err(TlsError::NoKey { .. } | TlsError::NotPem { .. })
+        ));
         std::fs::remove_file(&files.key).unwrap();
         assert!(matches!(tls.renew(), Err(TlsError::Unreadable { .. })));
         assert_eq!(tls.days_left(NOW_MS), Some(10), "the old one is used");

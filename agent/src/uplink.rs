@@ -35,8 +35,8 @@ pub use address::{BrokerAddress, ProxyAddress, ProxyKind, UrlError, parse_proxy,
 use certificates::{Certificates, LOOK_EVERY};
 pub use connector::Traffic;
 pub(crate) use connector::connect;
-pub(crate) use messages::{FromUplink, Publish, ToUplink};
 use messages::understand;
+pub(crate) use messages::{FromUplink, Publish, ToUplink};
 pub use proxy::{Proxy, ProxyLogin};
 use retry::Retry;
 pub use settings::UplinkSettings;

@@ -219,9 +219,11 @@ fn problems(sites: &[SiteHealth]) -> Vec<String> {
         line(sites, "with payloads that the broker refuses", |site| {
             site.refused.is_some_and(|refused| refused > 0)
         }),
-        line(sites, "whose feed is coarser, to stay within its bytes of the day", |site| {
-            site.intervals.is_some_and(|intervals| intervals > 1)
-        }),
+        line(
+            sites,
+            "whose feed is coarser, to stay within its bytes of the day",
+            |site| site.intervals.is_some_and(|intervals| intervals > 1),
+        ),
         line(sites, "whose clock differs from the others'", |site| {
             site.clock_offset_ms.is_some_and(is_off)
         }),

@@ -183,7 +183,9 @@ impl Budget {
 
     /// At the end of a quarter: would the day's bytes do if all that are left were like it?
     fn decide(&mut self, now_ms: u64) {
-        let Some(bytes_per_day) = self.bytes_per_day else { return };
+        let Some(bytes_per_day) = self.bytes_per_day else {
+            return;
+        };
         let quarters_left = (DAY_MS - now_ms % DAY_MS).div_ceil(QUARTER_MS);
         let left = bytes_per_day.saturating_sub(self.spent.bytes);
         let live = self.quarter_bytes.saturating_sub(self.backlog_bytes);
@@ -295,7 +297,10 @@ mod tests {
         assert!(store.day() <= 2_402_000);
         assert_eq!((store.minutes, store.held_minutes), ([1_440, 0, 0, 0], 0));
         let first = 1_500_000 - store.waiting;
-        assert!((800_000..=960_000).contains(&first), "{first} bytes of it on the first day");
+        assert!(
+            (800_000..=960_000).contains(&first),
+            "{first} bytes of it on the first day"
+        );
         store.day();
         assert_eq!(store.waiting, 0);
     }
@@ -304,14 +309,17 @@ mod tests {
     fn a_quarter_without_connection_makes_nothing_finer() {
         let mut store = Store::new(288_000, 15_000, 0);
         store.day();
+        store.budget.on_time(store.now_ms);
         let before = store.budget.spent().resolution;
         assert!(before > Resolution::Full);
-        store.budget.on_time(store.now_ms);
         store.budget.on_disconnected();
         store.budget.on_time(store.now_ms + QUARTER_MS);
         assert_eq!(store.budget.spent().resolution, before);
         store.budget.on_time(store.now_ms + 2 * QUARTER_MS);
-        assert!(store.budget.spent().resolution < before, "a whole one that took nothing does");
+        assert!(
+            store.budget.spent().resolution < before,
+            "a whole one that took nothing does"
+        );
     }
 
     #[test]
@@ -327,6 +335,10 @@ mod tests {
         assert_eq!((next.day, next.bytes, next.resolution), (20_001, 0, Resolution::Fifth));
         assert_eq!(Budget::new(None, spent, now_ms).spent().resolution, Resolution::Full);
         let set_back = Budget::new(Some(1_000), spent, now_ms - DAY_MS).spent();
-        assert_eq!((set_back.day, set_back.bytes), (20_000, 7), "no second day's bytes for a clock");
+        assert_eq!(
+            (set_back.day, set_back.bytes),
+            (20_000, 7),
+            "no second day's bytes for a clock"
+        );
     }
 }

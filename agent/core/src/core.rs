@@ -688,7 +688,11 @@ impl Core {
             return intervals;
         }
         let registry = &self.registry;
-        let has_role = |series| registry.metric_of(series).is_some_and(|entry| !entry.metric.role.is_empty());
+        let has_role = |series| {
+            registry
+                .metric_of(series)
+                .is_some_and(|entry| !entry.metric.role.is_empty())
+        };
         let rows = |intervals: &[Interval]| intervals.iter().map(|interval| interval.rows.len() as u64).sum::<u64>();
         let before = rows(&intervals);
         for interval in &mut intervals {

@@ -218,7 +218,10 @@ fn a_coarser_feed_has_longer_intervals_and_every_value_once() {
         .iter()
         .map(|interval| ((interval.start_ms - START_MS) / 60_000, interval.length_ms / 60_000))
         .collect();
-    let expected: Vec<(u64, u32)> = (0..15).map(|minute| (minute, 1)).chain([(15, 5), (20, 5), (25, 5)]).collect();
+    let expected: Vec<(u64, u32)> = (0..15)
+        .map(|minute| (minute, 1))
+        .chain([(15, 5), (20, 5), (25, 5)])
+        .collect();
     assert_eq!(lengths, expected);
     assert_eq!(total(&records), 180);
 }
@@ -239,7 +242,10 @@ fn at_the_last_step_what_no_model_is_built_on_is_left_out_and_counted() {
     }
     let records = tick_to(&mut core, START_MS + 10_000, START_MS + 16 * 60_000);
     assert_eq!(total(&records), 5);
-    assert_eq!((intervals(&records)[0].length_ms, core.counters().rows_left_out), (900_000, 1));
+    assert_eq!(
+        (intervals(&records)[0].length_ms, core.counters().rows_left_out),
+        (900_000, 1)
+    );
 }
 
 #[test]

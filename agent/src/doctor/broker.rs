@@ -12,7 +12,7 @@ use rustls_pki_types::{CertificateDer, ServerName};
 
 use super::finding::{Finding, Part};
 use crate::config::Broker;
-use crate::tls::{DAYS_LEFT_MIN, DAY_MS, ends_ms};
+use crate::tls::{DAY_MS, DAYS_LEFT_MIN, ends_ms};
 use crate::uplink::connect;
 
 const CONNECT_MAX: Duration = Duration::from_secs(10);

@@ -11,6 +11,9 @@ use super::wire::WireError;
 use super::{Keeper, Observation, describe, written_ms};
 use crate::uplink::{FromUplink, Publish, ToUplink};
 
+/// A refusal is in the state after so long.
+const REFUSED_STATE_MS: u64 = 5_000;
+
 impl Keeper {
     /// The next payload that delivery wants to send. What cannot be sent is counted and told, and the next one tried.
     pub(super) fn next_to_send(&mut self) -> Option<ToUplink> {
@@ -127,6 +130,8 @@ impl Keeper {
                 if let Some(what) = self.on_uplink.remove(&token) {
                     self.on_refused(now, &what, refusal);
                     self.status.send_modify(|status| status.counters.refused += 1);
+                    // The center is told before long.
+                    self.next_state_ms = self.next_state_ms.min(now.saturating_add(REFUSED_STATE_MS));
                 }
             }
             FromUplink::Acked(ack) => self.on_ack(now, &ack),

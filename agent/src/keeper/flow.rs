@@ -148,7 +148,7 @@ impl Keeper {
             }
         }
         self.metering.last_lane(written_ms());
-        self.save_metering();
+        self.save_metering(true);
         self.report_status();
         self.status.borrow().clone()
     }
@@ -242,12 +242,12 @@ impl Keeper {
         if self.next_state_ms <= now {
             self.next_state_ms = now.saturating_add(STATE_INTERVAL_MS);
             self.refresh_state();
-            self.save_metering();
+            self.save_metering(false);
         }
     }
 
-    fn save_metering(&mut self) {
-        if let Err(error) = self.metering.save() {
+    fn save_metering(&mut self, is_stopping: bool) {
+        if let Err(error) = self.metering.save(is_stopping) {
             warn!(%error, "the bytes of the day are not remembered");
         }
     }

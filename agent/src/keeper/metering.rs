@@ -4,7 +4,7 @@
 //! ```text
 //!  the file: day bytes step      days since 1970, bytes of that day, step of the resolution; one line
 //! ```
-//! It is written every five minutes and at an orderly stop, so a kill forgets at most what was counted in between.
+//! It is written at an orderly stop, and with a limit every five minutes: a kill forgets what was counted since.
 
 use std::fs;
 use std::io;
@@ -88,9 +88,10 @@ impl Metering {
         self.last_lane < Lane::Backlog
     }
 
-    pub(super) fn save(&mut self) -> io::Result<()> {
+    pub(super) fn save(&mut self, is_stopping: bool) -> io::Result<()> {
         let spent = self.budget.spent();
-        let Some(file) = self.file.as_deref().filter(|_file| spent != self.is_saved) else {
+        let is_due = (is_stopping || self.bytes_per_day().is_some()) && spent != self.is_saved;
+        let Some(file) = self.file.as_deref().filter(|_file| is_due) else {
             return Ok(());
         };
         write(file, spent)?;
@@ -107,7 +108,10 @@ impl Metering {
             info!(bytes, bytes_per_day, ?resolution, "the feed's resolution changes");
         }
         if lane == Lane::Urgent && self.last_lane > lane {
-            warn!(bytes, bytes_per_day, "the day's bytes are spent, all but findings waits");
+            warn!(
+                bytes,
+                bytes_per_day, "the day's bytes are spent, all but findings waits"
+            );
         }
     }
 }
@@ -151,7 +155,7 @@ mod tests {
         assert_eq!(metering.spent(), spent);
         assert_eq!(metering.last_lane(now_ms), Lane::Urgent);
         assert!(metering.is_holding());
-        metering.save().unwrap();
+        metering.save(false).unwrap();
         assert_eq!(open(None).spent().bytes, 123_456, "counted without a limit, too");
         for damaged in ["", "20000", "20000 x 1", "-1 2 3", "20000 1 999"] {
             fs::write(&file, damaged).unwrap();

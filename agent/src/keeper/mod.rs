@@ -26,8 +26,8 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use tokio::time::Instant;
 
-use tillwatch_border::wire::PLUGINS_MAX;
 use metering::Metering;
+use tillwatch_border::wire::PLUGINS_MAX;
 use tillwatch_core::budget::Spent;
 use tillwatch_core::core::Counters as CoreCounters;
 use tillwatch_core::delivery::{Delivery, DeliverySettings, Send as ToSend};

@@ -37,7 +37,7 @@ impl Certificates {
 
     /// True when there are others from now on.
     pub(super) fn look(&mut self, now_ms: u64) -> bool {
-        let (site, Some(tls)) = (&self.site, &mut self.tls) else {
+        let (site, Some(tls)) = (self.site.clone(), &mut self.tls) else {
             return false;
         };
         let is_new = tls.renew().unwrap_or_else(|error| {
@@ -50,11 +50,19 @@ impl Certificates {
             info!(%site, days_left, "new certificate files are used");
             self.tell_ms = 0;
         }
-        if let Some(days_left) = days_left.filter(|days| *days < DAYS_LEFT_MIN && now_ms >= self.tell_ms) {
+        if let Some(days_left) = days_left.filter(|days| self.is_due(now_ms, *days)) {
             warn!(%site, days_left, "this site's certificate has ended or ends soon");
-            self.tell_ms = now_ms.saturating_add(TELL_EVERY_MS);
         }
         is_new
+    }
+
+    /// Whether so many days are to be told; once a day.
+    fn is_due(&mut self, now_ms: u64, days_left: i64) -> bool {
+        let is_due = days_left < DAYS_LEFT_MIN && now_ms >= self.tell_ms;
+        if is_due {
+            self.tell_ms = now_ms.saturating_add(TELL_EVERY_MS);
+        }
+        is_due
     }
 }
 
@@ -64,5 +72,20 @@ fn one_line(error: &dyn std::error::Error) -> String {
     match error.source() {
         Some(source) => format!("{text}: {source}"),
         None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_told_of_once_a_day_from_a_month_before_its_end() {
+        const HOUR_MS: u64 = 3_600_000;
+        let mut certificates = Certificates::new(&"store-1".parse().unwrap(), None);
+        assert!(!certificates.is_due(0, 30));
+        let told = (0..72).filter(|hour| certificates.is_due(hour * HOUR_MS, 29)).count();
+        assert_eq!(told, 3);
+        assert!(certificates.is_due(100 * HOUR_MS, -1), "one that has ended, too");
     }
 }

@@ -45,7 +45,10 @@ pub(crate) async fn connect(
     traffic: Arc<Traffic>,
 ) -> io::Result<Counted<TcpStream>> {
     let Some(proxy) = proxy else {
-        return Ok(Counted::new(dial(&broker.host, broker.port, "the broker").await?, traffic));
+        return Ok(Counted::new(
+            dial(&broker.host, broker.port, "the broker").await?,
+            traffic,
+        ));
     };
     let to_proxy = dial(&proxy.address.host, proxy.address.port, "the proxy").await?;
     let mut stream = Counted::new(to_proxy, traffic);
@@ -59,7 +62,10 @@ pub(crate) async fn connect(
 async fn dial(host: &str, port: u16, whom: &str) -> io::Result<TcpStream> {
     match timeout(CONNECT_MAX, TcpStream::connect((host, port))).await {
         Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(error)) => Err(io::Error::new(error.kind(), format!("{whom} at {host}:{port}: {error}"))),
+        Ok(Err(error)) => Err(io::Error::new(
+            error.kind(),
+            format!("{whom} at {host}:{port}: {error}"),
+        )),
         Err(_elapsed) => Err(late(&format!("{whom} at {host}:{port} does not answer"))),
     }
 }
@@ -88,7 +94,11 @@ impl<S> Counted<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
         let read = buffer.filled().len() - before;

@@ -19,6 +19,8 @@ use crate::whole::read_line;
 /// Of an HTTP proxy's answer.
 const ANSWER_BYTES_MAX: usize = 8 << 10;
 const SECRET_BYTES_MAX: u64 = 4 << 10;
+/// Of SOCKS.
+const VERSION: u8 = 5;
 
 /// How to reach the broker through a proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,7 +88,11 @@ async fn connect<S>(stream: &mut S, host: &str, port: u16, login: Option<(&str, 
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    let host = if host.contains(':') {
+        format!("[{host}]")
+    } else {
+        host.to_owned()
+    };
     let mut request = format!("CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n");
     if let Some((user, password)) = login {
         let pair = base64(format!("{user}:{password}").as_bytes());
@@ -134,7 +140,21 @@ async fn socks5<S>(stream: &mut S, host: &str, port: u16, login: Option<(&str, &
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    const VERSION: u8 = 5;
+    greet(stream, login).await?;
+    stream.write_all(&socks5_request(host, port)?).await?;
+    stream.flush().await?;
+    let [version, reply, _reserved, kind] = read(stream).await?;
+    match (version, reply) {
+        (VERSION, 0) => bound_address(stream, kind).await,
+        (VERSION, reply) => Err(ProxyError::Refused(reply_text(reply).to_owned())),
+        _ => Err(ProxyError::Malformed),
+    }
+}
+
+async fn greet<S>(stream: &mut S, login: Option<(&str, &str)>) -> Result<(), ProxyError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     const NO_LOGIN: u8 = 0;
     const LOGIN: u8 = 2;
     let methods: &[u8] = if login.is_some() {
@@ -145,12 +165,15 @@ where
     stream.write_all(methods).await?;
     stream.flush().await?;
     match (read(stream).await?, login) {
-        ([VERSION, NO_LOGIN], _) => {}
-        ([VERSION, LOGIN], Some((user, password))) => log_in(stream, user, password).await?,
-        ([VERSION, _], None) => return Err(ProxyError::LoginMissing),
-        ([VERSION, _], Some(_)) => return Err(ProxyError::LoginRefused),
-        _ => return Err(ProxyError::Malformed),
+        ([VERSION, NO_LOGIN], _) => Ok(()),
+        ([VERSION, LOGIN], Some((user, password))) => log_in(stream, user, password).await,
+        ([VERSION, _], None) => Err(ProxyError::LoginMissing),
+        ([VERSION, _], Some(_)) => Err(ProxyError::LoginRefused),
+        _ => Err(ProxyError::Malformed),
     }
+}
+
+fn socks5_request(host: &str, port: u16) -> Result<Vec<u8>, ProxyError> {
     let mut request = vec![VERSION, 1, 0];
     match host.parse::<IpAddr>() {
         Ok(IpAddr::V4(address)) => {
@@ -162,20 +185,14 @@ where
             request.extend(address.octets());
         }
         Err(_name) => {
-            let length = u8::try_from(host.len()).map_err(|_too_long| ProxyError::Refused("name too long".to_owned()))?;
+            let length =
+                u8::try_from(host.len()).map_err(|_too_long| ProxyError::Refused("name too long".to_owned()))?;
             request.extend([3, length]);
             request.extend(host.as_bytes());
         }
     }
     request.extend(port.to_be_bytes());
-    stream.write_all(&request).await?;
-    stream.flush().await?;
-    let [version, reply, _reserved, kind] = read(stream).await?;
-    match (version, reply) {
-        (VERSION, 0) => bound_address(stream, kind).await,
-        (VERSION, reply) => Err(ProxyError::Refused(reply_text(reply).to_owned())),
-        _ => Err(ProxyError::Malformed),
-    }
+    Ok(request)
 }
 
 async fn log_in<S>(stream: &mut S, user: &str, password: &str) -> Result<(), ProxyError>
@@ -283,8 +300,16 @@ mod tests {
     async fn what_an_http_proxy_refuses_is_said_with_what_to_do_and_no_password() {
         let login = Some(("till", "open sesame"));
         for (login, answer, said) in [
-            (None, "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", "set proxy_user"),
-            (login, "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", "refuses the login"),
+            (
+                None,
+                "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n",
+                "set proxy_user",
+            ),
+            (
+                login,
+                "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n",
+                "refuses the login",
+            ),
             (login, "HTTP/1.0 403 Forbidden \x1b[2J\r\n\r\n", "403 Forbidden 2J;"),
             (login, "SSH-2.0-OpenSSH_9.2p1\r\n\r\n", "another language"),
             (login, "HTTP/1.1 tea\r\n\r\n", "another language"),
@@ -299,7 +324,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_socks_proxy_is_asked_for_the_name_with_and_without_a_login() {
-        let request = [b"\x05\x01\x00\x03\x12broker.example.com".as_slice(), &8883_u16.to_be_bytes()].concat();
+        let request = [
+            b"\x05\x01\x00\x03\x12broker.example.com".as_slice(),
+            &8883_u16.to_be_bytes(),
+        ]
+        .concat();
         let bound = b"\x05\x00\x00\x01\x7f\x00\x00\x01\x00\x50";
         let (heard, next) = ask(ProxyKind::Socks5, None, &[b"\x05\x00".as_slice(), bound].concat()).await;
         assert_eq!(heard, [b"\x05\x01\x00".as_slice(), &request].concat());

@@ -307,6 +307,17 @@ pub enum JoinError {
     },
 }
 
+impl Config {
+    /// The window over which so many stores come back, for a broker that takes so many connections a second.
+    #[must_use]
+    pub fn for_fleet(stores: usize, per_second: u32) -> Config {
+        let stores = u32::try_from(stores).unwrap_or(u32::MAX);
+        Config {
+            spread_window_s: stores.div_ceil(per_second.max(1)),
+        }
+    }
+}
+
 impl Block {
     /// The blocks of consecutive records as one, in their order.
     ///

@@ -126,10 +126,7 @@ fn lanes_that_have_to_wait_are_not_sent_and_findings_and_losses_always_are() {
     delivery.set_last_lane(Lane::Urgent);
     let sent = all(&mut delivery, 1);
     assert!(
-        matches!(
-            sent[..],
-            [Send::Gap { .. }, Send::Records { lane: Lane::Urgent, .. }]
-        ),
+        matches!(sent[..], [Send::Gap { .. }, Send::Records { lane: Lane::Urgent, .. }]),
         "{sent:?}"
     );
     delivery.set_last_lane(Lane::Live);

@@ -242,8 +242,16 @@ fn record() -> impl Strategy<Value = RecordId> {
 pub(crate) fn state() -> impl Strategy<Value = State> {
     (any::<bool>(), any::<([u64; 8], u32)>(), text(), clock()).prop_map(|(online, numbers, agent_version, clock)| {
         let (numbers, intervals) = numbers;
-        let [generation, birth_number, spool_records, spool_bytes, refused, parked, bytes_today, bytes_per_day] =
-            numbers;
+        let [
+            generation,
+            birth_number,
+            spool_records,
+            spool_bytes,
+            refused,
+            parked,
+            bytes_today,
+            bytes_per_day,
+        ] = numbers;
         State {
             online,
             generation,
