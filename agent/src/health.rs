@@ -22,19 +22,20 @@ pub const NAME: &str = "agent";
 const REFUSED: u16 = 0;
 const EVENTS: u16 = 1;
 /// Metrics that need no plugin; they come first.
-const AGENT_METRICS: usize = 2;
-const CALLS: u16 = 2;
-const FAILURES: u16 = 3;
-const TIME: u16 = 4;
-const READ: u16 = 5;
-const SKIPPED: u16 = 6;
-const LOST: u16 = 7;
-const BEYOND: u16 = 8;
-const SOURCE_UP: u16 = 9;
-const UNREADABLE: u16 = 10;
-const RESTARTS: u16 = 11;
-const QUARANTINED: u16 = 12;
-const SOURCE_FAILURES: u16 = 13;
+const AGENT_METRICS: usize = 3;
+const TRAFFIC: u16 = 2;
+const CALLS: u16 = 3;
+const FAILURES: u16 = 4;
+const TIME: u16 = 5;
+const READ: u16 = 6;
+const SKIPPED: u16 = 7;
+const LOST: u16 = 8;
+const BEYOND: u16 = 9;
+const SOURCE_UP: u16 = 10;
+const UNREADABLE: u16 = 11;
+const RESTARTS: u16 = 12;
+const QUARANTINED: u16 = 13;
+const SOURCE_FAILURES: u16 = 14;
 
 /// How a call of a plugin can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -388,13 +389,18 @@ impl Health {
         let events = events(&status)
             .into_iter()
             .map(|(name, count)| (EVENTS, String::new(), name, count));
+        // Where nobody limits them they are not worth their own.
+        let traffic = status
+            .bytes_per_day
+            .map(|_limit| (TRAFFIC, String::new(), "", status.traffic_bytes));
         let mut series = Vec::new();
-        for (metric, source, name, count) in refused.chain(events) {
+        for (metric, source, name, count) in refused.chain(events).chain(traffic) {
             let told = self.told.insert((metric, source.clone(), name), count).unwrap_or(0);
             let increment = count.saturating_sub(told);
             if increment > 0 {
                 let source = Some(source).filter(|source| !source.is_empty());
-                let labels = source.into_iter().chain([name.to_owned()]).collect();
+                let name = Some(name.to_owned()).filter(|name| !name.is_empty());
+                let labels = source.into_iter().chain(name).collect();
                 series.push(one(metric, labels, increment, now_ms));
             }
         }
@@ -449,7 +455,7 @@ fn one(metric: u16, labels: Vec<String>, value: u64, now_ms: u64) -> Series {
 }
 
 /// Limits that were hit and faults that were met, with the names that they have in the agent's own metrics.
-fn events(status: &Status) -> [(&'static str, u64); 25] {
+fn events(status: &Status) -> [(&'static str, u64); 26] {
     let Status {
         core, spool, counters, ..
     } = status;
@@ -460,6 +466,7 @@ fn events(status: &Status) -> [(&'static str, u64); 25] {
         ("sums_cut", core.sums_cut),
         ("clock_back", core.clock_back),
         ("detectors_refused", core.detectors_refused),
+        ("rows_left_out", core.rows_left_out),
         ("records_dropped_bytes", spool.records_dropped_bytes),
         ("records_dropped_age", spool.records_dropped_age),
         ("records_corrupt", spool.records_corrupt),
@@ -501,6 +508,14 @@ fn descriptor() -> Descriptor {
             0,
             &["tillwatch.event"],
             "Limits that were hit and faults that were met.",
+        ),
+        metric(
+            "tillwatch.agent.traffic",
+            "By",
+            Kind::Sum,
+            0,
+            &[],
+            "Bytes of the connection to the broker, both ways, where a day's bytes are limited.",
         ),
         metric(
             "tillwatch.plugin.calls",
@@ -625,6 +640,8 @@ mod tests {
             status.refused.insert(SYSTEM_NAME.to_owned(), refused);
             status.spool.disk_full = 2;
             status.counters.ignored = 3;
+            status.bytes_per_day = Some(1 << 20);
+            status.traffic_bytes = 4_096;
         });
         let told = health.collect(2).series;
         assert_eq!(health.collect(3).series, []);
@@ -658,6 +675,7 @@ mod tests {
                     "messages_ignored".to_owned(),
                     &Values::Integers(vec![3])
                 ),
+                ("tillwatch.agent.traffic", String::new(), &Values::Integers(vec![4_096])),
             ]
         );
         let mut core = tillwatch_core::Core::new(tillwatch_core::Settings {

@@ -1,4 +1,5 @@
-//! SIGHUP: the `[[plugin]]` blocks of agent.toml and the installed plugins are read again while the agent runs.
+//! SIGHUP: the `[[plugin]]` blocks of agent.toml and the installed plugins are read again while the agent runs, and the
+//! uplink looks at its certificates.
 //!
 //! In: the settings that run, and where they stand. Out: for each plugin that changed another one that takes its place
 //! between two calls, all of them or none, or one warning why nothing changes. It never ends what runs.
@@ -21,7 +22,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use tokio::signal::unix::Signal;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
@@ -57,6 +58,8 @@ pub struct Reloader {
     orders: BTreeMap<String, SyncSender<Exchange>>,
     /// Of each source that runs.
     versions: Versions,
+    /// The uplink's; it waits for nothing that is said of plugins.
+    certificates: Arc<Notify>,
 }
 
 /// None of what is no plugin: it never changes while the agent runs.
@@ -70,6 +73,7 @@ impl Reloader {
         clock: &Clock,
         orders: BTreeMap<String, SyncSender<Exchange>>,
         versions: Versions,
+        certificates: Arc<Notify>,
     ) -> Self {
         Self {
             path: path.to_owned(),
@@ -78,6 +82,7 @@ impl Reloader {
             clock: clock.clone(),
             orders,
             versions,
+            certificates,
         }
     }
 
@@ -86,6 +91,7 @@ impl Reloader {
         let mut orders: u64 = 0;
         while signals.recv().await.is_some() {
             orders += 1;
+            self.certificates.notify_one();
             match self.reload().await {
                 Ok(()) => info!(plugins = self.config.plugins.len(), "the plugins were loaded again"),
                 Err(error) => {
@@ -280,7 +286,14 @@ mod tests {
         }
         (
             // As if both had changed.
-            Reloader::new(Path::new("agent.toml"), &config, &clock, orders, BTreeMap::new()),
+            Reloader::new(
+                Path::new("agent.toml"),
+                &config,
+                &clock,
+                orders,
+                BTreeMap::new(),
+                Arc::default(),
+            ),
             sources,
             threads,
         )

@@ -14,6 +14,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
@@ -50,6 +51,8 @@ const ONCE_STORAGE_MAX: Duration = Duration::from_secs(30);
 /// Where the spool lives below the state folder.
 pub const SPOOL_DIR: &str = "spool";
 const DETECTORS_FILE: &str = "detectors";
+const TRAFFIC_FILE: &str = "traffic";
+const SHARD_FILE: &str = "shard";
 
 /// What the state machine is told of agent.toml.
 #[must_use]
@@ -75,12 +78,16 @@ pub fn keeper_settings(config: &Config) -> KeeperSettings {
         ..SpoolSettings::default()
     };
     let mut uplink = UplinkSettings::new(broker.address.clone(), tls, config.site.clone(), broker.shard.clone());
+    uplink.proxy.clone_from(&broker.proxy);
+    uplink.shard_file = Some(config.state_dir.join(SHARD_FILE));
     uplink.first_retry_ms_max = broker.reconnect_within_ms;
     KeeperSettings {
         core: core_settings(config),
         spool,
         delivery: DeliverySettings::new(broker.archives.clone(), fastrand::u64(..)),
         uplink: Some(uplink),
+        bytes_per_day: broker.bytes_per_day,
+        traffic_file: Some(config.state_dir.join(TRAFFIC_FILE)),
         detectors_file: Some(config.state_dir.join(DETECTORS_FILE)),
         wait_at_records: None,
         wait_at_bytes: None,
@@ -139,7 +146,9 @@ pub fn run(path: &Path, config: &Config, clock: &Clock, is_once: bool) -> Result
 async fn run_agent(path: &Path, config: &Config, clock: &Clock, is_once: bool) -> Result<()> {
     let reload = signal(SignalKind::hangup())?;
     let folder = spool_folder(config)?;
-    let mut keeper = Keeper::open(keeper_settings(config), &folder, clock.clone())?;
+    let settings = keeper_settings(config);
+    let certificates = settings.uplink.as_ref().map(|uplink| Arc::clone(&uplink.renew));
+    let mut keeper = Keeper::open(settings, &folder, clock.clone())?;
     let started = start_sources(config, clock, Reading::LIVE, &keeper);
     let declared = declare(config, &mut keeper, started)?;
     accept_bundles(config)?;
@@ -189,7 +198,7 @@ async fn run_agent(path: &Path, config: &Config, clock: &Clock, is_once: bool) -
             }
         }
     } else {
-        let reloader = Reloader::new(path, config, clock, orders, versions);
+        let reloader = Reloader::new(path, config, clock, orders, versions, certificates.unwrap_or_default());
         let reloading = tokio::spawn(reloader.run(reload));
         until_signal().await?;
         notify("STOPPING=1");

@@ -5,7 +5,13 @@
 //! It keeps nothing, repeats nothing and decides no order: what was on its way when a connection ends is reported as
 //! disconnected, and the owner starts again. It reconnects for ever, on real time, with full jitter.
 
+mod messages;
 mod address;
+mod settings;
+mod connector;
+mod proxy;
+mod certificates;
+mod shards;
 mod retry;
 
 use std::sync::Arc;
@@ -17,105 +23,35 @@ use rumqttc::{
     TlsConfiguration, Transport,
 };
 use tillwatch_core::delivery::Refusal;
-use tillwatch_feed::codec::{decode_ack, decode_config, encode_state};
-use tillwatch_feed::message::{Ack, Config, State};
-use tillwatch_feed::topic::{Leaf, PREFIX, Shard, SiteId, parse, topic};
+use tillwatch_feed::codec::encode_state;
+use tillwatch_feed::message::State;
+use tillwatch_feed::topic::{Leaf, PREFIX, Shard, topic};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::{debug, info, warn};
 
 use crate::rate::Said;
-pub use address::{BrokerAddress, UrlError, parse_url};
+pub use address::{BrokerAddress, ProxyAddress, ProxyKind, UrlError, parse_proxy, parse_url};
+use certificates::{Certificates, LOOK_EVERY};
+pub use connector::Traffic;
+pub(crate) use connector::connect;
+use messages::understand;
+pub(crate) use messages::{FromUplink, Publish, ToUplink};
+pub use proxy::{Proxy, ProxyLogin};
 use retry::Retry;
+pub use settings::UplinkSettings;
+use shards::Shards;
 
 /// Larger messages from the broker end the connection.
 const INCOMING_BYTES_MAX: u32 = 256 << 10;
 /// What a publish needs beside topic and payload: fixed head, packet id, properties' length.
 const PACKET_OVERHEAD_BYTES: usize = 16;
-/// Requests of our own beside the window: subscriptions and the state.
-const REQUESTS_EXTRA: usize = 8;
+/// Requests of our own beside the window: subscriptions, the state, and those of former shards.
+const REQUESTS_EXTRA: usize = 16;
 const EVENTS_MAX: usize = 64;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// A clean stop waits no longer for the broker.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// How to reach the broker, and as whom.
-#[derive(Clone, Debug)]
-pub struct UplinkSettings {
-    pub broker: BrokerAddress,
-    /// Required for `mqtts`.
-    pub tls: Option<Arc<rustls::ClientConfig>>,
-    /// Also the client id, and the name in the certificate.
-    pub site: SiteId,
-    pub shard: Shard,
-    /// Publishes that wait for the broker at once.
-    pub in_flight_max: u16,
-    /// The first retry comes at a random time within this; later ones within twice as much each.
-    pub first_retry_ms_max: u64,
-    /// No retry is later.
-    pub retry_ms_max: u64,
-    /// The broker says that we are gone when we were for so long.
-    pub will_delay_s: u32,
-    pub keep_alive_s: u16,
-    /// For the jitter: another one at each site.
-    pub seed: u64,
-}
-
-impl UplinkSettings {
-    /// The defaults for this broker and site.
-    #[must_use]
-    pub fn new(broker: BrokerAddress, tls: Option<Arc<rustls::ClientConfig>>, site: SiteId, shard: Shard) -> Self {
-        Self {
-            broker,
-            tls,
-            site,
-            shard,
-            in_flight_max: 50,
-            first_retry_ms_max: 60_000,
-            retry_ms_max: 120_000,
-            will_delay_s: 30,
-            keep_alive_s: 60,
-            seed: fastrand::u64(..),
-        }
-    }
-}
-
-/// A payload to be sent once.
-#[derive(Clone, Debug)]
-pub(crate) struct Publish {
-    /// Comes back in `FromUplink`.
-    pub(crate) token: u64,
-    pub(crate) leaf: Leaf,
-    pub(crate) payload: Vec<u8>,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) enum ToUplink {
-    Publish(Publish),
-    /// The retained state is out of date; the newest one is in the watch.
-    StateChanged,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) enum FromUplink {
-    /// Acknowledgements are subscribed; they follow.
-    Connected,
-    Disconnected,
-    /// The broker has it, which says nothing about the archive.
-    Published {
-        token: u64,
-    },
-    Refused {
-        token: u64,
-        refusal: Refusal,
-    },
-    Acked(Ack),
-    Configured(Config),
-    /// Messages that are not for us, not understood, or too many at once.
-    Ignored {
-        messages: u64,
-    },
-}
 
 /// Starts the task; it ends when the sender of `ToUplink` is dropped, after saying goodbye to the broker.
 pub(crate) fn start(
@@ -124,13 +60,14 @@ pub(crate) fn start(
     requests: mpsc::Receiver<ToUplink>,
     reports: mpsc::Sender<FromUplink>,
 ) -> JoinHandle<()> {
-    let retry = Retry::new(&settings);
     let uplink = Uplink {
+        retry: Retry::new(&settings),
+        certificates: Certificates::new(&settings.site, settings.tls.clone()),
+        shards: Shards::open(&settings.site, settings.shard_file.as_deref(), &settings.shard),
         settings,
         state,
         requests,
         reports,
-        retry,
         birth_number: 0,
         ignored: Said::default(),
         refused: Said::default(),
@@ -144,6 +81,8 @@ struct Uplink {
     requests: mpsc::Receiver<ToUplink>,
     reports: mpsc::Sender<FromUplink>,
     retry: Retry,
+    certificates: Certificates,
+    shards: Shards,
     birth_number: u64,
     ignored: Said,
     refused: Said,
@@ -153,6 +92,8 @@ struct Uplink {
 enum Ended {
     /// The owner wants no more.
     Stopped,
+    /// There are other certificates.
+    Renewed,
     Lost(String),
 }
 
@@ -163,7 +104,11 @@ impl Uplink {
             if self.reports.send(FromUplink::Disconnected).await.is_err() {
                 return;
             }
-            let Ended::Lost(error) = ended else { return };
+            let error = match ended {
+                Ended::Stopped => return,
+                Ended::Renewed => continue,
+                Ended::Lost(error) => error,
+            };
             let wait = self.retry.next();
             warn!(site = %self.settings.site, error, retry_ms = wait.as_millis(), "not connected to the broker");
             if !self.wait(wait).await {
@@ -173,6 +118,7 @@ impl Uplink {
     }
 
     /// False when the owner is gone. What it asks to be sent meanwhile is dropped: it was told of the disconnection.
+    /// Certificates that were brought end the wait: they may be what was missing.
     async fn wait(&mut self, duration: Duration) -> bool {
         let end = tokio::time::sleep(duration);
         tokio::pin!(end);
@@ -180,14 +126,20 @@ impl Uplink {
             tokio::select! {
                 () = &mut end => return true,
                 request = self.requests.recv() => if request.is_none() { return false },
+                () = self.settings.renew.notified() => if self.look_at_certificates() { return true },
             }
         }
+    }
+
+    fn look_at_certificates(&mut self) -> bool {
+        self.certificates.look(machine_now_ms())
     }
 
     /// One connection, from the attempt to its end.
     async fn session(&mut self) -> Ended {
         // Later than any number before, also after a restart, as long as the machine's time does not go back.
         self.birth_number = machine_now_ms().max(self.birth_number.saturating_add(1));
+        self.look_at_certificates();
         let capacity = usize::from(self.settings.in_flight_max) + REQUESTS_EXTRA;
         let built = AsyncClient::builder(self.options()).capacity(capacity).try_build();
         let (client, event_loop) = match built {
@@ -222,9 +174,15 @@ impl Uplink {
             .set_session_expiry_interval(Some(settings.will_delay_s))
             .set_outgoing_inflight_upper_limit(settings.in_flight_max)
             .set_last_will(self.will());
-        if let (true, Some(tls)) = (settings.broker.is_secure, &settings.tls) {
-            options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(Arc::clone(tls))));
+        if let (true, Some(tls)) = (settings.broker.is_secure, self.certificates.config()) {
+            options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(tls)));
         }
+        let (broker, proxy) = (settings.broker.clone(), settings.proxy.clone());
+        let traffic = Arc::clone(&settings.traffic);
+        options.set_socket_connector(move |_host_and_port, _options| {
+            let (broker, proxy, traffic) = (broker.clone(), proxy.clone(), Arc::clone(&traffic));
+            async move { connect(&broker, proxy.as_ref(), traffic).await }
+        });
         options
     }
 
@@ -304,7 +262,15 @@ fn to_polled(incoming: Incoming) -> Option<Polled> {
     }
 }
 
-type Completion = (u64, Result<(), PublishNoticeError>);
+type Completion = (Sent, Result<(), PublishNoticeError>);
+
+/// What the broker answers.
+enum Sent {
+    /// The owner's payload.
+    Payload(u64),
+    /// That nothing is retained there any more.
+    Clearing(Shard),
+}
 
 struct Session<'a> {
     uplink: &'a mut Uplink,
@@ -326,7 +292,7 @@ impl Session<'_> {
         if let Err(error) = self.subscribe().await {
             return Ended::Lost(error);
         }
-        self.uplink.retry.failures = 0;
+        self.uplink.retry.connected();
         info!(site = %self.uplink.settings.site, "connected to the broker");
         if self.uplink.reports.send(FromUplink::Connected).await.is_err() {
             return Ended::Stopped;
@@ -343,9 +309,14 @@ impl Session<'_> {
                 return ended;
             }
         }
+        let renew = Arc::clone(&self.uplink.settings.renew);
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.reset();
         loop {
             let has_room = self.notices.len() < usize::from(self.uplink.settings.in_flight_max);
             let ended = tokio::select! {
+                _ = look.tick() => self.renewed().await,
+                () = renew.notified() => self.renewed().await,
                 event = self.events.recv() => self.on_event(event).await,
                 Some(done) = self.notices.join_next() => self.on_completion(done).await,
                 request = self.uplink.requests.recv(), if has_room => match request {
@@ -395,7 +366,36 @@ impl Session<'_> {
             }
             error = failure(&mut self.events, &mut self.early, &mut self.early_ignored) => return Err(error),
         }
-        self.publish_state(true).map(drop)
+        self.publish_state(true)?;
+        self.clear_former_shards()
+    }
+
+    /// Empty, and so retained no more. Until the broker has taken it, each connection tries again.
+    fn clear_former_shards(&mut self) -> Result<(), String> {
+        for shard in self.uplink.shards.former().to_vec() {
+            let topic = topic(&shard, &self.uplink.settings.site, &Leaf::State);
+            let options = PublishOptions::at_least_once().retained();
+            let notice = self
+                .client
+                .try_publish_tracked(topic, Vec::new(), options)
+                .map_err(|error| error.to_string())?;
+            self.notices
+                .spawn(async move { (Sent::Clearing(shard), notice.wait_completion_async().await) });
+        }
+        Ok(())
+    }
+
+    /// With other certificates a connection of its own begins; without the goodbye that tells everybody that we stop.
+    async fn renewed(&mut self) -> Option<Ended> {
+        if !self.uplink.look_at_certificates() {
+            return None;
+        }
+        match tokio::time::timeout(GOODBYE_TIMEOUT, self.disconnect()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => debug!(error, "no orderly end of the connection"),
+            Err(_elapsed) => debug!("the broker did not end the connection"),
+        }
+        Some(Ended::Renewed)
     }
 
     fn publish_state(&mut self, online: bool) -> Result<PublishNotice, String> {
@@ -419,7 +419,7 @@ impl Session<'_> {
         match understand(topic, payload) {
             Ok(report) => {
                 if let FromUplink::Configured(config) = &report {
-                    self.spread(config);
+                    self.uplink.retry.announced(config);
                 }
                 self.report(report).await
             }
@@ -432,18 +432,19 @@ impl Session<'_> {
         }
     }
 
-    /// The center may spread the return of its fleet over a window of its own.
-    fn spread(&mut self, config: &Config) {
-        if config.spread_window_s > 0 {
-            let window_ms = u64::from(config.spread_window_s) * 1000;
-            self.uplink.retry.first_ms_max = window_ms.min(self.uplink.settings.retry_ms_max);
-        }
-    }
-
     async fn on_completion(&mut self, done: Result<Completion, tokio::task::JoinError>) -> Option<Ended> {
         match done {
-            Ok((token, Ok(()))) => self.report(FromUplink::Published { token }).await,
-            Ok((token, Err(PublishNoticeError::V5PubAck(reason)))) => {
+            Ok((Sent::Payload(token), Ok(()))) => self.report(FromUplink::Published { token }).await,
+            Ok((Sent::Clearing(shard), Ok(()))) => {
+                self.uplink.shards.cleared(&shard);
+                info!(site = %self.uplink.settings.site, %shard, "the state under a former shard is cleared");
+                None
+            }
+            Ok((Sent::Clearing(shard), Err(error))) => {
+                warn!(site = %self.uplink.settings.site, %shard, %error, "the state under a former shard is not cleared");
+                None
+            }
+            Ok((Sent::Payload(token), Err(PublishNoticeError::V5PubAck(reason)))) => {
                 if let Some(payloads) = self.uplink.refused.count(machine_now_ms()) {
                     warn!(site = %self.uplink.settings.site, ?reason, payloads, "the broker refuses a payload");
                 }
@@ -454,7 +455,7 @@ impl Session<'_> {
                 .await
             }
             // The connection is about to end, and with it everything that was on its way.
-            Ok((_, Err(error))) => {
+            Ok((Sent::Payload(_), Err(error))) => {
                 debug!(%error, "not confirmed");
                 None
             }
@@ -484,7 +485,7 @@ impl Session<'_> {
         {
             Ok(notice) => {
                 self.notices
-                    .spawn(async move { (token, notice.wait_completion_async().await) });
+                    .spawn(async move { (Sent::Payload(token), notice.wait_completion_async().await) });
                 None
             }
             Err(error) => Some(Ended::Lost(error.to_string())),
@@ -494,6 +495,14 @@ impl Session<'_> {
     async fn report(&mut self, report: FromUplink) -> Option<Ended> {
         let sent = self.uplink.reports.send(report).await;
         sent.is_err().then_some(Ended::Stopped)
+    }
+
+    /// Without the will.
+    async fn disconnect(&mut self) -> Result<(), String> {
+        self.client.disconnect().await.map_err(|error| error.to_string())?;
+        // The poller ends with an error once the disconnect is out.
+        failure(&mut self.events, &mut Vec::new(), &mut 0).await;
+        Ok(())
     }
 
     /// Says that we stop, so that nobody waits for the will.
@@ -506,10 +515,7 @@ impl Session<'_> {
                     .map_err(|error| error.to_string())?,
                 Err(error) => return Err(error),
             }
-            self.client.disconnect().await.map_err(|error| error.to_string())?;
-            // The poller ends with an error once the disconnect is out.
-            failure(&mut self.events, &mut Vec::new(), &mut 0).await;
-            Ok(())
+            self.disconnect().await
         };
         match tokio::time::timeout(GOODBYE_TIMEOUT, leave).await {
             Ok(Ok(())) => {}
@@ -517,21 +523,6 @@ impl Session<'_> {
             Err(_) => debug!("the broker did not answer the goodbye"),
         }
         Ended::Stopped
-    }
-}
-
-/// What a message says, or why it is ignored: in words of our own, as its topic and payload are not.
-fn understand(topic: &str, payload: &[u8]) -> Result<FromUplink, &'static str> {
-    match parse(topic) {
-        Ok((_, _, Leaf::Ack(archive))) => match decode_ack(payload) {
-            Ok(ack) if ack.archive == archive => Ok(FromUplink::Acked(ack)),
-            Ok(_) => Err("an acknowledgement names another archive than its topic"),
-            Err(_) => Err("an acknowledgement cannot be read"),
-        },
-        Ok((_, _, Leaf::Cfg)) => decode_config(payload)
-            .map(FromUplink::Configured)
-            .map_err(|_unreadable| "settings cannot be read"),
-        _ => Err("nobody asked for it"),
     }
 }
 
@@ -590,18 +581,6 @@ mod tests {
         assert_eq!((early, ignored), (vec![arrived; EVENTS_MAX], 2));
     }
 
-    /// A foreign program wrote to a site's topics, and its words filled the agent's log.
-    #[test]
-    fn what_is_ignored_is_counted_and_never_quoted() {
-        for topic in ["tw1/a/s/4111111111111111", "tw1/a/s/ack/main", "tw1/a/s/cfg", ""] {
-            let error = understand(topic, &[0xff; 9]).unwrap_err();
-            assert!(!error.contains("4111"), "{error}");
-        }
-        let mut said = Said::default();
-        let counts = [0, 1, 2, 60_000].map(|now_ms| said.count(now_ms));
-        assert_eq!(counts, [Some(1), None, None, Some(3)]);
-    }
-
     #[test]
     fn the_session_lasts_as_long_as_the_will_is_delayed() {
         let settings = UplinkSettings::new(
@@ -614,6 +593,8 @@ mod tests {
         let (reports, _reports) = mpsc::channel(1);
         let uplink = Uplink {
             retry: Retry::new(&settings),
+            certificates: Certificates::new(&settings.site, None),
+            shards: Shards::open(&settings.site, None, &settings.shard),
             settings,
             state: watch::channel(State::default()).1,
             requests,

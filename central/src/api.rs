@@ -278,7 +278,7 @@ mod tests {
             clock: ClockReading::default(),
             spool_records: 1,
             spool_bytes: 2,
-            refused: 0,
+            ..message::State::default()
         };
         board.state_came(&"new-1".parse().unwrap(), state);
         Arc::new(board)

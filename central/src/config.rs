@@ -45,6 +45,8 @@ const PAYLOADS_MS_MIN: u64 = 2 * 24 * 60 * 60 * 1_000;
 const PAYLOADS_DEFAULT: &str = "8d";
 const ROLLUPS_DEFAULT: &str = "400d";
 const HTTP_DEFAULT: &str = "127.0.0.1:8480";
+/// More than that in a second is no limit.
+const RECONNECTS_MAX: usize = 1_000_000;
 const CONNECTIONS_MAX_DEFAULT: usize = 10_000;
 
 /// All settings of central.
@@ -59,6 +61,8 @@ pub struct Config {
     pub http_listen: SocketAddr,
     /// Host names under which page and API are reached, besides addresses and `localhost`.
     pub http_names: Vec<String>,
+    /// Connections that the broker can take in a second; none leaves the stores to their own settings.
+    pub reconnects_per_second: Option<u32>,
 }
 
 /// Where the feed comes from.
@@ -153,13 +157,24 @@ impl Config {
     }
 
     fn root<'a>(document: &'a Document<'a>) -> Table<'a> {
-        let keys = ["archive", "broker", "embedded_broker", "storage", "model", "http"];
+        let keys = [
+            "archive",
+            "reconnects_per_second",
+            "broker",
+            "embedded_broker",
+            "storage",
+            "model",
+            "http",
+        ];
         document.root("the settings", &keys)
     }
 
     fn read(root: &Table<'_>, look: Look) -> Option<Self> {
         // All parts are read before any is missed, so that every fault is found.
         let archive = root.parsed("archive", "\"main\"", |text| text.parse().map_err(|e| format!("{e}")));
+        let reconnects_per_second = root
+            .number("reconnects_per_second", 1, RECONNECTS_MAX)
+            .and_then(|number| u32::try_from(number).ok());
         let broker = root.table("broker", &["url", "ca", "certificate", "key", "client_id"]);
         let broker = broker.map(|section| read_broker(&section, archive.as_ref(), look));
         let keys = [
@@ -200,6 +215,7 @@ impl Config {
             model_path: model_path?,
             http_listen: http_listen.or_else(|| HTTP_DEFAULT.parse().ok())?,
             http_names: http_names.unwrap_or_default(),
+            reconnects_per_second,
         })
     }
 }

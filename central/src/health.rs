@@ -81,6 +81,14 @@ pub struct SiteHealth {
     pub spool_bytes: Option<u64>,
     /// Payloads that its agent holds because the broker refused them.
     pub refused: Option<u64>,
+    /// Records that wait for its next connection, as the broker refused them on this one.
+    pub parked: Option<u64>,
+    /// Of its connections, both ways, on its UTC day.
+    pub bytes_today: Option<u64>,
+    /// What its settings allow of that; none is no limit.
+    pub bytes_per_day: Option<u64>,
+    /// So many of its intervals are one now, to stay within the limit.
+    pub intervals: Option<u32>,
     /// Its wall clock less central's when its last message came; the time under way makes it smaller.
     pub clock_offset_ms: Option<i64>,
 }
@@ -164,6 +172,10 @@ impl Board {
             spool_records: state.map(|state| state.spool_records),
             spool_bytes: state.map(|state| state.spool_bytes),
             refused: state.map(|state| state.refused),
+            parked: state.map(|state| state.parked),
+            bytes_today: state.map(|state| state.bytes_today),
+            bytes_per_day: state.map(|state| state.bytes_per_day).filter(|bytes| *bytes > 0),
+            intervals: state.map(|state| state.intervals.max(1)),
             clock_offset_ms: report.clock_offset_ms,
         }
     }
@@ -207,6 +219,11 @@ fn problems(sites: &[SiteHealth]) -> Vec<String> {
         line(sites, "with payloads that the broker refuses", |site| {
             site.refused.is_some_and(|refused| refused > 0)
         }),
+        line(
+            sites,
+            "whose feed is coarser, to stay within its bytes of the day",
+            |site| site.intervals.is_some_and(|intervals| intervals > 1),
+        ),
         line(sites, "whose clock differs from the others'", |site| {
             site.clock_offset_ms.is_some_and(is_off)
         }),

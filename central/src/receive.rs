@@ -24,11 +24,11 @@ use crate::health::{Board, Counts};
 use crate::rollup::{Rollups, SLOT_MS};
 use crate::watermark::{LATENESS_MS, Watermark};
 use news::{News, dictionary, news_again, read, tell};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tillwatch_feed::codec;
-use tillwatch_feed::message::{Body, GapReason, Message};
+use tillwatch_feed::message::{Body, Config, GapReason, Message};
 use tillwatch_feed::topic::{ArchiveId, Leaf, Shard, SiteId, topic};
 use tracing::{debug, info, warn};
 
@@ -144,6 +144,10 @@ pub struct Receiver {
     pub counters: Arc<Counters>,
     /// Told what the stores' states and clocks say.
     pub board: Arc<Board>,
+    /// What every store is told once on each connection of ours; none tells them nothing.
+    pub announces: Option<Config>,
+    /// Under which shard each store was told.
+    announced_to: HashMap<SiteId, Shard>,
 }
 
 impl Receiver {
@@ -171,6 +175,8 @@ impl Receiver {
             news: Vec::new(),
             counters: Arc::new(Counters::default()),
             board: Arc::default(),
+            announces: None,
+            announced_to: HashMap::new(),
         }
     }
 
@@ -223,6 +229,8 @@ impl Receiver {
         match arrived {
             Arrived::Connected { start } => {
                 self.cursor.restarted(start);
+                // A broker may have lost what it retained.
+                self.announced_to.clear();
                 Ok(())
             }
             Arrived::Message {
@@ -270,22 +278,29 @@ impl Receiver {
             Counters::add(&self.counters.births_given_up, 1);
             warn!(%site, schema, "birth not asked for any more");
         }
-        due.into_iter()
-            .map(|(shard, site, ack)| {
-                let topic = topic(&shard, &site, &Leaf::Ack(id.clone()));
-                OutgoingAck {
-                    site,
-                    topic,
-                    payload: codec::encode_ack(&ack),
-                }
-            })
-            .collect()
+        let mut outgoing = Vec::with_capacity(due.len());
+        for (shard, site, ack) in due {
+            if let Some(config) = &self.announces
+                && self.announced_to.insert(site.clone(), shard.clone()).as_ref() != Some(&shard)
+            {
+                outgoing.push(OutgoingAck {
+                    site: site.clone(),
+                    topic: topic(&shard, &site, &Leaf::Cfg),
+                    payload: codec::encode_config(config),
+                });
+            }
+            let topic = topic(&shard, &site, &Leaf::Ack(id.clone()));
+            let payload = codec::encode_ack(&ack);
+            outgoing.push(OutgoingAck { site, topic, payload });
+        }
+        outgoing
     }
 
     /// The way out was full: the site's acknowledgement is due again.
     pub fn ack_not_sent(&mut self, ack: &OutgoingAck) {
         Counters::add(&self.counters.acks_held_back, 1);
         self.cursor.ack_not_sent(&ack.site);
+        self.announced_to.remove(&ack.site);
     }
 
     /// Central's time.

@@ -23,6 +23,7 @@ use anyhow::{Context, anyhow};
 use jiff::tz::TimeZone;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tillwatch_feed::message::Config as Announcement;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 use tracing::{error, info, warn};
@@ -61,6 +62,7 @@ async fn serve_until_told(config: &Config, model: Model, is_broker: bool) -> any
     let listener = listener.with_context(|| format!("listening for HTTP on {}", config.http_listen))?;
     let (view_in, view_out) = view::channel();
     let board = Arc::new(Board::new(model.sites.iter().map(|site| site.id.clone()).collect()));
+    let stores = model.sites.len();
     let engine = engine(model, view_in);
     let start = getrandom::u64().context("the system gives no random numbers")?;
     let retention = config.storage.retention();
@@ -72,6 +74,8 @@ async fn serve_until_told(config: &Config, model: Model, is_broker: bool) -> any
         retention,
     );
     receiver.board = Arc::clone(&board);
+    let per_second = config.reconnects_per_second;
+    receiver.announces = per_second.map(|per_second| Announcement::for_fleet(stores, per_second));
     let counters = Arc::clone(&receiver.counters);
     board.count("receive", move || counters.all());
     board.count("log", || vec![("lines_left_out", tillwatch_log::lines_left_out())]);

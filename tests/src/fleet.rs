@@ -207,7 +207,7 @@ fn start(
         port: settings.broker_port,
         is_secure: true,
     };
-    let mut uplink = UplinkSettings::new(broker, Some(tls), store.id.parse()?, "a".parse()?);
+    let mut uplink = UplinkSettings::new(broker, Some(tls::Tls::of(tls)), store.id.parse()?, "a".parse()?);
     uplink.first_retry_ms_max = 1_000;
     let keeper_settings = KeeperSettings {
         core: Settings {
@@ -220,6 +220,8 @@ fn start(
         spool: SpoolSettings::default(),
         delivery: DeliverySettings::new(vec!["main".parse()?], chain.seed),
         uplink: Some(uplink),
+        bytes_per_day: None,
+        traffic_file: None,
         detectors_file: Some(folder.join("detectors")),
         wait_at_records: Some(WAITING_RECORDS_MAX),
         wait_at_bytes: None,

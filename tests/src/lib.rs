@@ -14,5 +14,6 @@ pub mod mosquitto;
 pub mod central;
 pub mod real_store;
 pub mod proxy;
+pub mod tunnel;
 pub mod usage;
 pub mod fleet;

@@ -14,6 +14,8 @@ pub struct Mosquitto {
     pub port: u16,
     settings: PathBuf,
     log: PathBuf,
+    /// What its OpenSSL is told.
+    openssl: Option<PathBuf>,
     process: Option<Process>,
 }
 
@@ -31,6 +33,7 @@ impl Mosquitto {
             port,
             settings,
             log: folder.join("mosquitto.log"),
+            openssl: None,
             process: None,
         };
         broker.restart()?;
@@ -45,9 +48,38 @@ impl Mosquitto {
         self.kill()?;
         let mut command = Command::new(installed()?);
         command.arg("-c").arg(&self.settings);
+        if let Some(openssl) = &self.openssl {
+            command.env("OPENSSL_CONF", openssl);
+        }
         self.process = Some(Process::start("mosquitto", &mut command, &self.log)?);
         wait_for_port(self.port, Duration::from_secs(10))
             .with_context(|| std::fs::read_to_string(&self.log).unwrap_or_default())
+    }
+
+    /// Starts it again so that it speaks this version alone, such as `TLSv1.2`.
+    ///
+    /// # Errors
+    /// When it does not listen within ten seconds.
+    pub fn restart_with_tls(&mut self, version: &str) -> Result<()> {
+        let path = self.settings.with_file_name("openssl.cnf");
+        let text = format!(
+            "openssl_conf = default\n[default]\nssl_conf = ssl\n[ssl]\nsystem_default = versions\n\
+             [versions]\nMinProtocol = {version}\nMaxProtocol = {version}\n"
+        );
+        std::fs::write(&path, text)?;
+        self.openssl = Some(path);
+        self.restart()
+    }
+
+    /// Changes who may do what, and starts it again.
+    ///
+    /// # Errors
+    /// When it does not listen within ten seconds.
+    pub fn restart_with_rights(&mut self, change: impl FnOnce(&str) -> String) -> Result<()> {
+        let path = self.settings.with_file_name("acl");
+        let changed = change(&std::fs::read_to_string(&path)?);
+        std::fs::write(&path, changed)?;
+        self.restart()
     }
 
     /// `kill -9`.

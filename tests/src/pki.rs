@@ -8,6 +8,9 @@ use rcgen::{
     KeyUsagePurpose,
 };
 
+/// A name of the broker that only a proxy can resolve.
+pub const BROKER_NAME: &str = "broker.tillwatch.invalid";
+
 /// Makes certificates and writes them as PEM files into one folder.
 pub struct Authority {
     folder: PathBuf,
@@ -48,7 +51,7 @@ impl Authority {
     /// # Errors
     /// When a key cannot be made or a file cannot be written.
     pub fn server(&self) -> Result<Identity> {
-        let params = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()])?;
+        let params = CertificateParams::new(["localhost", "127.0.0.1", BROKER_NAME].map(str::to_owned).to_vec())?;
         self.issue(params, "server", ExtendedKeyUsagePurpose::ServerAuth)
     }
 

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tillwatch_feed::message::{Interval, RecordId};
 use tillwatch_feed::summary::Summary;
 
+use crate::budget::Resolution;
 use crate::checkpoint;
 use crate::detect::alarm::Alarm;
 use crate::detect::slot::{Pace, Slot};
@@ -37,6 +38,17 @@ pub const FLUSHED_EARLY: usize = 60;
 /// After so many refused series of a batch no further new one of it is looked at.
 const SERIES_REFUSED_MAX: usize = 64;
 
+/// No interval of the feed is longer.
+const INTERVAL_MS_MAX: u32 = 3_600_000;
+
+/// How many intervals of the settings are one: before a time, and from then on.
+#[derive(Clone, Copy, Debug)]
+struct Grain {
+    before: u32,
+    since_ms: u64,
+    now: u32,
+}
+
 /// What the batch at hand has caused.
 #[derive(Debug, Default)]
 struct Caused {
@@ -59,6 +71,8 @@ struct Judged {
 #[derive(Debug)]
 pub struct Core {
     settings: Settings,
+    resolution: Resolution,
+    grain: Grain,
     pace: Pace,
     registry: Registry,
     windows: Windows,
@@ -83,6 +97,12 @@ impl Core {
         let registry = Registry::new(bounds(&settings.limits));
         let open = Room::new(settings.limits.open_bytes_max, settings.limits.source_open_bytes_max);
         Core {
+            resolution: Resolution::Full,
+            grain: Grain {
+                before: 1,
+                since_ms: 0,
+                now: 1,
+            },
             pace: Pace::new(settings.window_ms),
             settings: Settings {
                 window_ms: settings.window_ms.max(1),
@@ -208,6 +228,21 @@ impl Core {
         }
     }
 
+    /// What is measured from the coarsest interval of `now_ms` on is summed up as coarsely as this; what was before is
+    /// sent as it was begun.
+    pub fn set_resolution(&mut self, now_ms: u64, resolution: Resolution) {
+        if resolution == self.resolution {
+            return;
+        }
+        let coarsest_ms = u64::from(self.settings.summary_ms) * u64::from(Resolution::Fifteenth.intervals());
+        self.grain = Grain {
+            before: self.grain.now,
+            since_ms: now_ms - now_ms % coarsest_ms,
+            now: resolution.intervals(),
+        };
+        self.resolution = resolution;
+    }
+
     /// When `on_tick` has something to do next.
     pub fn next_wake(&self) -> u64 {
         let Some(judged_through_ms) = self.judged_through_ms else {
@@ -257,6 +292,14 @@ impl Core {
     /// Series that are known now.
     pub fn series_count(&self) -> usize {
         self.registry.series.len()
+    }
+
+    /// Length of the interval that holds this window.
+    fn interval_ms(&self, start_ms: u64) -> u32 {
+        let Grain { before, since_ms, now } = self.grain;
+        let intervals = if start_ms < since_ms { before } else { now };
+        let summary_ms = self.settings.summary_ms;
+        summary_ms.saturating_mul(intervals.min((INTERVAL_MS_MAX / summary_ms).max(1)))
     }
 
     fn close_delay_ms(&self) -> u64 {
@@ -385,12 +428,10 @@ impl Core {
         let is_late = self.judged_through_ms.is_none_or(|through| start_ms < through);
         self.make_room(source, is_late)?;
         let histogram = kind == Kind::Distribution;
+        let interval_ms = self.interval_ms(start_ms);
         let summary = if is_late {
             self.counters.late += 1;
-            &mut self
-                .intervals
-                .row(start_ms, self.settings.summary_ms, id, histogram)
-                .summary
+            &mut self.intervals.row(start_ms, interval_ms, id, histogram).summary
         } else {
             self.windows.cell(start_ms, id, histogram)
         };
@@ -547,9 +588,10 @@ impl Core {
         }
         for (id, kind, verdict) in verdicts {
             let source = self.source_of(id);
+            let interval_ms = self.interval_ms(start_ms);
             let row = self
                 .intervals
-                .row(start_ms, self.settings.summary_ms, id, kind == Kind::Distribution);
+                .row(start_ms, interval_ms, id, kind == Kind::Distribution);
             let before = row.cost();
             let level = matches!(kind, Kind::Gauge | Kind::Distribution);
             row.score.get_or_insert_default().add(&verdict, level);
@@ -563,9 +605,10 @@ impl Core {
     fn merge(&mut self, start_ms: u64, id: u32, summary: &Summary) {
         let source = self.source_of(id);
         self.open.give_back(source, cost(summary));
+        let interval_ms = self.interval_ms(start_ms);
         let row = self
             .intervals
-            .row(start_ms, self.settings.summary_ms, id, summary.histogram.is_some());
+            .row(start_ms, interval_ms, id, summary.histogram.is_some());
         let before = row.cost();
         self.counters.sums_cut += u64::from(row.summary.merge(summary));
         let after = row.cost();
@@ -629,10 +672,35 @@ impl Core {
             let bytes = ROW_BYTES + BUCKET_BYTES * buckets_of(&row.summary);
             self.open.give_back(self.source_of(row.series), bytes);
         }
+        let intervals = self.essential(intervals);
+        if intervals.is_empty() {
+            return;
+        }
         let schema = self.say_birth();
         let records = encode::block_records(schema, intervals);
         self.caused.record_bytes += records.iter().map(|record| record.payload.len()).sum::<usize>();
         self.records.extend(records);
+    }
+
+    /// All of them, or what of them the center's model is built on.
+    fn essential(&mut self, mut intervals: Vec<Interval>) -> Vec<Interval> {
+        if self.resolution != Resolution::Essential {
+            return intervals;
+        }
+        let registry = &self.registry;
+        let has_role = |series| {
+            registry
+                .metric_of(series)
+                .is_some_and(|entry| !entry.metric.role.is_empty())
+        };
+        let rows = |intervals: &[Interval]| intervals.iter().map(|interval| interval.rows.len() as u64).sum::<u64>();
+        let before = rows(&intervals);
+        for interval in &mut intervals {
+            interval.rows.retain(|row| has_role(row.series));
+        }
+        intervals.retain(|interval| !interval.rows.is_empty());
+        self.counters.rows_left_out += before - rows(&intervals);
+        intervals
     }
 
     /// A birth first in a generation, and whenever the dictionary changed.

@@ -73,7 +73,7 @@ impl DeliverySettings {
 }
 
 /// In this order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Lane {
     /// Findings.
     Urgent,
@@ -194,6 +194,8 @@ pub struct Delivery {
     doublings: u32,
     rewind_ms: Option<u64>,
     paused_until_ms: [u64; 3],
+    /// What comes after it waits.
+    last_lane: Lane,
 }
 
 impl Delivery {
@@ -214,6 +216,7 @@ impl Delivery {
             doublings: 0,
             rewind_ms: None,
             paused_until_ms: [0; 3],
+            last_lane: Lane::Backlog,
             settings,
         }
     }
@@ -232,6 +235,11 @@ impl Delivery {
         if gap.seq_first <= gap.seq_last {
             self.held.lose(gap);
         }
+    }
+
+    /// Only this lane and those before it are sent from now on; births as they need them, losses always.
+    pub fn set_last_lane(&mut self, lane: Lane) {
+        self.last_lane = lane;
     }
 
     /// The connection stands and the acknowledgements are subscribed.
@@ -358,7 +366,7 @@ impl Delivery {
             return Some(self.send_gap(now_ms, gap));
         }
         for lane in [Lane::Urgent, Lane::Live, Lane::Backlog] {
-            if lane == Lane::Backlog && rewinding {
+            if (lane == Lane::Backlog && rewinding) || lane > self.last_lane {
                 continue;
             }
             if let Some(run) = self.next_run(now_ms, lane) {

@@ -137,4 +137,6 @@ pub struct Counters {
     pub clock_back: u64,
     /// A snapshot of the detectors that could not be used.
     pub detectors_refused: u64,
+    /// Series of intervals that the day's bytes had no room for.
+    pub rows_left_out: u64,
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::tz::TimeZone;
 use proptest::prelude::*;
+use tillwatch_core::budget::Resolution;
 use tillwatch_core::sample::{Batch, Kind, Metric, Series, Values};
 use tillwatch_core::tally::Reason;
 use tillwatch_core::{Core, LabelPolicy, Limits, NewRecord, RecordKind, RestoreError, Settings, SourceKey};
@@ -188,6 +189,63 @@ fn a_value_comes_out_in_the_interval_of_its_own_time() {
     );
     assert_eq!(summary.histogram.as_ref().unwrap().count(), 2);
     assert_eq!(intervals[0].rows[0].score.unwrap().state, ScoreState::Warming);
+}
+
+/// Half an hour at a sale every ten seconds, coarser from the second quarter on, across a restart.
+#[test]
+fn a_coarser_feed_has_longer_intervals_and_every_value_once() {
+    let (mut core, key) = started();
+    let mut records = Vec::new();
+    let half_ms = START_MS + HOUR_MS / 2;
+    for now_ms in (START_MS..half_ms).step_by(10_000) {
+        let sale = reals(SALES, &[], &[(now_ms, 1.0)]);
+        core.on_batch(now_ms + 1_000, key, batch(vec![sale]), vec![]);
+        core.on_tick(now_ms + 2_000);
+        records.extend(core.take_records());
+        if now_ms == START_MS + 900_000 {
+            core.set_resolution(now_ms + 2_000, Resolution::Fifth);
+        }
+        if now_ms == START_MS + 1_200_000 {
+            core = Core::restore(settings(), &core.checkpoint(), None).unwrap();
+            core.set_resolution(0, Resolution::Fifth);
+            core.begin_generation(None);
+            declare(&mut core);
+        }
+    }
+    records.extend(tick_to(&mut core, half_ms, half_ms + 60_000));
+    let intervals = intervals(&records);
+    let lengths: Vec<(u64, u32)> = intervals
+        .iter()
+        .map(|interval| ((interval.start_ms - START_MS) / 60_000, interval.length_ms / 60_000))
+        .collect();
+    let expected: Vec<(u64, u32)> = (0..15)
+        .map(|minute| (minute, 1))
+        .chain([(15, 5), (20, 5), (25, 5)])
+        .collect();
+    assert_eq!(lengths, expected);
+    assert_eq!(total(&records), 180);
+}
+
+#[test]
+fn at_the_last_step_what_no_model_is_built_on_is_left_out_and_counted() {
+    let (mut core, _key) = started();
+    let of_model = Metric {
+        role: "sales.count".to_owned(),
+        ..metric("sold", Kind::Sum, 0, &[])
+    };
+    let metrics = vec![of_model, metric("heat", Kind::Gauge, 0, &[])];
+    let key = core.declare("pos", "1.0.0", metrics, BTreeMap::new()).unwrap();
+    core.set_resolution(START_MS, Resolution::Essential);
+    for metric in [0, 1] {
+        let values = reals(metric, &[], &[(START_MS + 1_000, 5.0)]);
+        core.on_batch(START_MS + 2_000, key, batch(vec![values]), vec![]);
+    }
+    let records = tick_to(&mut core, START_MS + 10_000, START_MS + 16 * 60_000);
+    assert_eq!(total(&records), 5);
+    assert_eq!(
+        (intervals(&records)[0].length_ms, core.counters().rows_left_out),
+        (900_000, 1)
+    );
 }
 
 #[test]

@@ -13,10 +13,8 @@ use std::error::Error;
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::Arc;
 
 use jiff::tz::TimeZone;
-use rustls::ClientConfig;
 use tillwatch_border::wire::PLUGINS_MAX;
 use tillwatch_feed::topic::{ArchiveId, Shard, SiteId};
 use toml::Spanned;
@@ -26,10 +24,10 @@ use crate::health;
 use crate::plugin::grant::{self, Grant};
 use crate::plugin::manifest::Manifest;
 use crate::source::system::NAME as SYSTEM_NAME;
-use crate::tls::{self, TlsError};
-use crate::uplink::BrokerAddress;
+use crate::tls::{self, Tls, TlsError, TlsFiles};
+use crate::uplink::{BrokerAddress, Proxy, ProxyLogin};
 use found::{Finder, Found, InstalledBundle};
-use units::{broker_address, duration_ms, percent, size_bytes};
+use units::{broker_address, duration_ms, percent, proxy_address, size_bytes};
 use written::{Mistake, Problem, Problems, Reporter, Section, closest};
 
 /// Where packages put things.
@@ -62,6 +60,8 @@ const SPOOL_RANGE_BYTES: (u64, u64) = (1 << 20, 1 << 40);
 /// A fleet that comes back all at once would be more than its broker can take.
 const RECONNECT_WITHIN_MS: u64 = 60_000;
 const RECONNECT_WITHIN_RANGE_MS: (u64, u64) = (100, 3_600_000);
+/// Less would be spent on the connection alone.
+const BYTES_PER_DAY_RANGE: (u64, u64) = (256 << 10, 1 << 40);
 const SPOOL_AGE_RANGE_MS: (u64, u64) = (60_000, 400 * 86_400_000);
 
 /// Everything that the operator decided.
@@ -87,13 +87,17 @@ pub struct Config {
 #[derive(Clone, Debug)]
 pub struct Broker {
     pub address: BrokerAddress,
+    /// Who opens the way to it.
+    pub proxy: Option<Proxy>,
     /// Of the three PEM files; present exactly when the address is `mqtts://`.
-    pub tls: Option<Arc<ClientConfig>>,
+    pub tls: Option<Tls>,
     pub shard: Shard,
     /// Whose acknowledgement is required before anything is deleted.
     pub archives: Vec<ArchiveId>,
     /// The first attempt after a lost connection comes at a random time within this.
     pub reconnect_within_ms: u64,
+    /// Beyond it the feed gets coarser, and waits.
+    pub bytes_per_day: Option<u64>,
 }
 
 /// `[spool]`
@@ -339,10 +343,12 @@ fn read(root: &Section<'_>, base: &Path, elsewhere: &mut Vec<Problem>) -> Config
                 port: 0,
                 is_secure: false,
             },
+            proxy: None,
             tls: None,
             shard: stand_in(),
             archives: Vec::new(),
             reconnect_within_ms: RECONNECT_WITHIN_MS,
+            bytes_per_day: None,
         }),
         spool,
         system,
@@ -426,6 +432,7 @@ fn broker(root: &Section<'_>, base: &Path) -> Option<Broker> {
     };
     let address = section.required("url", "\"mqtts://central.example.com:8883\"", broker_address);
     let needs_tls = address.as_ref().is_none_or(|address| address.is_secure);
+    let proxy = proxy(&section, base);
     let tls = tls(&section, base, needs_tls);
     let shard = section
         .read("shard", name_of::<Shard>)
@@ -437,23 +444,55 @@ fn broker(root: &Section<'_>, base: &Path) -> Option<Broker> {
         RECONNECT_WITHIN_MS,
         RECONNECT_WITHIN_RANGE_MS,
     );
+    let bytes_per_day = section
+        .value("bytes_per_day")
+        .map(|_written| size(&section, "bytes_per_day", BYTES_PER_DAY_RANGE.1, BYTES_PER_DAY_RANGE));
     section.finish();
     Some(Broker {
         address: address?,
+        proxy,
         tls,
         shard: shard?,
         archives: archives?,
         reconnect_within_ms,
+        bytes_per_day,
     })
 }
 
+/// A login needs both of its keys, and a proxy.
+fn proxy(section: &Section<'_>, base: &Path) -> Option<Proxy> {
+    let address = section.read("proxy", proxy_address);
+    let user = section.string("proxy_user").map(Spanned::into_inner);
+    let secret_file = folder(section, "proxy_secret_file", base);
+    let is_set = section.value("proxy").is_some();
+    let login = match (user, secret_file) {
+        (None, None) => None,
+        // A colon would end the name in the header of HTTP.
+        (Some(user), Some(secret_file)) if is_set && !user.is_empty() && !user.contains([':', '\r', '\n']) => {
+            Some(ProxyLogin { user, secret_file })
+        }
+        _ => {
+            let what = "`proxy_user` and `proxy_secret_file` need each other and `proxy`, and a name without a colon";
+            section.report(section.span(), what, "write all three, or neither name nor file");
+            None
+        }
+    };
+    let address = address?.into_inner();
+    Some(Proxy { address, login })
+}
+
 /// Reads all three files before it gives up.
-fn tls(section: &Section<'_>, base: &Path, is_needed: bool) -> Option<Arc<ClientConfig>> {
+fn tls(section: &Section<'_>, base: &Path, is_needed: bool) -> Option<Tls> {
+    let file = |key| folder(section, key, base);
+    let files = file("ca").zip(file("certificate")).zip(file("key"));
     let roots = pem_file(section, "ca", base, is_needed, tls::authorities);
     let chain = pem_file(section, "certificate", base, is_needed, tls::certificates);
     let key = pem_file(section, "key", base, is_needed, tls::private_key);
     match tls::of_read(roots?, chain?, key?) {
-        Ok(config) => Some(config),
+        Ok(config) => {
+            let ((ca, certificate), key) = files?;
+            Some(Tls::read_from(config, TlsFiles { ca, certificate, key }))
+        }
         Err(error) => {
             section.report_at(
                 "key",

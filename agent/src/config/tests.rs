@@ -101,6 +101,49 @@ fn a_good_file_is_read_with_its_defaults() {
 }
 
 #[test]
+fn a_proxy_and_a_limit_of_bytes_are_read_and_what_is_wrong_with_them_is_told() {
+    let host = Host::new();
+    let key = "key = \"key.pem\"\n";
+    let with = |lines: &str| GOOD.replacen(key, &format!("{key}{lines}"), 1);
+    assert_eq!(host.load(GOOD).unwrap().broker.proxy, None);
+    let login = "proxy_user = \"till\"\nproxy_secret_file = \"secret\"\n";
+    let good = format!("proxy = \"socks5://proxy:1081\"\nbytes_per_day = \"2MiB\"\n{login}");
+    let broker = host.load(&with(&good)).unwrap().broker;
+    let secret_file = host.folder.path().join("secret");
+    assert_eq!(broker.bytes_per_day, Some(2 << 20));
+    let proxy = broker.proxy.unwrap();
+    assert_eq!((proxy.address.host.as_str(), proxy.address.port), ("proxy", 1081));
+    let user = "till".to_owned();
+    assert_eq!(proxy.login, Some(ProxyLogin { user, secret_file }));
+    for (lines, told) in [
+        (
+            "proxy = \"proxy:3128\"\n".to_owned(),
+            "http://proxy.example.com:3128 or socks5://",
+        ),
+        (
+            "proxy = \"http://till:sesame@proxy\"\n".to_owned(),
+            "write proxy_user and proxy_secret_file",
+        ),
+        (login.to_owned(), "need each other and `proxy`"),
+        (
+            "proxy = \"http://a\"\nproxy_user = \"till\"\n".to_owned(),
+            "need each other",
+        ),
+        (
+            format!("proxy = \"http://a\"\n{}", login.replace("till", "t:l")),
+            "without a colon",
+        ),
+        (
+            "bytes_per_day = \"10KiB\"\n".to_owned(),
+            "`bytes_per_day` is out of range",
+        ),
+    ] {
+        let problems = host.load(&with(&lines)).unwrap_err().to_string();
+        assert!(problems.contains(told) && !problems.contains("sesame"), "{problems}");
+    }
+}
+
+#[test]
 fn a_missing_file_says_how_to_get_one() {
     let problems = Config::load(Path::new("/nonexistent/agent.toml"))
         .unwrap_err()

@@ -1,7 +1,7 @@
 //! Durations, sizes, shares and addresses as people write them: a value or a [`Mistake`] with what to write instead.
 
 use super::written::Mistake;
-use crate::uplink::{BrokerAddress, parse_url};
+use crate::uplink::{BrokerAddress, ProxyAddress, UrlError, parse_proxy, parse_url};
 
 const DURATIONS: [(&str, u64); 6] = [
     ("ms", 1),
@@ -66,11 +66,21 @@ fn quantity(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 /// # Errors
 /// When it is no address, or would send store data in the clear over a network.
 pub fn broker_address(text: &str) -> Result<BrokerAddress, Mistake> {
-    parse_url(text).map_err(|error| {
-        let text = error.to_string();
-        let (what, hint) = text.split_once("\nhint: ").unwrap_or((&text, ""));
-        Mistake::new(format!("is wrong: {what}"), hint)
-    })
+    parse_url(text).map_err(|error| wrong(&error))
+}
+
+/// The proxy's address, in the same words.
+///
+/// # Errors
+/// When it is none, or holds a password.
+pub fn proxy_address(text: &str) -> Result<ProxyAddress, Mistake> {
+    parse_proxy(text).map_err(|error| wrong(&error))
+}
+
+fn wrong(error: &UrlError) -> Mistake {
+    let text = error.to_string();
+    let (what, hint) = text.split_once("\nhint: ").unwrap_or((&text, ""));
+    Mistake::new(format!("is wrong: {what}"), hint)
 }
 
 #[cfg(test)]

@@ -3,33 +3,34 @@
 //! It says nothing in MQTT: a second client of the site's name would end the connection of the agent that runs.
 
 use std::io;
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::fmt::strtime;
-use rustls::{ClientConfig, ClientConnection, SignatureScheme};
+use rustls::{ClientConfig, ClientConnection};
 use rustls_pki_types::{CertificateDer, ServerName};
 
 use super::finding::{Finding, Part};
 use crate::config::Broker;
+use crate::tls::{DAY_MS, DAYS_LEFT_MIN, ends_ms};
+use crate::uplink::connect;
 
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// A broker that does not like our certificate says so a moment after the handshake.
 const REFUSAL_MAX: Duration = Duration::from_millis(500);
 /// Tickets of the session come in the meantime.
 const READS_MAX: usize = 8;
-const DAY_MS: i64 = 86_400_000;
-/// Long enough to have a certificate made and brought to a store.
-const DAYS_LEFT_MIN: i64 = 30;
 
 pub(super) fn examine(broker: &Broker, now_ms: u64) -> Vec<Finding> {
     let (host, port) = (&broker.address.host, broker.address.port);
-    let stream = match connect(host, port) {
+    let stream = match dial(broker) {
         Ok(stream) => stream,
         Err(error) => {
-            let hint = "correct url, or open the way: name server, firewall, and whether the broker runs";
-            return vec![Finding::bad(Part::Broker, format!("{host}:{port}: {error}"), hint)];
+            let hint = match broker.proxy {
+                Some(_) => "correct proxy and its login, or have the proxy allow the broker's name and port",
+                None => "correct url, or open the way: name server, firewall, and whether the broker runs",
+            };
+            return vec![Finding::bad(Part::Broker, format!("{host}:{port}: {error:#}"), hint)];
         }
     };
     let Some(tls) = &broker.tls else {
@@ -37,7 +38,7 @@ pub(super) fn examine(broker: &Broker, now_ms: u64) -> Vec<Finding> {
         return vec![Finding::good(Part::Broker, what)];
     };
     let mut found = Vec::new();
-    match handshake(host, stream, tls) {
+    match handshake(host, stream, tls.config()) {
         Ok(certificate) => {
             let what = format!("{host}:{port}: takes a connection and both certificates");
             found.push(Finding::good(Part::Broker, what));
@@ -52,19 +53,20 @@ pub(super) fn examine(broker: &Broker, now_ms: u64) -> Vec<Finding> {
             ));
         }
     }
-    found.extend(own(tls).map(|ours| days("this site's certificate", &ours, now_ms)));
+    found.extend(
+        tls.certificate()
+            .map(|ours| days("this site's certificate", &ours, now_ms)),
+    );
     found
 }
 
-fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
-    let mut last = io::Error::other("its name has no address");
-    for address in (host, port).to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, CONNECT_MAX) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
+/// As the uplink connects, also through its proxy.
+fn dial(broker: &Broker) -> anyhow::Result<TcpStream> {
+    let runtime = crate::run::runtime()?;
+    let stream = runtime.block_on(connect(&broker.address, broker.proxy.as_ref(), Arc::default()))?;
+    let stream = stream.into_inner().into_std()?;
+    stream.set_nonblocking(false)?;
+    Ok(stream)
 }
 
 /// The broker's certificate, once it has taken ours.
@@ -119,12 +121,6 @@ fn hint(error: &str) -> &'static str {
     "the broker must trust the authority of `certificate`, and the port must be the one with TLS"
 }
 
-fn own(tls: &ClientConfig) -> Option<CertificateDer<'static>> {
-    let any = [SignatureScheme::ECDSA_NISTP256_SHA256];
-    let ours = tls.client_auth_cert_resolver.resolve(&[], &any)?;
-    ours.cert.first().cloned()
-}
-
 fn days(whose: &str, certificate: &CertificateDer<'_>, now_ms: u64) -> Finding {
     let now_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
     let Some(end_ms) = ends_ms(certificate) else {
@@ -140,60 +136,11 @@ fn days(whose: &str, certificate: &CertificateDer<'_>, now_ms: u64) -> Finding {
     }
 }
 
-/// `notAfter` of a certificate.
-/// Source: RFC 5280, section 4.1: version, serial number, signature and issuer come before the validity.
-fn ends_ms(certificate: &[u8]) -> Option<i64> {
-    const SEQUENCE: u8 = 0x30;
-    const VERSION: u8 = 0xa0;
-    let (tag, certificate, _rest) = element(certificate)?;
-    let (inner, signed, _rest) = element(certificate)?;
-    let (first, _version, after) = element(signed)?;
-    let signed = if first == VERSION { after } else { signed };
-    let (_tag, _serial, rest) = element(signed)?;
-    let (_tag, _signature, rest) = element(rest)?;
-    let (_tag, _issuer, rest) = element(rest)?;
-    let (_tag, validity, _rest) = element(rest)?;
-    let (_tag, _begin, rest) = element(validity)?;
-    let (time, end, _rest) = element(rest)?;
-    (tag == SEQUENCE && inner == SEQUENCE).then(|| time_ms(time, end))?
-}
-
-/// Two digits of a year are of 1950 to 2049.
-fn time_ms(tag: u8, text: &[u8]) -> Option<i64> {
-    const UTC_TIME: u8 = 0x17;
-    let text = std::str::from_utf8(text).ok()?;
-    let text = match tag {
-        UTC_TIME if text < "5" => format!("20{text}"),
-        UTC_TIME => format!("19{text}"),
-        _ => text.to_owned(),
-    };
-    let time = strtime::parse("%Y%m%d%H%M%SZ", &text).ok()?.to_datetime().ok()?;
-    let time = time.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
-    Some(time.timestamp().as_millisecond())
-}
-
-/// Tag, content and what follows of the first element.
-fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (&tag, rest) = bytes.split_first()?;
-    let (&length, rest) = rest.split_first()?;
-    let (length, rest) = match length {
-        0..=0x7f => (usize::from(length), rest),
-        0x81..=0x84 => {
-            let (digits, rest) = rest.split_at_checked(usize::from(length - 0x80))?;
-            let length = digits.iter().fold(0, |sum, digit| sum << 8 | usize::from(*digit));
-            (length, rest)
-        }
-        _ => return None,
-    };
-    let (content, rest) = rest.split_at_checked(length)?;
-    Some((tag, content, rest))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::doctor::finding::State;
-    use crate::tls::of_read;
+    use crate::tls::{Tls, of_read};
     use rcgen::{CertificateParams, CertifiedIssuer, Issuer, KeyPair, date_time_ymd};
     use rustls::server::WebPkiClientVerifier;
     use rustls::{RootCertStore, ServerConfig, ServerConnection};
@@ -263,7 +210,9 @@ mod tests {
                 port,
                 is_secure: true,
             },
-            tls: Some(of_read(trusted.roots(), vec![certificate], key).unwrap()),
+            tls: Some(Tls::of(of_read(trusted.roots(), vec![certificate], key).unwrap())),
+            proxy: None,
+            bytes_per_day: None,
             shard: "a".parse().unwrap(),
             archives: Vec::new(),
             reconnect_within_ms: 0,

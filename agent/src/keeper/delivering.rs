@@ -8,8 +8,11 @@ use tillwatch_feed::message::Ack;
 use tracing::{error, info, warn};
 
 use super::wire::WireError;
-use super::{Keeper, Observation, describe};
+use super::{Keeper, Observation, describe, written_ms};
 use crate::uplink::{FromUplink, Publish, ToUplink};
+
+/// A refusal is in the state after so long.
+const REFUSED_STATE_MS: u64 = 5_000;
 
 impl Keeper {
     /// The next payload that delivery wants to send. What cannot be sent is counted and told, and the next one tried.
@@ -18,9 +21,13 @@ impl Keeper {
         if std::mem::take(&mut self.is_state_due) && self.status.borrow().connected {
             return Some(ToUplink::StateChanged);
         }
+        self.meter();
         while let Some(what) = self.delivery.poll(now) {
             match self.payload(&what) {
                 Ok(payload) => {
+                    if let ToSend::Records { lane, .. } = what {
+                        self.metering.on_sent(lane, payload.bytes.len());
+                    }
                     let token = self.next_token;
                     self.next_token += 1;
                     self.show(&Observation::Sent {
@@ -42,6 +49,18 @@ impl Keeper {
             }
         }
         None
+    }
+
+    /// What the connection has taken decides what may be sent, and how coarse the feed is from now on.
+    fn meter(&mut self) {
+        let before = self.metering.spent().resolution;
+        let lane = self.metering.last_lane(written_ms());
+        self.delivery.set_last_lane(lane);
+        let resolution = self.metering.spent().resolution;
+        if resolution != before {
+            self.core.set_resolution(self.clock.now_ms(), resolution);
+            self.is_state_due = true;
+        }
     }
 
     /// As with a payload that is too large for the broker: less at once, then not on this connection, then given up.
@@ -101,6 +120,7 @@ impl Keeper {
             FromUplink::Disconnected => {
                 self.on_uplink.clear();
                 self.delivery.on_disconnected();
+                self.metering.on_disconnected();
                 self.set_connected(false);
             }
             FromUplink::Published { token } => {
@@ -110,6 +130,8 @@ impl Keeper {
                 if let Some(what) = self.on_uplink.remove(&token) {
                     self.on_refused(now, &what, refusal);
                     self.status.send_modify(|status| status.counters.refused += 1);
+                    // The center is told before long.
+                    self.next_state_ms = self.next_state_ms.min(now.saturating_add(REFUSED_STATE_MS));
                 }
             }
             FromUplink::Acked(ack) => self.on_ack(now, &ack),

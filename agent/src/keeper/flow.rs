@@ -21,6 +21,8 @@ use crate::uplink::{self, FromUplink, ToUplink};
 const RETRY_WRITE_MS: u64 = 5_000;
 /// The retained state is sent again so often.
 const STATE_INTERVAL_MS: u64 = 300_000;
+/// What waits for the bytes of the day is looked at again so often.
+const HOLDING_INTERVAL_MS: u64 = 60_000;
 /// An orderly stop waits no longer for the uplink's goodbye.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 const TO_UPLINK_MAX: usize = 8;
@@ -146,6 +148,8 @@ impl Keeper {
                 uplink.abort();
             }
         }
+        self.metering.last_lane(written_ms());
+        self.save_metering(true);
         self.report_status();
         self.status.borrow().clone()
     }
@@ -172,7 +176,12 @@ impl Keeper {
             .next_wake(now)
             .min(self.retry_write_ms.unwrap_or(u64::MAX))
             .min(self.next_state_ms);
-        Duration::from_millis(wake.saturating_sub(now).min(STATE_INTERVAL_MS))
+        let at_most = if self.metering.is_holding() {
+            HOLDING_INTERVAL_MS
+        } else {
+            STATE_INTERVAL_MS
+        };
+        Duration::from_millis(wake.saturating_sub(now).min(at_most))
     }
 
     fn on_source(&mut self, message: FromSource) {
@@ -234,6 +243,13 @@ impl Keeper {
         if self.next_state_ms <= now {
             self.next_state_ms = now.saturating_add(STATE_INTERVAL_MS);
             self.refresh_state();
+            self.save_metering(false);
+        }
+    }
+
+    fn save_metering(&mut self, is_stopping: bool) {
+        if let Err(error) = self.metering.save(is_stopping) {
+            warn!(%error, "the bytes of the day are not remembered");
         }
     }
 
@@ -405,6 +421,10 @@ impl Keeper {
             spool_records: self.spool.records(),
             spool_bytes: self.spool.bytes(),
             refused: self.status.borrow().counters.refused,
+            parked: self.delivery.parked(),
+            bytes_today: self.metering.spent().bytes,
+            bytes_per_day: self.metering.bytes_per_day().unwrap_or(0),
+            intervals: self.metering.spent().resolution.intervals(),
         };
         self.state.send_replace(state);
         self.is_state_due = true;
@@ -413,6 +433,8 @@ impl Keeper {
     fn report_status(&mut self) {
         let (held, bytes, counters) = (self.spool.records(), self.spool.bytes(), self.spool.counters());
         let (in_flight, parked) = (self.delivery.in_flight(), self.delivery.parked());
+        let (spent, bytes_per_day) = (self.metering.spent(), self.metering.bytes_per_day());
+        let traffic_bytes = self.metering.traffic_bytes();
         let core = *self.core.counters();
         let is_waiting = self.holds_much();
         self.status.send_if_modified(|status| {
@@ -431,6 +453,8 @@ impl Keeper {
             }
             status.in_flight = in_flight;
             status.parked = parked;
+            (status.spent, status.bytes_per_day) = (spent, bytes_per_day);
+            status.traffic_bytes = traffic_bytes;
             before != (held, bytes, in_flight, parked)
         });
     }

@@ -14,6 +14,7 @@
 
 mod flow;
 mod delivering;
+mod metering;
 mod snapshot;
 mod wire;
 #[cfg(test)]
@@ -25,7 +26,9 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use tokio::time::Instant;
 
+use metering::Metering;
 use tillwatch_border::wire::PLUGINS_MAX;
+use tillwatch_core::budget::Spent;
 use tillwatch_core::core::Counters as CoreCounters;
 use tillwatch_core::delivery::{Delivery, DeliverySettings, Send as ToSend};
 use tillwatch_core::sample::{Batch, Metric};
@@ -67,6 +70,10 @@ pub struct KeeperSettings {
     pub delivery: DeliverySettings,
     /// Without one everything stays in the spool.
     pub uplink: Option<UplinkSettings>,
+    /// Of the connection, both ways; none is no limit.
+    pub bytes_per_day: Option<u64>,
+    /// Where they are counted across restarts.
+    pub traffic_file: Option<PathBuf>,
     /// Where the detectors' memory is kept across restarts.
     pub detectors_file: Option<PathBuf>,
     /// With so many records held, nothing more is taken from the sources until the center has acknowledged some: for
@@ -141,6 +148,12 @@ pub struct Status {
     pub is_waiting: bool,
     pub in_flight: u64,
     pub parked: u64,
+    /// Of the connection, today, and how coarse the feed is for it.
+    pub spent: Spent,
+    /// None is no limit.
+    pub bytes_per_day: Option<u64>,
+    /// Of the connection since the start, both ways.
+    pub traffic_bytes: u64,
     pub counters: Counters,
     pub spool: SpoolCounters,
     pub core: CoreCounters,
@@ -197,6 +210,7 @@ pub struct Keeper {
     core: Core,
     spool: Spool,
     delivery: Delivery,
+    metering: Metering,
     generation: u64,
     /// Taken from the core and not yet on disk.
     unsaved: Vec<NewRecord>,
@@ -261,6 +275,14 @@ impl Keeper {
         let mut delivery = Delivery::new(settings.delivery.clone());
         recovery.runs.iter().for_each(|run| delivery.on_held(*run));
         recovery.gaps.iter().for_each(|gap| delivery.on_gap(*gap));
+        let traffic = settings.uplink.as_ref().map(|uplink| Arc::clone(&uplink.traffic));
+        let metering = Metering::open(
+            settings.bytes_per_day,
+            traffic.unwrap_or_default(),
+            settings.traffic_file.clone(),
+            written_ms(),
+        );
+        core.set_resolution(0, metering.spent().resolution);
         let agent_version = settings.core.agent_version.clone();
         let status = Status {
             generation,
@@ -272,6 +294,7 @@ impl Keeper {
             core,
             spool,
             delivery,
+            metering,
             generation,
             unsaved: Vec::new(),
             retry_write_ms: None,

@@ -30,6 +30,8 @@ fn settings() -> KeeperSettings {
         spool: SpoolSettings::default(),
         delivery: DeliverySettings::new(Vec::new(), 1),
         uplink: None,
+        bytes_per_day: None,
+        traffic_file: None,
         detectors_file: None,
         wait_at_records: None,
         wait_at_bytes: None,

@@ -11,7 +11,7 @@ use tillwatch_central::cursor::{BIRTH_ASKS_MAX, BIRTHS_WANTED_MAX};
 use tillwatch_central::receive::{Arrived, REPLAY_MS, Receiver};
 use tillwatch_central::watermark::LATENESS_MS;
 use tillwatch_feed::codec;
-use tillwatch_feed::message::{Birth, Block, Body, Finding, Message, State};
+use tillwatch_feed::message::{Birth, Block, Body, Config, Finding, Message, State};
 use tillwatch_feed::topic::{Leaf, SiteId};
 
 fn folder() -> (tempfile::TempDir, std::path::PathBuf) {
@@ -358,6 +358,30 @@ fn findings_states_and_new_starts_pass_through() {
     assert_eq!(archive::open_to_read(&path).unwrap().states().unwrap()[0].bytes, state);
 }
 
+/// A fleet that comes back all at once is more than its broker can take.
+#[test]
+fn each_store_is_told_once_on_each_connection_how_wide_to_spread_its_return() {
+    let (_folder, path) = folder();
+    let (mut receiver, _) = open(&path);
+    receiver.announces = Some(Config::for_fleet(30_000, 2_000));
+    let store = site("store-1");
+    let cfg = |receiver: &mut Receiver, now_ms: u64| -> Vec<(String, u32)> {
+        receiver.take(arrives(&store, &born(1))).unwrap();
+        receiver.commit().unwrap();
+        let outgoing = receiver.acks(now_ms).into_iter();
+        let cfg = outgoing.filter(|outgoing| outgoing.topic.ends_with("/cfg"));
+        cfg.map(|cfg| (cfg.topic, codec::decode_config(&cfg.payload).unwrap().spread_window_s))
+            .collect()
+    };
+    let told = [("tw1/a/store-1/cfg".to_owned(), 15)];
+    assert_eq!(cfg(&mut receiver, 0), told);
+    assert_eq!(cfg(&mut receiver, 5_000), []);
+    receiver.take(Arrived::Connected { start: 7 }).unwrap();
+    assert_eq!(cfg(&mut receiver, 10_000), told, "the broker may have lost it");
+    assert_eq!(Config::for_fleet(2_001, 2_000).spread_window_s, 2);
+    assert_eq!(Config::for_fleet(usize::MAX, 0).spread_window_s, u32::MAX);
+}
+
 /// Every payload is damaged in every byte; none may stop its store or count wrongly.
 #[test]
 fn what_a_store_says_of_itself_and_its_clock_can_be_read_also_after_a_restart() {
@@ -374,7 +398,7 @@ fn what_a_store_says_of_itself_and_its_clock_can_be_read_also_after_a_restart() 
         clock: message.clock,
         spool_records: 5,
         spool_bytes: 500,
-        refused: 0,
+        ..State::default()
     };
     receiver.board.tell_time(START_MS);
     receiver.take(arrives(&store, &message)).unwrap();

@@ -248,8 +248,16 @@ pub struct State {
     pub spool_records: u64,
     /// Bytes of the spool.
     pub spool_bytes: u64,
-    /// Payloads parked because the broker refused them.
+    /// Payloads that the broker refused since the agent's start; each is sent again later.
     pub refused: u64,
+    /// Records that wait for the next connection, as this one refused them.
+    pub parked: u64,
+    /// Of all connections, both ways, by the agent's UTC day.
+    pub bytes_today: u64,
+    /// What may be spent of a day; 0 is no limit.
+    pub bytes_per_day: u64,
+    /// How many intervals of the settings are one now, to stay within the limit; 0 is 1.
+    pub intervals: u32,
 }
 
 /// Retained on `ack/<archive>`: what an archive has written durably of one site.
@@ -297,6 +305,17 @@ pub enum JoinError {
         /// Of the first one that differs.
         other: u64,
     },
+}
+
+impl Config {
+    /// The window over which so many stores come back, for a broker that takes so many connections a second.
+    #[must_use]
+    pub fn for_fleet(stores: usize, per_second: u32) -> Config {
+        let stores = u32::try_from(stores).unwrap_or(u32::MAX);
+        Config {
+            spread_window_s: stores.div_ceil(per_second.max(1)),
+        }
+    }
 }
 
 impl Block {

@@ -273,6 +273,18 @@ pub struct State {
     /// payloads parked because the broker refused them
     #[prost(uint64, tag = "8")]
     pub refused: u64,
+    /// records that wait for the next connection, as this one refused them
+    #[prost(uint64, tag = "9")]
+    pub parked: u64,
+    /// of all connections, both ways, by the agent's UTC day
+    #[prost(uint64, tag = "10")]
+    pub bytes_today: u64,
+    /// 0 = no limit
+    #[prost(uint64, tag = "11")]
+    pub bytes_per_day: u64,
+    /// of the settings that are one now, to stay within the limit; 0 = 1
+    #[prost(uint32, tag = "12")]
+    pub intervals: u32,
 }
 /// Retained on ack/<archive>: what an archive has written durably.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -64,6 +64,15 @@ impl Client {
         }
     }
 
+    /// Has the broker retain it.
+    pub(crate) async fn retain(&self, topic: &str, payload: Vec<u8>) -> Result<()> {
+        let options = PublishOptions::at_least_once().retained();
+        let notice = self.client.publish_tracked(topic, payload, options).await?;
+        Ok(timeout(PATIENCE, notice.wait_completion_async())
+            .await
+            .context("retaining")??)
+    }
+
     pub(crate) async fn subscribe(&self, filter: &str) -> Result<()> {
         let notice = self.client.subscribe_tracked(filter, QoS::AtLeastOnce).await?;
         timeout(PATIENCE, notice.wait_completion_async())

@@ -2,13 +2,14 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use tillwatch_tests::process::wait_until;
 
 use crate::world::World;
 
 /// Of random kills; the story is as long as they take.
 const KILLS: u32 = 18;
+const KILLS_EMBEDDED: u32 = 6;
 const PAUSE_MS_MAX: u64 = 1_500;
 /// Retries of the agent double, and an unacknowledged record is sent again after a minute.
 const PATIENCE: Duration = Duration::from_secs(150);
@@ -49,14 +50,14 @@ fn kill(world: &mut World, random: &mut fastrand::Rng, number: u32) -> Result<()
         world.agent.kill()?;
     }
     if is_killed(1) {
-        world.mosquitto.kill()?;
+        world.kill_broker()?;
     }
     if is_killed(2) {
         world.central.kill()?;
     }
     sell_for(world, random, pause)?;
     if is_killed(1) {
-        world.mosquitto.restart()?;
+        world.restart_broker()?;
     }
     if is_killed(2) {
         world.central.restart()?;
@@ -67,46 +68,34 @@ fn kill(world: &mut World, random: &mut fastrand::Rng, number: u32) -> Result<()
     Ok(())
 }
 
-/// Central has everything, and never more than that.
-fn wait_for_everything(world: &mut World) -> Result<()> {
-    let sold = world.sold;
-    let arrived = wait_until("central has every sale", PATIENCE, || {
-        world.check()?;
-        let received = world.central.received()?;
-        ensure!(
-            received.transactions <= sold.transactions && received.amount_minor <= sold.amount_minor,
-            "{received:?} of {sold:?}: something counts twice"
-        );
-        Ok(received == sold)
-    });
-    arrived.with_context(|| {
-        format!(
-            "{:?} of {sold:?} received; the agent's log ends\n{}",
-            world.central.received(),
-            world.agent.log_end()
-        )
-    })
-}
-
 #[test]
 fn every_sale_is_received_once_through_kills_of_agent_broker_and_central() -> Result<()> {
+    through_kills(World::start()?, KILLS)
+}
+
+/// The broker dies with central.
+#[test]
+fn every_sale_is_received_once_through_kills_with_the_embedded_broker() -> Result<()> {
+    through_kills(World::start_embedded()?, KILLS_EMBEDDED)
+}
+
+fn through_kills(mut world: World, kills: u32) -> Result<()> {
     let seed = seed()?;
     println!("TILLWATCH_SEED={seed}");
     let mut random = fastrand::Rng::with_seed(seed);
-    let mut world = World::start()?;
     sell_for(&mut world, &mut random, Duration::from_secs(2))?;
-    wait_for_everything(&mut world).context("before the first kill")?;
-    for number in 0..KILLS {
+    world.wait_for_everything(PATIENCE).context("before the first kill")?;
+    for number in 0..kills {
         sell_for(&mut world, &mut random, Duration::from_millis(200))?;
         let wait = Duration::from_millis(random.u64(0..PAUSE_MS_MAX));
         sell_for(&mut world, &mut random, wait)?;
         kill(&mut world, &mut random, number)?;
     }
-    wait_for_everything(&mut world)?;
+    world.wait_for_everything(PATIENCE)?;
     // An orderly stop gives away what is still open, and leaves nothing unaccounted.
     world.agent.stop()?;
     world.agent.restart()?;
-    wait_for_everything(&mut world).context("after an orderly stop")?;
+    world.wait_for_everything(PATIENCE).context("after an orderly stop")?;
     wait_until("no record is missing", PATIENCE, || Ok(world.missing_records()? == 0))?;
     println!("{:?} received once", world.sold);
     Ok(())

@@ -8,6 +8,7 @@
 mod world;
 mod client;
 mod kills;
+mod uplink;
 mod reload;
 mod rotation;
 mod rights;

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 use tillwatch_central::archive::{self, Archive as _};
 use tillwatch_tests::central::{Broker, Central, Sold};
 use tillwatch_tests::mosquitto::Mosquitto;
 use tillwatch_tests::pki::{Authority, Identity};
-use tillwatch_tests::process::{Process, plugin_dir, program};
+use tillwatch_tests::process::{Process, plugin_dir, program, wait_until};
 use tillwatch_tests::story::timestamp;
 
 pub(crate) const SITE: &str = "store-0412";
@@ -20,34 +20,108 @@ pub(crate) const MODEL: &str = "[[region]]\nid = \"north\"\nname = \"North\"\n\n
                      [[site]]\nid = \"store-0412\"\nregion = \"north\"\ntime_zone = \"UTC\"\n";
 
 pub(crate) struct World {
-    pub(crate) mosquitto: Mosquitto,
+    /// None: central's own broker.
+    mosquitto: Option<Mosquitto>,
     pub(crate) central: Central,
     pub(crate) agent: Agent,
     pub(crate) sold: Sold,
     sales: File,
+    /// How far the points of sale are from real time, as the agent's clock must be then.
+    pub(crate) skew_ms: i64,
     /// Removed with the world.
-    _place: TempDir,
+    place: TempDir,
 }
 
 impl World {
     /// Starts all three.
     pub(crate) fn start() -> Result<Self> {
+        Self::start_on(false)
+    }
+
+    /// Starts agent and central with its own broker.
+    pub(crate) fn start_embedded() -> Result<Self> {
+        Self::start_on(true)
+    }
+
+    fn start_on(is_embedded: bool) -> Result<Self> {
         let place = tempfile::tempdir()?;
         let authority = Authority::new(&place.path().join("pki"))?;
-        let mosquitto = Mosquitto::start(&place.path().join("mosquitto"), &authority.server()?)?;
+        let server = authority.server()?;
+        let mosquitto = match is_embedded {
+            true => None,
+            false => Some(Mosquitto::start(&place.path().join("mosquitto"), &server)?),
+        };
         let archive = authority.client("main")?;
-        let broker = Broker::External(mosquitto.port);
+        let broker = match &mosquitto {
+            Some(mosquitto) => Broker::External(mosquitto.port),
+            None => Broker::Embedded(&server),
+        };
         let central = Central::start(&place.path().join("central"), MODEL, &archive, &broker)?;
         let sales_file = place.path().join("sales.jsonl");
         let sales = OpenOptions::new().create(true).append(true).open(&sales_file)?;
-        let agent = Agent::start(place.path(), mosquitto.port, &authority.client(SITE)?, &sales_file)?;
+        let agent = Agent::start(place.path(), central.broker_port, &authority.client(SITE)?, &sales_file)?;
         Ok(Self {
             mosquitto,
             central,
             agent,
             sold: Sold::default(),
             sales,
-            _place: place,
+            skew_ms: 0,
+            place,
+        })
+    }
+
+    /// Its files.
+    pub(crate) fn place(&self) -> &Path {
+        self.place.path()
+    }
+
+    /// Makes all certificates anew, of another authority, in the files that are in use.
+    pub(crate) fn new_certificates(&self) -> Result<()> {
+        let authority = self.authority()?;
+        authority.server()?;
+        authority.client("main")?;
+        authority.client(SITE)?;
+        Ok(())
+    }
+
+    fn authority(&self) -> Result<Authority> {
+        Authority::new(&self.place().join("pki"))
+    }
+
+    /// The mosquitto of a world that has one.
+    pub(crate) fn mosquitto(&mut self) -> Result<&mut Mosquitto> {
+        self.mosquitto.as_mut().context("this world's broker is central's")
+    }
+
+    /// Kills the broker, if it is no part of central.
+    pub(crate) fn kill_broker(&mut self) -> Result<()> {
+        self.mosquitto.as_mut().map_or(Ok(()), Mosquitto::kill)
+    }
+
+    /// Kills it, if it runs and is no part of central, and starts it again.
+    pub(crate) fn restart_broker(&mut self) -> Result<()> {
+        self.mosquitto.as_mut().map_or(Ok(()), Mosquitto::restart)
+    }
+
+    /// Central has everything, and never more than that.
+    pub(crate) fn wait_for_everything(&mut self, patience: Duration) -> Result<()> {
+        let sold = self.sold;
+        let arrived = wait_until("central has every sale", patience, || {
+            self.check()?;
+            let received = self.central.received()?;
+            ensure!(
+                received.transactions <= sold.transactions && received.amount_minor <= sold.amount_minor,
+                "{received:?} of {sold:?}: something counts twice"
+            );
+            Ok(received == sold)
+        });
+        arrived.with_context(|| {
+            format!(
+                "{:?} of {sold:?} received; the agent's log ends\n{}",
+                self.central.received(),
+                self.agent.log_end()
+            )
         })
     }
 
@@ -57,7 +131,7 @@ impl World {
         for _ in 0..count {
             let amount_minor = random.i64(1..20_000);
             let now_ms = u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?;
-            let time = timestamp(now_ms);
+            let time = timestamp(now_ms.saturating_add_signed(self.skew_ms));
             let (major, minor) = (amount_minor / 100, amount_minor % 100);
             lines += &format!("{{\"time\":\"{time}\",\"total\":{major}.{minor:02},\"items\":1,\"tender\":\"cash\"}}\n");
             self.sold.transactions += 1;
@@ -112,9 +186,14 @@ impl Agent {
 
     /// Kills it, if it runs, and starts it again.
     pub(crate) fn restart(&mut self) -> Result<()> {
+        self.restart_with(&[])
+    }
+
+    /// As `restart`, with more arguments.
+    pub(crate) fn restart_with(&mut self, arguments: &[String]) -> Result<()> {
         self.kill()?;
         let mut command = Command::new(program("tillwatch")?);
-        command.arg("run").arg("--config").arg(&self.settings);
+        command.arg("run").arg("--config").arg(&self.settings).args(arguments);
         self.process = Some(Process::start("tillwatch", &mut command, &self.log)?);
         Ok(())
     }
@@ -122,6 +201,31 @@ impl Agent {
     /// `kill -9`.
     pub(crate) fn kill(&mut self) -> Result<()> {
         self.process.take().map_or(Ok(()), |mut process| process.kill())
+    }
+
+    /// Stops it, writes `to` where `from` stands in agent.toml, and starts it again.
+    pub(crate) fn change(&mut self, from: &str, to: &str) -> Result<()> {
+        self.stop()?;
+        let text = std::fs::read_to_string(&self.settings)?;
+        ensure!(text.contains(from), "agent.toml has no {from:?}");
+        std::fs::write(&self.settings, text.replacen(from, to, 1))?;
+        self.restart()
+    }
+
+    /// Waits until it has said so, `times` times.
+    pub(crate) fn wait_for(&mut self, said: &str, times: usize) -> Result<()> {
+        let waited = wait_until(&format!("the agent says {said:?}"), Duration::from_secs(60), || {
+            self.check()?;
+            Ok(self.log()?.matches(said).count() >= times)
+        });
+        waited.with_context(|| self.log_end())
+    }
+
+    /// Tells it to look at its settings and certificates again.
+    pub(crate) fn hang_up(&self) -> Result<()> {
+        let id = self.id().context("the agent does not run")?;
+        let process = rustix::process::Pid::from_raw(i32::try_from(id)?).context("no process id")?;
+        rustix::process::kill_process(process, rustix::process::Signal::HUP).context("sending SIGHUP")
     }
 
     /// Where agent.toml stands.

@@ -114,6 +114,31 @@ fn findings_go_first_then_the_newest_then_the_backlog() {
 }
 
 #[test]
+fn lanes_that_have_to_wait_are_not_sent_and_findings_and_losses_always_are() {
+    let mut delivery = with_backlog(10);
+    delivery.on_held(run(5, 11, 11, RecordKind::Finding));
+    delivery.on_gap(HeldGap {
+        generation: 5,
+        seq_first: 1,
+        seq_last: 2,
+        reason: GapReason::QuotaAge,
+    });
+    delivery.set_last_lane(Lane::Urgent);
+    let sent = all(&mut delivery, 1);
+    assert!(
+        matches!(sent[..], [Send::Gap { .. }, Send::Records { lane: Lane::Urgent, .. }]),
+        "{sent:?}"
+    );
+    delivery.set_last_lane(Lane::Live);
+    assert_eq!(
+        all(&mut delivery, 2),
+        [Send::Births { schema: 7 }, records(Lane::Live, 10, 10)]
+    );
+    delivery.set_last_lane(Lane::Backlog);
+    assert_eq!(all(&mut delivery, 3), [records(Lane::Backlog, 3, 9)]);
+}
+
+#[test]
 fn a_dead_archive_does_not_drain_the_spool() {
     let mut delivery = with_backlog(1_000);
     let sent = all(&mut delivery, 1);

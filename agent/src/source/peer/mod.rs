@@ -195,13 +195,7 @@ impl Rate {
 /// The line in a secret's file, read each time so that it may be replaced while the agent runs.
 fn secret(file: &Path) -> Result<String, PeerError> {
     let refused = |why: String| PeerError::denied(format!("its secret in {}: {why}", file.display()));
-    let bytes = crate::whole::read_bounded(file, SECRET_BYTES_MAX).map_err(|error| refused(error.to_string()))?;
-    let text = String::from_utf8(bytes).map_err(|_binary| refused("it is not text".to_owned()))?;
-    let text = text.trim_end_matches(['\r', '\n']);
-    if text.is_empty() || text.contains(char::is_control) {
-        return Err(refused("it is not one line".to_owned()));
-    }
-    Ok(text.to_owned())
+    crate::whole::read_line(file, SECRET_BYTES_MAX).map_err(|error| refused(error.to_string()))
 }
 
 /// No plugin gets what a peer repeats of a secret.

@@ -35,6 +35,10 @@ pub(super) fn encode_state(state: &State) -> proto::State {
         spool_records: state.spool_records,
         spool_bytes: state.spool_bytes,
         refused: state.refused,
+        parked: state.parked,
+        bytes_today: state.bytes_today,
+        bytes_per_day: state.bytes_per_day,
+        intervals: state.intervals,
     }
 }
 
@@ -48,6 +52,10 @@ pub(super) fn decode_state(state: proto::State) -> Result<State, DecodeError> {
         spool_records: state.spool_records,
         spool_bytes: state.spool_bytes,
         refused: state.refused,
+        parked: state.parked,
+        bytes_today: state.bytes_today,
+        bytes_per_day: state.bytes_per_day,
+        intervals: state.intervals,
     })
 }
 

@@ -240,8 +240,18 @@ fn record() -> impl Strategy<Value = RecordId> {
 }
 
 pub(crate) fn state() -> impl Strategy<Value = State> {
-    (any::<bool>(), any::<[u64; 5]>(), text(), clock()).prop_map(|(online, numbers, agent_version, clock)| {
-        let [generation, birth_number, spool_records, spool_bytes, refused] = numbers;
+    (any::<bool>(), any::<([u64; 8], u32)>(), text(), clock()).prop_map(|(online, numbers, agent_version, clock)| {
+        let (numbers, intervals) = numbers;
+        let [
+            generation,
+            birth_number,
+            spool_records,
+            spool_bytes,
+            refused,
+            parked,
+            bytes_today,
+            bytes_per_day,
+        ] = numbers;
         State {
             online,
             generation,
@@ -251,6 +261,10 @@ pub(crate) fn state() -> impl Strategy<Value = State> {
             spool_records,
             spool_bytes,
             refused,
+            parked,
+            bytes_today,
+            bytes_per_day,
+            intervals,
         }
     })
 }

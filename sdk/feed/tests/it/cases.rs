@@ -300,7 +300,7 @@ fn state(online: bool) -> State {
         clock: CLOCK,
         spool_records: 52,
         spool_bytes: 38_411,
-        refused: 0,
+        ..State::default()
     }
 }
 
