@@ -16,3 +16,4 @@ pub mod real_store;
 pub mod proxy;
 pub mod usage;
 pub mod fleet;
+pub mod simulation;

@@ -58,6 +58,10 @@ impl Births {
         }
     }
 
+    pub(super) fn schemas(&self) -> impl Iterator<Item = u64> + '_ {
+        self.sizes.keys().copied()
+    }
+
     pub(super) fn bytes(&self) -> u64 {
         self.sizes.values().sum()
     }

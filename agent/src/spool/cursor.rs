@@ -118,6 +118,19 @@ impl CursorFile {
         Ok((Self { serial }, cursor))
     }
 
+    /// Slots that were written and cannot be read; with one of two the other one is used.
+    ///
+    /// # Errors
+    /// When the file cannot be read for now.
+    pub(super) fn damaged_slots(disk: &dyn Disk) -> io::Result<usize> {
+        let file = match disk.read(CURSOR_FILE, 0, 2 * SLOT_BYTES) {
+            Err(error) if !is_damage(&error) => return Err(not_read(CURSOR_FILE, &error)),
+            read => read.unwrap_or_default(),
+        };
+        let is_damaged = |slot: &&[u8]| decode_slot(slot).is_none() && slot.iter().any(|byte| *byte != 0);
+        Ok(file.chunks_exact(SLOT_BYTES).filter(is_damaged).count())
+    }
+
     /// Makes the file anew at its full size, with this cursor.
     pub(super) fn make(&mut self, disk: &dyn Disk, cursor: &Cursor) -> Result<(), WriteFault> {
         disk.write(CURSOR_FILE, 0, &vec![0; 2 * SLOT_BYTES])?;

@@ -51,6 +51,7 @@ mod births;
 mod recover;
 mod compaction;
 mod log;
+mod look;
 pub mod disk;
 #[cfg(test)]
 pub(crate) mod simulated;
@@ -58,12 +59,15 @@ pub(crate) mod simulated;
 mod tests;
 #[cfg(test)]
 mod crash_tests;
+#[cfg(test)]
+mod look_tests;
 
 use std::io;
 use std::path::PathBuf;
 
 pub use disk::{Disk, FileDisk, MemoryDisk, WriteFault};
 pub use log::Spool;
+pub use look::{Damage, HeldRun, Look};
 pub use tillwatch_core::{HeldGap, NewRecord, RecordKind, Run};
 pub use tillwatch_feed::message::{GapReason, RecordId};
 
