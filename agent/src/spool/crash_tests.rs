@@ -278,6 +278,7 @@ fn what_append_acknowledged_survives_full_disks_failed_reads_syncs_and_removals_
             power_cut: 30,
             read_fails: 30,
             change_fails: 30,
+            read_only: 10,
         },
     );
 }

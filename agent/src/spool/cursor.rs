@@ -148,20 +148,7 @@ impl CursorFile {
     }
 }
 
-/// ```text
-///  0  8  "TWCURSR1"
-///  8  4  CRC-32C of bytes 12 to the end of the gaps, little-endian like all numbers
-/// 12  4  number of gaps g, at most 100
-/// 16  8  serial, one more with each write
-/// 24  8  position ┐ everything before
-/// 32  4  index    ┘ this place is released
-/// 36  8  generation ┐ of the last
-/// 44  8  seq        ┘ released record
-/// 52  4  gaps forgotten
-/// 56  4  zero
-/// 60  g × 33: generation 8, first seq 8, last seq 8, position 8, reason 1
-/// .. 4096  zero
-/// ```
+/// As drawn in the module's documentation.
 fn encode_slot(serial: u64, cursor: &Cursor) -> Vec<u8> {
     let mut slot = Vec::with_capacity(SLOT_BYTES);
     slot.extend(MAGIC);

@@ -17,6 +17,8 @@ pub(crate) struct Faults {
     pub(crate) sync_fails: u32,
     pub(crate) power_cut: u32,
     pub(crate) read_fails: u32,
+    /// Nothing can be changed, with as many in a thousand.
+    pub(crate) read_only: u32,
     /// Of cutting, renaming and removing: what went wrong before cannot be taken back.
     pub(crate) change_fails: u32,
 }
@@ -73,6 +75,9 @@ impl State {
 
     fn changeable(&mut self) -> io::Result<()> {
         self.alive()?;
+        if self.faults.read_only > 0 && self.happens(self.faults.read_only) {
+            return Err(io::Error::from(io::ErrorKind::ReadOnlyFilesystem));
+        }
         if self.faults.change_fails > 0 && self.happens(self.faults.change_fails) {
             return Err(io::Error::other("input/output error"));
         }
@@ -216,6 +221,9 @@ impl Disk for SimulatedDisk {
                 state.tear(file, offset, bytes);
             }
             return Err(WriteFault::Write(error));
+        }
+        if state.faults.read_only > 0 && state.happens(state.faults.read_only) {
+            return Err(WriteFault::Write(io::Error::from(io::ErrorKind::ReadOnlyFilesystem)));
         }
         let is_new_space = state
             .names
