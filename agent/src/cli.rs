@@ -50,7 +50,7 @@ enum Command {
     /// Work with plugins.
     #[command(subcommand)]
     Plugin(PluginCommand),
-    /// Look into the spool while no agent runs.
+    /// Look into the spool, also beside a running agent; nothing in it changes.
     #[command(subcommand)]
     Spool(SpoolCommand),
 }
@@ -146,10 +146,21 @@ enum PluginCommand {
 
 #[derive(Debug, Subcommand)]
 enum SpoolCommand {
-    /// List what is held.
+    /// List what is held, with its age and size.
     Ls(Settings),
-    /// Print every record as JSON lines.
-    Export(Settings),
+    /// Read all of it, and say what is damaged and what that costs.
+    Check(Settings),
+    /// Print every record as JSON lines, or write the payloads into files.
+    Export(Export),
+}
+
+#[derive(Debug, Args)]
+struct Export {
+    #[command(flatten)]
+    settings: Settings,
+    /// A file for each record instead, as `tillwatch-central decode` reads it.
+    #[arg(long, value_name = "FOLDER")]
+    payloads: Option<PathBuf>,
 }
 
 /// Runs the command; errors go to standard error in the form that `check` uses.
@@ -229,7 +240,10 @@ fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Plugin(PluginCommand::Sign(arguments)) => bundle::run_sign(&arguments)?,
         Command::Plugin(PluginCommand::Verify(arguments)) => bundle::run_verify(&arguments)?,
         Command::Spool(SpoolCommand::Ls(settings)) => inspect::list(&load(&settings)?)?,
-        Command::Spool(SpoolCommand::Export(settings)) => inspect::export(&load(&settings)?)?,
+        Command::Spool(SpoolCommand::Check(settings)) => return inspect::check(&load(&settings)?),
+        Command::Spool(SpoolCommand::Export(export)) => {
+            inspect::export(&load(&export.settings)?, export.payloads.as_deref())?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

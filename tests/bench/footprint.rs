@@ -28,7 +28,7 @@ const LINES_PER_SECOND: u64 = 100;
 const SETTLE: Duration = Duration::from_secs(15);
 /// The part of the lines that must have arrived at the end: the last summary is not due yet.
 const DELIVERED_MIN: f64 = 0.6;
-const MODEL: &str = "[[region]]\nid = \"north\"\nname = \"North\"\n\n[[site]]\nid = \"store-0412\"\nregion = \"north\"\ntime_zone = \"UTC\"\n";
+pub(crate) const MODEL: &str = "[[region]]\nid = \"north\"\nname = \"North\"\n\n[[site]]\nid = \"store-0412\"\nregion = \"north\"\ntime_zone = \"UTC\"\n";
 
 #[derive(Serialize)]
 struct Report {
@@ -271,7 +271,11 @@ fn line(number: u64) -> String {
     let now = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap_or_default();
-    let time = timestamp(u64::try_from(now.as_millis()).unwrap_or(0)).strftime("%Y-%m-%dT%H:%M:%SZ");
+    line_at(number, u64::try_from(now.as_millis()).unwrap_or(0))
+}
+
+pub(crate) fn line_at(number: u64, time_ms: u64) -> String {
+    let time = timestamp(time_ms).strftime("%Y-%m-%dT%H:%M:%SZ");
     format!(
         "{{\"time\":\"{time}\",\"store\":\"412\",\"lane\":{},\"txn\":{},\"items\":{},\"total\":{}.{:02},\"latency\":0.{:03},\"queue\":{},\"tender\":\"{}\"}}\n",
         number % 6 + 1,

@@ -6,12 +6,14 @@
 )]
 
 mod bundles;
+mod delivery;
 mod footprint;
 mod heartbeat;
 mod hostile;
 mod memory;
 mod parsers;
 mod sandbox;
+mod spool;
 mod till;
 mod unit;
 
@@ -61,6 +63,30 @@ enum Benchmark {
         #[arg(long, default_value_t = 120)]
         seconds: u64,
     },
+    /// Both delivery machines through kills, cuts, stalls and failed writes, from one seed on
+    Delivery {
+        /// One JSON object on one line
+        #[arg(long)]
+        json: bool,
+        /// That hit a message in flight
+        #[arg(long, default_value_t = 1_000_000)]
+        faults: u64,
+        /// Of the first world; the others follow
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+    /// What the spool costs: memory over 72 hours offline on a fast clock, bytes written to disk in a day
+    Spool {
+        /// One JSON object on one line
+        #[arg(long)]
+        json: bool,
+        /// How long to measure online
+        #[arg(long, default_value_t = 600)]
+        seconds: u64,
+        /// How many times faster the clock runs offline
+        #[arg(long, default_value_t = 720)]
+        speed: u64,
+    },
     /// Run the hostile corpus: how much of it was contained, and what it cost the others
     Hostile,
     /// Write the bad components of the corpus into a folder
@@ -74,6 +100,8 @@ fn main() -> Result<()> {
         Benchmark::Sandbox { json, calls, seconds } => sandbox::run(json, calls, seconds),
         Benchmark::Parsers { json } => parsers::run(json),
         Benchmark::Till { seconds } => till::print(seconds),
+        Benchmark::Delivery { json, faults, seed } => delivery::run(json, faults, seed),
+        Benchmark::Spool { json, seconds, speed } => spool::run(json, seconds, speed),
         Benchmark::Hostile => hostile::print(),
         Benchmark::Components { folder } => hostile::write_components(&folder),
     }

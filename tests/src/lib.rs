@@ -17,3 +17,4 @@ pub mod proxy;
 pub mod tunnel;
 pub mod usage;
 pub mod fleet;
+pub mod simulation;

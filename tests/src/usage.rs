@@ -44,6 +44,22 @@ pub fn of(process: u32) -> Result<Usage> {
     Ok(usage)
 }
 
+/// Bytes that `process` and its descendants had written to disk, those of processes that have ended not among them.
+///
+/// # Errors
+/// When /proc cannot be read.
+pub fn written_bytes(process: u32) -> Result<u64> {
+    let mut bytes = 0;
+    for id in with_descendants(process)? {
+        let Ok(io) = std::fs::read_to_string(format!("/proc/{id}/io")) else {
+            continue;
+        };
+        let line = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+        bytes += line.context("write_bytes in /proc/PID/io")?.parse::<u64>()?;
+    }
+    Ok(bytes)
+}
+
 fn kib(text: &str, name: &str) -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix(name));
     line.and_then(|rest| rest.split_whitespace().next())

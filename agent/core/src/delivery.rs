@@ -281,6 +281,8 @@ impl Delivery {
         }
         self.forget_acknowledged_in_flight();
         let archives = &self.archives;
+        // Of a disputed generation nothing is deleted, but what the spool's bounds have dropped holds back nothing else.
+        self.held.forget_gaps(|generation| archives.claimed(generation));
         let release = self.held.release(|generation| archives.acked(generation));
         self.archives.forget_all_but(&self.held);
         let held = &self.held;
@@ -446,8 +448,9 @@ impl Delivery {
         }
         self.doublings = (self.doublings + 1).min(TIMEOUT_DOUBLINGS_MAX);
         for sent in expired {
-            // No acknowledgement of a disputed generation will be obeyed: it must not block the others.
-            if self.archives.disputed(sent.generation) {
+            // No acknowledgement of a disputed generation will be obeyed: it must not block the others. A gap goes again:
+            // what it names is not held any more, and that it is told may be believed.
+            if sent.lane.is_some() && self.archives.disputed(sent.generation) {
                 self.parked
                     .entry(sent.generation)
                     .or_default()
@@ -498,12 +501,18 @@ impl Delivery {
         Some(self.births_due.remove(0))
     }
 
-    /// What of a generation must not be sent now: acknowledged, in flight, or parked.
-    fn settled(&self, generation: u64) -> RangeSet {
-        let mut settled = self.archives.acked(generation);
+    /// What of a generation is acknowledged or in flight.
+    fn underway(&self, generation: u64) -> RangeSet {
+        let mut underway = self.archives.acked(generation);
         for sent in self.in_flight.iter().filter(|sent| sent.generation == generation) {
-            settled.insert(sent.seq_first, sent.seq_last);
+            underway.insert(sent.seq_first, sent.seq_last);
         }
+        underway
+    }
+
+    /// What of its records must not be sent now; a gap is told also where they were parked.
+    fn settled(&self, generation: u64) -> RangeSet {
+        let mut settled = self.underway(generation);
         for (first, last) in self.parked.get(&generation).into_iter().flat_map(RangeSet::iter) {
             settled.insert(first, last);
         }
@@ -515,10 +524,10 @@ impl Delivery {
             return None;
         }
         self.held.generations.iter().find_map(|held| {
-            let settled = self.settled(held.generation);
+            let underway = self.underway(held.generation);
             held.gaps
                 .iter()
-                .find(|gap| !settled.contains_all(gap.seq_first, gap.seq_last))
+                .find(|gap| !underway.contains_all(gap.seq_first, gap.seq_last))
                 .copied()
         })
     }

@@ -377,6 +377,7 @@ impl Keeper {
 
     /// After a failed sync nobody knows what is on disk: what is there is read again, and goes on under a new name.
     fn reopen(&mut self) -> bool {
+        let in_doubt = self.spool.next_id();
         let opened = match open_spool(self.spool.disk(), &self.settings.spool) {
             Ok(opened) => opened,
             Err(error) => {
@@ -388,6 +389,7 @@ impl Keeper {
         for gap in opened.recovery.gaps {
             self.delivery.on_gap(gap);
         }
+        self.keep_what_survived(in_doubt, opened.recovery.runs.last());
         self.spool = opened.spool;
         self.generation = opened.generation;
         self.core.begin_generation(opened.recovery.previous);
@@ -398,6 +400,18 @@ impl Keeper {
         });
         self.refresh_state();
         true
+    }
+
+    /// A frame whose sync failed may be there all the same, when it could not be taken back. Its records are kept then:
+    /// written once more under the new generation, each value would count twice.
+    fn keep_what_survived(&mut self, in_doubt: RecordId, newest: Option<&Run>) {
+        let is_it = |run: &&Run| run.generation == in_doubt.generation && run.seq_last >= in_doubt.seq;
+        let Some(newest) = newest.filter(is_it) else { return };
+        let ids: Vec<RecordId> = (in_doubt.seq..=newest.seq_last)
+            .map(|seq| RecordId { seq, ..in_doubt })
+            .collect();
+        let records: Vec<NewRecord> = self.unsaved.drain(..ids.len().min(self.unsaved.len())).collect();
+        self.on_kept(&ids, &records);
     }
 
     /// The new generation begins with its birth; what could not be kept before follows, less a birth that says the same.

@@ -1,12 +1,7 @@
 //! Dictionaries beside the log, one small file for each schema, kept while any held record needs it.
 //!
 //! In: a schema, the record that carried the dictionary, its bytes. Out: the same, or nothing when the file is damaged.
-//! ```text
-//!  0  4  CRC-32C of the rest, little-endian like all numbers
-//!  4  8  generation ┐ of the record that
-//! 12  8  seq        ┘ carried it
-//! 20     payload
-//! ```
+//! The file is drawn in the module's documentation.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -56,6 +51,10 @@ impl Births {
                 .filter_map(|(name, size)| Some((schema_of(name)?, *size)))
                 .collect(),
         }
+    }
+
+    pub(super) fn schemas(&self) -> impl Iterator<Item = u64> + '_ {
+        self.sizes.keys().copied()
     }
 
     pub(super) fn bytes(&self) -> u64 {

@@ -269,7 +269,7 @@ fn what_append_acknowledged_survives_power_cuts_at_any_operation() {
 }
 
 #[test]
-fn what_append_acknowledged_survives_full_disks_failed_reads_and_syncs_and_power_cuts_together() {
+fn what_append_acknowledged_survives_full_disks_failed_reads_syncs_and_removals_and_power_cuts_together() {
     run_stories(
         1000..1600,
         Faults {
@@ -277,6 +277,8 @@ fn what_append_acknowledged_survives_full_disks_failed_reads_and_syncs_and_power
             sync_fails: 30,
             power_cut: 30,
             read_fails: 30,
+            change_fails: 30,
+            read_only: 10,
         },
     );
 }

@@ -118,6 +118,19 @@ impl CursorFile {
         Ok((Self { serial }, cursor))
     }
 
+    /// Slots that were written and cannot be read; with one of two the other one is used.
+    ///
+    /// # Errors
+    /// When the file cannot be read for now.
+    pub(super) fn damaged_slots(disk: &dyn Disk) -> io::Result<usize> {
+        let file = match disk.read(CURSOR_FILE, 0, 2 * SLOT_BYTES) {
+            Err(error) if !is_damage(&error) => return Err(not_read(CURSOR_FILE, &error)),
+            read => read.unwrap_or_default(),
+        };
+        let is_damaged = |slot: &&[u8]| decode_slot(slot).is_none() && slot.iter().any(|byte| *byte != 0);
+        Ok(file.chunks_exact(SLOT_BYTES).filter(is_damaged).count())
+    }
+
     /// Makes the file anew at its full size, with this cursor.
     pub(super) fn make(&mut self, disk: &dyn Disk, cursor: &Cursor) -> Result<(), WriteFault> {
         disk.write(CURSOR_FILE, 0, &vec![0; 2 * SLOT_BYTES])?;
@@ -135,20 +148,7 @@ impl CursorFile {
     }
 }
 
-/// ```text
-///  0  8  "TWCURSR1"
-///  8  4  CRC-32C of bytes 12 to the end of the gaps, little-endian like all numbers
-/// 12  4  number of gaps g, at most 100
-/// 16  8  serial, one more with each write
-/// 24  8  position ┐ everything before
-/// 32  4  index    ┘ this place is released
-/// 36  8  generation ┐ of the last
-/// 44  8  seq        ┘ released record
-/// 52  4  gaps forgotten
-/// 56  4  zero
-/// 60  g × 33: generation 8, first seq 8, last seq 8, position 8, reason 1
-/// .. 4096  zero
-/// ```
+/// As drawn in the module's documentation.
 fn encode_slot(serial: u64, cursor: &Cursor) -> Vec<u8> {
     let mut slot = Vec::with_capacity(SLOT_BYTES);
     slot.extend(MAGIC);

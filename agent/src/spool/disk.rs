@@ -98,8 +98,8 @@ const LOCK_FILE: &str = "lock";
 #[derive(Debug)]
 pub struct FileDisk {
     dir: PathBuf,
-    /// Held open: the lock goes with it, also when the process is killed.
-    _lock: File,
+    /// Held open: the lock goes with it, also when the process is killed. None for one who only looks.
+    _lock: Option<File>,
 }
 
 impl FileDisk {
@@ -117,10 +117,18 @@ impl FileDisk {
         match lock.try_lock() {
             Ok(()) => Ok(Self {
                 dir: dir.to_owned(),
-                _lock: lock,
+                _lock: Some(lock),
             }),
             Err(TryLockError::WouldBlock) => Err(SpoolError::Locked { dir: dir.to_owned() }),
             Err(TryLockError::Error(error)) => Err(unusable(error)),
+        }
+    }
+
+    /// The same folder without its lock, for one who only reads: an agent may be writing to it.
+    pub(super) fn to_look_at(dir: &Path) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            _lock: None,
         }
     }
 }

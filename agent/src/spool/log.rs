@@ -28,12 +28,12 @@ const UNREAD_MAX: usize = 64;
 /// A frame that is on disk.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry {
-    position: u64,
-    offset: u64,
-    length: usize,
+    pub(super) position: u64,
+    pub(super) offset: u64,
+    pub(super) length: usize,
     first: RecordId,
     records: u32,
-    time_ms: u64,
+    pub(super) time_ms: u64,
 }
 
 impl Entry {

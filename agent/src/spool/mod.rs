@@ -44,6 +44,32 @@
 //! A frame without records keeps a checkpoint alone. The newest frame is never removed: it holds the checkpoint.
 //! Older checkpoints are needed only while the frames behind them may turn out to be damaged: all segments but the
 //! newest two are rewritten without them.
+//!
+//! `cursor` is 8,192 bytes from its making on: two slots of 4,096, written in turn, of which the one with the larger
+//! serial and a good sum counts:
+//! ```text
+//!  0  8  "TWCURSR1"
+//!  8  4  CRC-32C of bytes 12 to the end of the gaps
+//! 12  4  number of gaps g, at most 100
+//! 16  8  serial, one more with each write
+//! 24  8  position ┐ everything before
+//! 32  4  index    ┘ this place is released
+//! 36  8  generation ┐ of the last
+//! 44  8  seq        ┘ released record
+//! 52  4  gaps forgotten
+//! 56  4  zero
+//! 60  g × 33: generation 8, first seq 8, last seq 8, position 8, reason 1
+//!        (1 bytes, 2 age, 3 corrupt, 4 refused, 0 unknown)
+//! .. 4096  zero
+//! ```
+//! `birth-*` is written whole under another name and renamed:
+//! ```text
+//!  0  4  CRC-32C of the rest
+//!  4  8  generation ┐ of the record that
+//! 12  8  seq        ┘ carried it
+//! 20     payload
+//! ```
+//! `compaction.tmp` is a segment; `*.bad` is one that was put aside as it was; `lock` is empty.
 
 mod segment;
 mod cursor;
@@ -51,6 +77,7 @@ mod births;
 mod recover;
 mod compaction;
 mod log;
+mod look;
 pub mod disk;
 #[cfg(test)]
 pub(crate) mod simulated;
@@ -58,12 +85,15 @@ pub(crate) mod simulated;
 mod tests;
 #[cfg(test)]
 mod crash_tests;
+#[cfg(test)]
+mod look_tests;
 
 use std::io;
 use std::path::PathBuf;
 
 pub use disk::{Disk, FileDisk, MemoryDisk, WriteFault};
 pub use log::Spool;
+pub use look::{Damage, HeldRun, Look};
 pub use tillwatch_core::{HeldGap, NewRecord, RecordKind, Run};
 pub use tillwatch_feed::message::{GapReason, RecordId};
 

@@ -55,6 +55,13 @@ fn position_of(name: &str) -> Option<u64> {
 }
 
 pub(super) fn recover(disk: &dyn Disk, files: &[(String, u64)]) -> io::Result<Found> {
+    let mut found = read(disk, files)?;
+    found.change(disk, files)?;
+    Ok(found)
+}
+
+/// What opening would find, without a change.
+pub(super) fn read(disk: &dyn Disk, files: &[(String, u64)]) -> io::Result<Found> {
     let (cursor_file, cursor) = CursorFile::read(disk)?;
     let names: Vec<(u64, &(String, u64))> = files
         .iter()
@@ -99,7 +106,6 @@ pub(super) fn recover(disk: &dyn Disk, files: &[(String, u64)]) -> io::Result<Fo
         // It goes on behind the cursor, so that no position is used twice.
         found.position = found.position.max(found.cursor.position);
     }
-    found.change(disk, files)?;
     Ok(found)
 }
 

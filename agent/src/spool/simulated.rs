@@ -17,6 +17,10 @@ pub(crate) struct Faults {
     pub(crate) sync_fails: u32,
     pub(crate) power_cut: u32,
     pub(crate) read_fails: u32,
+    /// Nothing can be changed, with as many in a thousand.
+    pub(crate) read_only: u32,
+    /// Of cutting, renaming and removing: what went wrong before cannot be taken back.
+    pub(crate) change_fails: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -67,6 +71,17 @@ impl State {
         } else {
             Ok(())
         }
+    }
+
+    fn changeable(&mut self) -> io::Result<()> {
+        self.alive()?;
+        if self.faults.read_only > 0 && self.happens(self.faults.read_only) {
+            return Err(io::Error::from(io::ErrorKind::ReadOnlyFilesystem));
+        }
+        if self.faults.change_fails > 0 && self.happens(self.faults.change_fails) {
+            return Err(io::Error::other("input/output error"));
+        }
+        Ok(())
     }
 
     fn file(&mut self, name: &str) -> io::Result<usize> {
@@ -207,6 +222,9 @@ impl Disk for SimulatedDisk {
             }
             return Err(WriteFault::Write(error));
         }
+        if state.faults.read_only > 0 && state.happens(state.faults.read_only) {
+            return Err(WriteFault::Write(io::Error::from(io::ErrorKind::ReadOnlyFilesystem)));
+        }
         let is_new_space = state
             .names
             .get(name)
@@ -229,7 +247,7 @@ impl Disk for SimulatedDisk {
 
     fn truncate(&self, name: &str, length: u64) -> io::Result<()> {
         let state = &mut *self.state.lock().unwrap();
-        state.alive()?;
+        state.changeable()?;
         let file = state.file(name)?;
         let length = usize::try_from(length).unwrap();
         state.contents[file].truncate(length);
@@ -239,7 +257,7 @@ impl Disk for SimulatedDisk {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let state = &mut *self.state.lock().unwrap();
-        state.alive()?;
+        state.changeable()?;
         let file = state.file(from)?;
         state.names.remove(from);
         state.names.insert(to.to_owned(), file);
@@ -251,7 +269,7 @@ impl Disk for SimulatedDisk {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         let state = &mut *self.state.lock().unwrap();
-        state.alive()?;
+        state.changeable()?;
         state.file(name)?;
         state.names.remove(name);
         state.name_changes.push(NameChange::Removed(name.to_owned()));

@@ -203,6 +203,64 @@ fn a_full_disk_costs_nothing_that_is_held_and_acknowledgements_go_on() {
     assert_eq!((seqs(&recovery), recovery.gaps), (vec![(7, 7, 8)], vec![]));
 }
 
+/// Some file systems do so by themselves after an error.
+#[test]
+fn a_disk_that_becomes_read_only_still_gives_what_is_held_and_nothing_opens_on_it() {
+    let disk = disk();
+    let (mut spool, _) = open(&disk, &settings(), 7);
+    append(&mut spool, 1..=7);
+    disk.set_faults(Faults {
+        read_only: 1000,
+        ..Faults::default()
+    });
+    assert!(spool.append(&[block(8)], b"", 0).is_err());
+    assert_eq!(spool.read(id(7, 7), 1).unwrap().len(), 1);
+    spool.release(id(7, 4));
+    assert_eq!((spool.records(), spool.counters().cursor_failures > 0), (3, true));
+    let before = disk.list().unwrap();
+    let refused = Spool::open_on(disk.clone(), &settings(), 8, 0).err().unwrap();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+    assert_eq!(disk.list().unwrap(), before);
+    disk.set_faults(Faults::default());
+    let (_, recovery) = open(&disk, &settings(), 9);
+    assert_eq!((seqs(&recovery), recovery.notes), (vec![(7, 1, 7)], vec![]));
+}
+
+/// The smallest that the settings allow, without a center: what is lost is exactly what the gaps name.
+#[test]
+fn a_spool_of_one_mebibyte_loses_only_what_its_gaps_name_and_stays_within_it() {
+    const BYTES_MAX: u64 = 1 << 20;
+    let disk = disk();
+    let smallest = SpoolSettings {
+        bytes_max: BYTES_MAX,
+        ..SpoolSettings::default()
+    };
+    let mut random = fastrand::Rng::with_seed(1);
+    let (mut generation, mut produced, mut dropped) = (7, std::collections::BTreeSet::new(), 0);
+    let (mut spool, _) = open(&disk, &smallest, generation);
+    for minute in 0..6_000_u64 {
+        if random.u32(0..500) == 0 {
+            generation += 1;
+            spool = open(&disk, &smallest, generation).0;
+        }
+        let records: Vec<NewRecord> = (0..random.u64(1..4)).map(block).collect();
+        let ids = spool.append(&records, &noise(random.usize(0..6_000)), minute * 60_000).unwrap();
+        produced.extend(ids.iter().map(|id| (id.generation, id.seq)));
+        dropped += spool.take_dropped().len();
+        assert!(spool.bytes() <= BYTES_MAX, "{} bytes in minute {minute}", spool.bytes());
+    }
+    let (_, recovery) = open(&disk, &smallest, generation + 1);
+    let held = recovery.runs.iter().map(|run| (run.generation, run.seq_first, run.seq_last));
+    let lost = recovery.gaps.iter().map(|gap| (gap.generation, gap.seq_first, gap.seq_last));
+    let (mut accounted, mut numbers) = (std::collections::BTreeSet::new(), 0);
+    for (generation, first, last) in held.chain(lost) {
+        numbers += last - first + 1;
+        accounted.extend((first..=last).map(|seq| (generation, seq)));
+    }
+    assert_eq!((&accounted, numbers), (&produced, produced.len() as u64));
+    assert!(dropped > 5 && recovery.runs.len() > 1, "{dropped} segments were dropped");
+}
+
 #[test]
 fn after_a_failed_sync_nothing_is_accepted_until_the_spool_is_opened_again() {
     let disk = disk();

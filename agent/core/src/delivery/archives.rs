@@ -25,6 +25,8 @@ struct Archive {
     acked: BTreeMap<u64, RangeSet>,
     /// Generations of which it claims more than was written.
     disputed: BTreeSet<u64>,
+    /// What it says of those: nothing is deleted for it, but what is not held any more need not be told again.
+    claimed: BTreeMap<u64, RangeSet>,
 }
 
 /// The required archives.
@@ -77,6 +79,20 @@ impl Archives {
         all.fold(first, |both, other| both.intersect(&other))
     }
 
+    /// What all of them have or claim to have, of a generation that is disputed; nothing of any other.
+    pub(super) fn claimed(&self, generation: u64) -> RangeSet {
+        if !self.disputed(generation) {
+            return RangeSet::new();
+        }
+        let of = |archive: &Archive| {
+            let claimed = archive.claimed.get(&generation);
+            claimed.or(archive.acked.get(&generation)).cloned().unwrap_or_default()
+        };
+        let mut all = self.required.values().map(of);
+        let first = all.next().unwrap_or_default();
+        all.fold(first, |both, other| both.intersect(&other))
+    }
+
     /// Does one of them claim more of this generation than was written?
     pub(super) fn disputed(&self, generation: u64) -> bool {
         self.required
@@ -88,6 +104,9 @@ impl Archives {
         for archive in self.required.values_mut() {
             archive
                 .acked
+                .retain(|generation, _| held.generation(*generation).is_some());
+            archive
+                .claimed
                 .retain(|generation, _| held.generation(*generation).is_some());
         }
     }
@@ -147,15 +166,18 @@ impl Archive {
                 last,
             });
         }
-        if self.disputed.contains(&claim.generation) {
-            return;
-        }
-        let acked = self.acked.entry(claim.generation).or_default();
-        let before = acked.count();
-        acked.insert(1, claim.through_seq);
+        let is_disputed = self.disputed.contains(&claim.generation);
+        let known = if is_disputed {
+            &mut self.claimed
+        } else {
+            &mut self.acked
+        };
+        let set = known.entry(claim.generation).or_default();
+        let before = set.count();
+        set.insert(1, claim.through_seq);
         for (first, last) in &claim.ranges {
-            acked.insert(*first, *last);
+            set.insert(*first, *last);
         }
-        heard.progress |= acked.count() > before;
+        heard.progress |= !is_disputed && set.count() > before;
     }
 }

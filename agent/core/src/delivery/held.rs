@@ -74,6 +74,14 @@ impl Held {
         self.generations[at].lose(gap);
     }
 
+    /// Forgets the gaps that need not be told.
+    pub(super) fn forget_gaps(&mut self, told: impl Fn(u64) -> RangeSet) {
+        for held in self.generations.iter_mut().filter(|held| !held.gaps.is_empty()) {
+            let told = told(held.generation);
+            held.gaps.retain(|gap| !told.contains_all(gap.seq_first, gap.seq_last));
+        }
+    }
+
     /// Forgets the longest run from the oldest on that is acknowledged; the newest record that may be deleted.
     pub(super) fn release(&mut self, acked: impl Fn(u64) -> RangeSet) -> Option<RecordId> {
         let mut released = None;

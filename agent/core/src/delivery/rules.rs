@@ -260,6 +260,29 @@ fn a_disputed_generation_does_not_block_the_next_one() {
     assert_eq!(of_next, 60);
 }
 
+/// After the image of a store's disk was restored the spool stayed full for good: the center had more of a generation
+/// than the image, and nothing behind that was ever deleted.
+#[test]
+fn a_disputed_generation_that_the_spool_dropped_holds_back_nothing() {
+    let mut delivery = with_backlog(100);
+    delivery.on_held(run(6, 1, 9, RecordKind::Block));
+    let of_both = |through_seq| {
+        let mut both = ack("main", 1, 5, through_seq, &[]);
+        both.generations.extend(ack("main", 1, 6, 9, &[]).generations);
+        both
+    };
+    assert_eq!(delivery.on_ack(1, &of_both(1_000)).release, None);
+    delivery.on_gap(HeldGap {
+        generation: 5,
+        seq_first: 1,
+        seq_last: 100,
+        reason: GapReason::QuotaAge,
+    });
+    let release = delivery.on_ack(2, &of_both(1_000)).release;
+    assert_eq!(release, Some(RecordId { generation: 6, seq: 9 }));
+    assert_eq!(delivery.poll(3), None);
+}
+
 #[test]
 fn a_restored_archive_gets_again_what_is_still_held() {
     let mut delivery = with_backlog(9);
@@ -354,6 +377,30 @@ fn a_record_that_two_connections_refuse_becomes_a_gap_and_holds_the_spool_no_lon
     assert_eq!(all(&mut delivery, 2_000)[0], told);
     let release = delivery.on_ack(2_001, &ack("main", 1, 5, 10, &[])).release;
     assert_eq!(release, Some(RecordId { generation: 5, seq: 10 }));
+}
+
+/// The gap waited for the next connection, and all that was behind it.
+#[test]
+fn a_parked_record_that_the_spool_drops_is_told_at_once() {
+    let mut delivery = with_backlog(3);
+    all(&mut delivery, 1);
+    assert_eq!(
+        delivery.on_refused(2, &records(Lane::Live, 3, 3), Refusal::TooLarge),
+        None
+    );
+    delivery.on_gap(HeldGap {
+        generation: 5,
+        seq_first: 3,
+        seq_last: 3,
+        reason: GapReason::QuotaBytes,
+    });
+    let told = Send::Gap {
+        generation: 5,
+        seq_first: 3,
+        seq_last: 3,
+        reason: GapReason::QuotaBytes,
+    };
+    assert_eq!(all(&mut delivery, 3), [told]);
 }
 
 #[test]
