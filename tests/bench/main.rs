@@ -9,6 +9,7 @@ mod bundles;
 mod footprint;
 mod heartbeat;
 mod hostile;
+mod links;
 mod memory;
 mod parsers;
 mod sandbox;
@@ -61,6 +62,12 @@ enum Benchmark {
         #[arg(long, default_value_t = 120)]
         seconds: u64,
     },
+    /// How a store catches up after eight hours offline, over a fast link and over slow ones
+    Links {
+        /// One JSON object in place of the lines
+        #[arg(long)]
+        json: bool,
+    },
     /// Run the hostile corpus: how much of it was contained, and what it cost the others
     Hostile,
     /// Write the bad components of the corpus into a folder
@@ -74,6 +81,7 @@ fn main() -> Result<()> {
         Benchmark::Sandbox { json, calls, seconds } => sandbox::run(json, calls, seconds),
         Benchmark::Parsers { json } => parsers::run(json),
         Benchmark::Till { seconds } => till::print(seconds),
+        Benchmark::Links { json } => links::run(json),
         Benchmark::Hostile => hostile::print(),
         Benchmark::Components { folder } => hostile::write_components(&folder),
     }

@@ -6,6 +6,7 @@
 
 mod archives;
 mod held;
+mod pace;
 #[cfg(test)]
 mod rules;
 #[cfg(test)]
@@ -20,6 +21,8 @@ use tillwatch_feed::topic::ArchiveId;
 use crate::record::{HeldGap, RecordKind, Run};
 use archives::Archives;
 use held::{Held, HeldGeneration};
+pub use pace::QUEUE_MS_MAX;
+use pace::Pace;
 
 /// After connecting, sending waits so long for the retained acknowledgements, which save sending again.
 pub const ACK_GRACE_MS: u64 = 1_000;
@@ -191,6 +194,7 @@ pub struct Delivery {
     /// The newest record when the connection came to stand.
     live_from: Option<RecordId>,
     join_limit: u64,
+    pace: Pace,
     doublings: u32,
     rewind_ms: Option<u64>,
     paused_until_ms: [u64; 3],
@@ -211,6 +215,7 @@ impl Delivery {
             births_due: Vec::new(),
             live_from: None,
             join_limit: settings.join_max.max(1),
+            pace: Pace::default(),
             doublings: 0,
             rewind_ms: None,
             paused_until_ms: [0; 3],
@@ -252,6 +257,17 @@ impl Delivery {
         self.births_sent.clear();
         self.births_due.clear();
         self.rewind_ms = None;
+        self.pace = Pace::default();
+    }
+
+    /// What `poll` gave was handed to the connection as a message of so many bytes.
+    pub fn on_handed_over(&mut self, now_ms: u64, send: &Send, bytes: u64) {
+        self.pace.on_handed_over(now_ms, send, bytes);
+    }
+
+    /// The broker has it, which says how fast the link is, and nothing about the archive.
+    pub fn on_published(&mut self, now_ms: u64, send: &Send) {
+        self.pace.on_published(now_ms, send);
     }
 
     /// An archive says what it has.
@@ -290,6 +306,7 @@ impl Delivery {
     /// given up, so that it does not hold the spool for ever: the gap is to be kept, and then told by `on_gap`.
     #[must_use]
     pub fn on_refused(&mut self, now_ms: u64, send: &Send, refusal: Refusal) -> Option<HeldGap> {
+        self.pace.forget(send);
         match *send {
             Send::Births { schema } => {
                 if refusal == Refusal::Denied {
@@ -557,6 +574,9 @@ impl Delivery {
 
     fn room(&self, lane: Lane) -> Option<u64> {
         let all = self.settings.in_flight_max.checked_sub(self.in_flight())?;
+        if lane == Lane::Backlog && !self.pace.has_room() {
+            return None;
+        }
         let room = if lane == Lane::Backlog {
             let backlog = self.in_flight.iter().filter(|sent| sent.lane == Some(Lane::Backlog));
             let used: u64 = backlog.map(InFlight::records).sum();
@@ -570,11 +590,12 @@ impl Delivery {
     /// As much of the run as goes into one message; a backlog waits until that is worth a message.
     fn joined(&self, run: Run, lane: Lane, room: u64) -> Option<Run> {
         let available = run.seq_last - run.seq_first + 1;
-        let wanted = if run.kind == RecordKind::Block {
-            available.min(self.join_limit)
+        let most = if lane == Lane::Backlog {
+            self.join_limit.min(self.pace.records_max())
         } else {
-            1
+            self.join_limit
         };
+        let wanted = if run.kind == RecordKind::Block { available.min(most) } else { 1 };
         let worth = wanted.min((self.settings.backlog_max() / 2).max(1));
         if lane == Lane::Backlog && room < worth {
             return None;

@@ -19,7 +19,7 @@ use tillwatch_tests::process::{plugin_dir, program};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::client::Client;
+use tillwatch_tests::client::Client;
 use crate::world::{MODEL, SITE};
 
 /// Lines of a log in which every line holds another card number.
