@@ -27,6 +27,9 @@ use pace::Pace;
 /// After connecting, sending waits so long for the retained acknowledgements, which save sending again.
 pub const ACK_GRACE_MS: u64 = 1_000;
 
+/// What was sent on a connection that ended may still be acknowledged for so long: an archive speaks once a second.
+pub const ACK_DOUBT_MS: u64 = 2_500;
+
 /// What the broker denied is tried again after this.
 pub const DENIED_PAUSE_MS: u64 = 60_000;
 
@@ -154,6 +157,8 @@ struct InFlight {
     seq_last: u64,
     sent_ms: u64,
     lane: Option<Lane>,
+    /// Its connection ended: it may have arrived.
+    is_doubtful: bool,
 }
 
 impl InFlight {
@@ -164,6 +169,13 @@ impl InFlight {
             1
         }
     }
+}
+
+/// An archive began anew: what was sent before that was heard, and is not acknowledged when it is due, goes again.
+#[derive(Clone, Copy, Debug)]
+struct Rewind {
+    heard_ms: u64,
+    due_ms: u64,
 }
 
 /// Topics that the broker can deny one by one.
@@ -196,7 +208,7 @@ pub struct Delivery {
     join_limit: u64,
     pace: Pace,
     doublings: u32,
-    rewind_ms: Option<u64>,
+    rewind: Option<Rewind>,
     paused_until_ms: [u64; 3],
 }
 
@@ -217,7 +229,7 @@ impl Delivery {
             join_limit: settings.join_max.max(1),
             pace: Pace::default(),
             doublings: 0,
-            rewind_ms: None,
+            rewind: None,
             paused_until_ms: [0; 3],
             settings,
         }
@@ -249,14 +261,14 @@ impl Delivery {
         self.paused_until_ms = [0; 3];
     }
 
-    /// What was in flight may be lost.
+    /// What was in flight may be lost, or may have arrived.
     pub fn on_disconnected(&mut self) {
         self.connected_ms = None;
-        self.in_flight.clear();
+        self.in_flight.iter_mut().for_each(|sent| sent.is_doubtful = true);
         self.parked.clear();
         self.births_sent.clear();
         self.births_due.clear();
-        self.rewind_ms = None;
+        self.rewind = None;
         self.pace = Pace::default();
     }
 
@@ -285,7 +297,7 @@ impl Delivery {
         if heard.restarted {
             // It may have lost the dictionaries with the records.
             self.births_sent.clear();
-            self.rewind_ms = Some(now_ms.saturating_add(self.jitter(self.settings.rewind_jitter_ms)));
+            self.begin_rewind(now_ms);
         }
         self.forget_acknowledged_in_flight();
         let archives = &self.archives;
@@ -346,6 +358,17 @@ impl Delivery {
         None
     }
 
+    /// Not before what arrived was acknowledged, and not all sites at once.
+    fn begin_rewind(&mut self, now_ms: u64) {
+        let most_ms = self.settings.rewind_jitter_ms;
+        let least_ms = ACK_DOUBT_MS.min(most_ms);
+        let wait_ms = least_ms + self.jitter((most_ms - least_ms).saturating_add(1));
+        self.rewind = Some(Rewind {
+            heard_ms: now_ms,
+            due_ms: now_ms.saturating_add(wait_ms),
+        });
+    }
+
     fn on_too_large(&mut self, generation: u64, seq: u64) -> Option<HeldGap> {
         let before = self.too_large.entry(generation).or_default();
         if before.contains_all(seq, seq) {
@@ -370,7 +393,7 @@ impl Delivery {
         if let Some(schema) = self.next_birth_due(now_ms) {
             return Some(self.send_birth(now_ms, schema));
         }
-        let rewinding = self.rewind_ms.is_some();
+        let rewinding = self.rewind.is_some();
         if !rewinding && let Some(gap) = self.next_gap(now_ms) {
             return Some(self.send_gap(now_ms, gap));
         }
@@ -396,9 +419,10 @@ impl Delivery {
         let timeouts = self
             .in_flight
             .iter()
-            .map(|sent| sent.sent_ms.saturating_add(self.timeout_ms()));
+            .map(|sent| self.expires_ms(sent));
         let pauses = self.paused_until_ms.into_iter().filter(|until| *until > now_ms);
-        timeouts.chain(pauses).chain(self.rewind_ms).min().unwrap_or(u64::MAX)
+        let rewind = self.rewind.map(|rewind| rewind.due_ms);
+        timeouts.chain(pauses).chain(rewind).min().unwrap_or(u64::MAX)
     }
 
     /// Smallest seq of this generation that is held or accounted for by a gap, for the message.
@@ -437,23 +461,28 @@ impl Delivery {
             .saturating_mul(1 << self.doublings.min(TIMEOUT_DOUBLINGS_MAX))
     }
 
+    fn expires_ms(&self, sent: &InFlight) -> u64 {
+        let timeout_ms = if sent.is_doubtful {
+            ACK_DOUBT_MS
+        } else {
+            self.timeout_ms()
+        };
+        sent.sent_ms.saturating_add(timeout_ms)
+    }
+
     /// What waited too long for its acknowledgement counts as not sent.
     fn expire(&mut self, now_ms: u64) {
-        if self.rewind_ms.is_some_and(|at| at <= now_ms) {
-            self.rewind_ms = None;
-            self.in_flight.clear();
-            return;
+        if let Some(rewind) = self.rewind.filter(|rewind| rewind.due_ms <= now_ms) {
+            self.rewind = None;
+            self.in_flight.retain(|sent| sent.sent_ms > rewind.heard_ms);
         }
-        let timeout_ms = self.timeout_ms();
-        let (expired, kept): (Vec<InFlight>, Vec<InFlight>) = self
-            .in_flight
-            .drain(..)
-            .partition(|sent| sent.sent_ms.saturating_add(timeout_ms) <= now_ms);
+        let (expired, kept): (Vec<InFlight>, Vec<InFlight>) = std::mem::take(&mut self.in_flight)
+            .into_iter()
+            .partition(|sent| self.expires_ms(sent) <= now_ms);
         self.in_flight = kept;
-        if expired.is_empty() {
-            return;
+        if expired.iter().any(|sent| !sent.is_doubtful) {
+            self.doublings = (self.doublings + 1).min(TIMEOUT_DOUBLINGS_MAX);
         }
-        self.doublings = (self.doublings + 1).min(TIMEOUT_DOUBLINGS_MAX);
         for sent in expired {
             // No acknowledgement of a disputed generation will be obeyed: it must not block the others.
             if self.archives.disputed(sent.generation) {
@@ -624,6 +653,7 @@ impl Delivery {
             seq_last,
             sent_ms: now_ms,
             lane: None,
+            is_doubtful: false,
         });
         Send::Gap {
             generation,
@@ -653,6 +683,7 @@ impl Delivery {
             seq_last,
             sent_ms: now_ms,
             lane: Some(lane),
+            is_doubtful: false,
         });
         Send::Records {
             lane,
