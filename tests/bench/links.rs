@@ -90,8 +90,14 @@ struct Found {
 
 /// Measures and prints.
 pub(crate) fn run(json: bool) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let links = ROADS.iter().map(|road| runtime.block_on(measure(road))).collect::<Result<_>>()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    let links = ROADS
+        .iter()
+        .map(|road| runtime.block_on(measure(road)))
+        .collect::<Result<_>>()?;
     let report = Report { links };
     if json {
         println!("{}", serde_json::to_string(&report)?);
@@ -100,7 +106,12 @@ pub(crate) fn run(json: bool) -> Result<()> {
     for found in &report.links {
         println!(
             "{:<20} {:>4} records in {:>5.1} s, {:>7} B; live at most {:.1} s behind ({} records)",
-            found.link, found.backlog_records, found.backlog_s, found.backlog_bytes, found.live_behind_s_max, found.live_records
+            found.link,
+            found.backlog_records,
+            found.backlog_s,
+            found.backlog_bytes,
+            found.live_behind_s_max,
+            found.live_records
         );
     }
     Ok(())
@@ -140,7 +151,9 @@ async fn measure(road: &Road) -> Result<Found> {
         central: &central,
         held,
     };
-    catching_up.measure(mosquitto.port, &authority.client(recorder::NAME)?).await
+    catching_up
+        .measure(mosquitto.port, &authority.client(recorder::NAME)?)
+        .await
 }
 
 struct CatchingUp<'a> {
@@ -210,7 +223,10 @@ async fn listen(mut heard: Client, kept: KeptAt, behind: Arc<Mutex<Vec<Duration>
                 seq,
             };
             if let Some(since) = kept.remove(&id) {
-                behind.lock().unwrap_or_else(PoisonError::into_inner).push(since.elapsed());
+                behind
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(since.elapsed());
             }
         }
     }
@@ -233,7 +249,9 @@ impl Store {
         clock: Clock,
         kept: Option<KeptAt>,
     ) -> Result<Self> {
-        let uplink = uplink.map(|(port, identity)| uplink_settings(port, identity)).transpose()?;
+        let uplink = uplink
+            .map(|(port, identity)| uplink_settings(port, identity))
+            .transpose()?;
         let mut keeper = Keeper::open(keeper_settings(uplink, u32::try_from(summary_ms)?), spool, clock)?;
         let source = keeper.declare("bench", "0.1.0", metrics(), labels())?;
         if let Some(kept) = kept {
@@ -282,7 +300,9 @@ impl Store {
         ensure!(flushed.await?, "the spool did not take its last records");
         if is_delivered {
             let delivered = self.status.wait_for(|status| status.records_held == 0);
-            tokio::time::timeout(PATIENCE, delivered).await.context("not acknowledged")??;
+            tokio::time::timeout(PATIENCE, delivered)
+                .await
+                .context("not acknowledged")??;
         }
         drop(self.to_keeper);
         Ok(self.keeper.await?)
@@ -349,7 +369,11 @@ fn batch(random: &mut fastrand::Rng, time_ms: u64) -> Batch {
     let mut series = Vec::new();
     for (metric, count) in [(0, DISTRIBUTIONS), (1, GAUGES), (2, SUMS)] {
         for number in 0..count {
-            let values = if metric == 0 { 4 + 12 * random.usize(0..=number) } else { READINGS };
+            let values = if metric == 0 {
+                4 + 12 * random.usize(0..=number)
+            } else {
+                READINGS
+            };
             let median = 0.02 * (number + 1) as f64;
             let value = |random: &mut fastrand::Rng| match metric {
                 0 => median * (0.35 * normal(random)).exp(),

@@ -171,7 +171,14 @@ impl Central {
     }
 }
 
-fn settings_text(folder: &Path, storage: &Path, archive: &Identity, broker: &Broker<'_>, broker_port: u16, http_port: u16) -> String {
+fn settings_text(
+    folder: &Path,
+    storage: &Path,
+    archive: &Identity,
+    broker: &Broker<'_>,
+    broker_port: u16,
+    http_port: u16,
+) -> String {
     let files = |ca: &str, identity: &Identity| {
         let (issuer, certificate, key) = (
             identity.ca.display(),

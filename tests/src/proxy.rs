@@ -176,7 +176,7 @@ async fn accept(listener: std::net::TcpListener, target_port: u16, states: watch
 }
 
 /// One connection from its beginning to its end, or to its cut.
-async fn connection(client: TcpStream, target_port: u16, mut states: watch::Receiver<State>, seen: Arc<Seen>) {
+async fn connection(client: TcpStream, target_port: u16, states: watch::Receiver<State>, seen: Arc<Seen>) {
     let born = states.borrow().cuts;
     let Ok(server) = TcpStream::connect(("127.0.0.1", target_port)).await else {
         return;
@@ -200,22 +200,27 @@ async fn connection(client: TcpStream, target_port: u16, mut states: watch::Rece
             },
         }
     };
-    let Some(cut) = state.cut else { return };
-    match cut {
-        Cut::Reset => {
+    end(client, server, state, states, &seen).await;
+}
+
+/// Ends a connection as it was asked for.
+async fn end(client: TcpStream, server: TcpStream, state: State, mut states: watch::Receiver<State>, seen: &Seen) {
+    match state.cut {
+        None => {}
+        Some(Cut::Reset) => {
             reset(client);
             reset(server);
         }
-        Cut::HalfClose => {
+        Some(Cut::HalfClose) => {
             close(&server);
-            pump(&server, &client, Direction::Down, states.clone(), &seen).await;
+            pump(&server, &client, Direction::Down, states, seen).await;
         }
-        Cut::ClientHalfOpen => {
+        Some(Cut::ClientHalfOpen) => {
             reset(server);
             healed(&mut states, state.heals).await;
             reset(client);
         }
-        Cut::ServerHalfOpen => {
+        Some(Cut::ServerHalfOpen) => {
             reset(client);
             healed(&mut states, state.heals).await;
             reset(server);
@@ -272,15 +277,27 @@ async fn read_pieces(
     let mut last = SystemTime::UNIX_EPOCH;
     loop {
         let link = link();
-        let most = if link.bytes_per_second.is_some() { SLOW_PIECE_BYTES } else { PIECE_BYTES };
+        let most = if link.bytes_per_second.is_some() {
+            SLOW_PIECE_BYTES
+        } else {
+            PIECE_BYTES
+        };
         let read = retried(|| from.readable(), || from.try_read(&mut buffer[..most])).await;
         let Ok(read @ 1..) = read else { return };
         if direction == Direction::Up {
             seen.on_up(&mut last);
         }
-        let counter = if direction == Direction::Up { &seen.up } else { &seen.down };
+        let counter = if direction == Direction::Up {
+            &seen.up
+        } else {
+            &seen.down
+        };
         counter.fetch_add(read as u64, Ordering::Relaxed);
-        if pieces.send((Instant::now() + link.delay, buffer[..read].to_vec())).await.is_err() {
+        if pieces
+            .send((Instant::now() + link.delay, buffer[..read].to_vec()))
+            .await
+            .is_err()
+        {
             return;
         }
     }
@@ -302,7 +319,13 @@ async fn write_pieces(
     direction: Direction,
     mut states: watch::Receiver<State>,
 ) -> IoResult<()> {
-    let flow = |state: &State| if direction == Direction::Up { state.link.up } else { state.link.down };
+    let flow = |state: &State| {
+        if direction == Direction::Up {
+            state.link.up
+        } else {
+            state.link.down
+        }
+    };
     let mut busy_until = Instant::now();
     while let Some((due, bytes)) = pieces.recv().await {
         tokio::time::sleep_until(due).await;
@@ -376,7 +399,9 @@ mod tests {
     }
 
     fn is_reset(ended: &std::io::Result<usize>) -> bool {
-        ended.as_ref().is_err_and(|error| error.kind() == ErrorKind::ConnectionReset)
+        ended
+            .as_ref()
+            .is_err_and(|error| error.kind() == ErrorKind::ConnectionReset)
     }
 
     fn is_silent(stream: &mut std::net::TcpStream) -> bool {

@@ -64,7 +64,14 @@ struct Printed {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    if let Some(Part::NaiveStore { port, ca, certificate, key, made }) = arguments.part {
+    if let Some(Part::NaiveStore {
+        port,
+        ca,
+        certificate,
+        key,
+        made,
+    }) = arguments.part
+    {
         let identity = Identity { ca, certificate, key };
         return naive::run(port, &identity, &made);
     }
@@ -80,7 +87,13 @@ fn main() -> Result<()> {
     let begun = Instant::now();
     let report = torture::run(&settings)?;
     let wire_duplicates_percent = report.wire_duplicates_percent();
-    let printed = Printed { seed, lanes: settings.lanes, seconds: begun.elapsed().as_secs(), report, wire_duplicates_percent };
+    let printed = Printed {
+        seed,
+        lanes: settings.lanes,
+        seconds: begun.elapsed().as_secs(),
+        report,
+        wire_duplicates_percent,
+    };
     if arguments.json {
         println!("{}", serde_json::to_string(&printed)?);
     } else {

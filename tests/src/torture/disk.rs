@@ -26,7 +26,9 @@ impl SmallDisk {
         std::fs::create_dir_all(folder)?;
         let size = std::ffi::CString::new(format!("size={mib}m"))?;
         let mounted = rustix::mount::mount("tmpfs", folder, "tmpfs", MountFlags::NOSUID, size.as_c_str());
-        Ok(mounted.is_ok().then(|| Self { folder: folder.to_owned() }))
+        Ok(mounted.is_ok().then(|| Self {
+            folder: folder.to_owned(),
+        }))
     }
 
     /// Takes all room that is left.
@@ -54,8 +56,17 @@ impl SmallDisk {
     /// # Errors
     /// When it cannot be copied.
     pub fn save(&self, to: &Path) -> Result<()> {
-        let status = std::process::Command::new("cp").arg("-a").arg(&self.folder).arg(to).status()?;
-        anyhow::ensure!(status.success(), "copying {} to {}", self.folder.display(), to.display());
+        let status = std::process::Command::new("cp")
+            .arg("-a")
+            .arg(&self.folder)
+            .arg(to)
+            .status()?;
+        anyhow::ensure!(
+            status.success(),
+            "copying {} to {}",
+            self.folder.display(),
+            to.display()
+        );
         Ok(())
     }
 }

@@ -34,6 +34,8 @@ pub struct Lost {
     pub generation: u64,
     pub seq_first: u64,
     pub seq_last: u64,
+    /// By a gap record of the agent.
+    pub is_told: bool,
 }
 
 /// Everything that one lane's parts wrote.
@@ -46,8 +48,6 @@ pub struct History {
     /// Schemas whose birth the archive has.
     pub births: BTreeSet<u64>,
     pub lost: Vec<Lost>,
-    /// Gaps that the agent told.
-    pub gaps: BTreeMap<u64, RangeSet>,
     /// In the order in which they were heard.
     pub acks: Vec<Ack>,
     /// What central reckons with.
@@ -58,15 +58,26 @@ pub struct History {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Broken {
     AckedNotReceived(RecordId),
-    AckWentBack { generation: u64, from: u64, to: u64 },
+    AckWentBack {
+        generation: u64,
+        from: u64,
+        to: u64,
+    },
     ArchivedTwice(RecordId),
     /// Neither in the archive nor in a gap record.
     Unaccounted(RecordId),
     /// Written off without the agent's word.
     WrittenOff(RecordId),
     Altered(RecordId),
-    Values { start_ms: u64, produced: Sold, found: Sold },
-    Sums { archived: Sold, reckoned: Sold },
+    Values {
+        start_ms: u64,
+        produced: Sold,
+        found: Sold,
+    },
+    Sums {
+        archived: Sold,
+        reckoned: Sold,
+    },
 }
 
 /// What a check found.
@@ -89,7 +100,11 @@ pub fn check(history: &History) -> Verdict {
     verdict.broken.extend(acked_not_received(history, &view));
     verdict.broken.extend(acks_that_went_back(history));
     verdict.broken.extend(archived_twice(history));
-    verdict.duplicates_archived = verdict.broken.iter().filter(|broken| matches!(broken, Broken::ArchivedTwice(_))).count() as u64;
+    verdict.duplicates_archived = verdict
+        .broken
+        .iter()
+        .filter(|broken| matches!(broken, Broken::ArchivedTwice(_)))
+        .count() as u64;
     let missing = unaccounted(history, &view);
     verdict.gaps_unaccounted = missing.len() as u64;
     verdict.broken.extend(missing);
@@ -102,30 +117,55 @@ pub fn check(history: &History) -> Verdict {
 struct View {
     received: BTreeMap<u64, RangeSet>,
     accounted: BTreeMap<u64, RangeSet>,
+    /// Of these, what the agent told.
+    told: BTreeMap<u64, RangeSet>,
 }
 
 impl View {
     fn of(history: &History) -> Self {
         let mut received: BTreeMap<u64, RangeSet> = BTreeMap::new();
-        let births = history.kept.iter().filter(|(_, kept)| kept.kind == Kind::Birth && history.births.contains(&kept.schema));
-        for id in births.map(|(id, _)| id).chain(history.archived.iter().map(|(id, _)| id)) {
+        let births = history
+            .kept
+            .iter()
+            .filter(|(_, kept)| kept.kind == Kind::Birth && history.births.contains(&kept.schema));
+        for id in births
+            .map(|(id, _)| id)
+            .chain(history.archived.iter().map(|(id, _)| id))
+        {
             received.entry(id.generation).or_default().insert(id.seq, id.seq);
         }
-        let mut accounted: BTreeMap<u64, RangeSet> = BTreeMap::new();
-        for lost in &history.lost {
-            accounted.entry(lost.generation).or_default().insert(lost.seq_first, lost.seq_last);
+        Self {
+            received,
+            accounted: ranges(history.lost.iter()),
+            told: ranges(history.lost.iter().filter(|lost| lost.is_told)),
         }
-        Self { received, accounted }
     }
 
     fn has(&self, id: &RecordId) -> bool {
-        let contains = |sets: &BTreeMap<u64, RangeSet>| sets.get(&id.generation).is_some_and(|set| set.contains(id.seq));
+        let contains =
+            |sets: &BTreeMap<u64, RangeSet>| sets.get(&id.generation).is_some_and(|set| set.contains(id.seq));
         contains(&self.received) || contains(&self.accounted)
     }
 
     fn is_accounted(&self, id: &RecordId) -> bool {
-        self.accounted.get(&id.generation).is_some_and(|set| set.contains(id.seq))
+        self.accounted
+            .get(&id.generation)
+            .is_some_and(|set| set.contains(id.seq))
     }
+
+    fn is_told(&self, id: &RecordId) -> bool {
+        self.told.get(&id.generation).is_some_and(|set| set.contains(id.seq))
+    }
+}
+
+fn ranges<'a>(all: impl Iterator<Item = &'a Lost>) -> BTreeMap<u64, RangeSet> {
+    let mut sets: BTreeMap<u64, RangeSet> = BTreeMap::new();
+    for lost in all {
+        sets.entry(lost.generation)
+            .or_default()
+            .insert(lost.seq_first, lost.seq_last);
+    }
+    sets
 }
 
 fn acked_not_received(history: &History, view: &View) -> Vec<Broken> {
@@ -133,11 +173,15 @@ fn acked_not_received(history: &History, view: &View) -> Vec<Broken> {
     for claim in history.acks.iter().flat_map(|ack| &ack.generations) {
         let acked = acked.entry(claim.generation).or_default();
         acked.insert(1, claim.through_seq);
-        claim.ranges.iter().for_each(|(first, last)| acked.insert(*first, *last));
+        claim
+            .ranges
+            .iter()
+            .for_each(|(first, last)| acked.insert(*first, *last));
     }
     let ids = acked.iter().flat_map(|(generation, set)| {
         let generation = *generation;
-        set.iter().flat_map(move |(first, last)| (first..=last).map(move |seq| RecordId { generation, seq }))
+        set.iter()
+            .flat_map(move |(first, last)| (first..=last).map(move |seq| RecordId { generation, seq }))
     });
     ids.filter(|id| !view.has(id)).map(Broken::AckedNotReceived).collect()
 }
@@ -174,12 +218,11 @@ fn unaccounted(history: &History, view: &View) -> Vec<Broken> {
         let generation = *generation;
         (1..=*last).map(move |seq| RecordId { generation, seq })
     });
-    let is_told = |id: &RecordId| history.gaps.get(&id.generation).is_some_and(|gaps| gaps.contains(id.seq));
     all.filter_map(|id| {
         if !view.has(&id) {
             Some(Broken::Unaccounted(id))
         } else {
-            (view.is_accounted(&id) && !is_told(&id)).then_some(Broken::WrittenOff(id))
+            (view.is_accounted(&id) && !view.is_told(&id)).then_some(Broken::WrittenOff(id))
         }
     })
     .collect()
@@ -187,7 +230,12 @@ fn unaccounted(history: &History, view: &View) -> Vec<Broken> {
 
 fn altered(history: &History) -> Vec<Broken> {
     let differs = |(id, values): &&(RecordId, Values)| history.kept.get(id).is_some_and(|kept| kept.values != *values);
-    history.archived.iter().filter(differs).map(|(id, _)| Broken::Altered(*id)).collect()
+    history
+        .archived
+        .iter()
+        .filter(differs)
+        .map(|(id, _)| Broken::Altered(*id))
+        .collect()
 }
 
 fn values(history: &History, view: &View, verdict: &mut Verdict) {
@@ -204,7 +252,11 @@ fn values(history: &History, view: &View, verdict: &mut Verdict) {
         let of = |values: &Values| values.get(&start_ms).copied().unwrap_or_default();
         let (produced, found) = (of(&history.produced), of(&found));
         if produced != found {
-            verdict.broken.push(Broken::Values { start_ms, produced, found });
+            verdict.broken.push(Broken::Values {
+                start_ms,
+                produced,
+                found,
+            });
             let more = found.transactions - produced.transactions;
             verdict.lost += unsigned(-more);
             verdict.duplicates_archived += unsigned(more);
@@ -245,19 +297,32 @@ mod tests {
     const GENERATION: u64 = 9;
 
     fn id(seq: u64) -> RecordId {
-        RecordId { generation: GENERATION, seq }
+        RecordId {
+            generation: GENERATION,
+            seq,
+        }
     }
 
     fn sold(number: i64) -> Values {
         let start_ms = 1_000 * unsigned(number);
-        Values::from([(start_ms, Sold { transactions: 1, amount_minor: number })])
+        Values::from([(
+            start_ms,
+            Sold {
+                transactions: 1,
+                amount_minor: number,
+            },
+        )])
     }
 
     fn ack(through_seq: u64, ranges: &[(u64, u64)]) -> Ack {
         Ack {
             archive: "main".parse().unwrap(),
             start: 1,
-            generations: vec![GenerationAck { generation: GENERATION, through_seq, ranges: ranges.to_vec() }],
+            generations: vec![GenerationAck {
+                generation: GENERATION,
+                through_seq,
+                ranges: ranges.to_vec(),
+            }],
             births_wanted: Vec::new(),
         }
     }
@@ -265,20 +330,41 @@ mod tests {
     /// A birth and four blocks with a sale each, of which the third was given up with a gap record.
     fn good() -> History {
         let mut history = History::default();
-        history.kept.insert(id(1), Kept { kind: Kind::Birth, schema: 7, values: Values::new() });
+        history.kept.insert(
+            id(1),
+            Kept {
+                kind: Kind::Birth,
+                schema: 7,
+                values: Values::new(),
+            },
+        );
         history.births.insert(7);
         for seq in 2..=5 {
             let values = sold(i64::try_from(seq).unwrap());
             history.produced.extend(values.clone());
-            history.kept.insert(id(seq), Kept { kind: Kind::Block, schema: 7, values: values.clone() });
+            history.kept.insert(
+                id(seq),
+                Kept {
+                    kind: Kind::Block,
+                    schema: 7,
+                    values: values.clone(),
+                },
+            );
             if seq != 4 {
                 history.archived.push((id(seq), values));
             }
         }
-        history.lost.push(Lost { generation: GENERATION, seq_first: 4, seq_last: 4 });
-        history.gaps.entry(GENERATION).or_default().insert(4, 4);
+        history.lost.push(Lost {
+            generation: GENERATION,
+            seq_first: 4,
+            seq_last: 4,
+            is_told: true,
+        });
         history.acks = vec![ack(1, &[(3, 3)]), ack(5, &[])];
-        history.reckoned = Sold { transactions: 3, amount_minor: 2 + 3 + 5 };
+        history.reckoned = Sold {
+            transactions: 3,
+            amount_minor: 2 + 3 + 5,
+        };
         history
     }
 
@@ -321,12 +407,19 @@ mod tests {
 
     #[test]
     fn what_the_archive_writes_off_without_the_agents_word_is_found() {
-        assert_eq!(broken(|history| history.gaps.clear()), [Broken::WrittenOff(id(4))]);
+        assert_eq!(
+            broken(|history| history.lost[0].is_told = false),
+            [Broken::WrittenOff(id(4))]
+        );
     }
 
     #[test]
     fn a_cursor_that_goes_back_is_found() {
-        let back = Broken::AckWentBack { generation: GENERATION, from: 5, to: 3 };
+        let back = Broken::AckWentBack {
+            generation: GENERATION,
+            from: 5,
+            to: 3,
+        };
         assert_eq!(broken(|history| history.acks.push(ack(3, &[(5, 5)]))), [back]);
     }
 
@@ -351,7 +444,13 @@ mod tests {
         assert_eq!((verdict.lost, verdict.duplicates_archived), (0, 1), "{verdict:?}");
         // The count alone is not enough: an amount in another's place.
         let swapped = broken(|history| {
-            let values = Values::from([(2_000, Sold { transactions: 1, amount_minor: 9 })]);
+            let values = Values::from([(
+                2_000,
+                Sold {
+                    transactions: 1,
+                    amount_minor: 9,
+                },
+            )]);
             history.produced.insert(2_000, values[&2_000]);
         });
         assert_eq!(swapped.len(), 1, "{swapped:?}");

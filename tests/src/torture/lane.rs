@@ -7,12 +7,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use tillwatch_central::archive::{self, Archive as _};
 use tillwatch_central::receive::PAST_ROLES;
 use tillwatch_feed::codec::decode;
@@ -22,11 +22,11 @@ use tokio::runtime::Handle;
 
 use super::disk::SmallDisk;
 use super::history::{self, History, Kept, Kind, Lost, Values, Verdict};
-use super::producer::Producer;
+use super::naive;
+use super::producer::{Producer, ROUTES};
 use super::recorder::{self, Recorder};
 use super::schedule::{End, Fault, LinkFault, Part, Strike, strike};
 use super::segments::{self, SpoolReader};
-use super::naive;
 use crate::agent::Agent;
 use crate::central::{Broker, Central, Sold};
 use crate::mosquitto::Mosquitto;
@@ -38,8 +38,13 @@ const SITE: &str = "store-0412";
 const MODEL: &str = "[[region]]\nid = \"north\"\nname = \"North\"\n\n\
                      [[site]]\nid = \"store-0412\"\nregion = \"north\"\ntime_zone = \"UTC\"\n";
 const SUMMARY_MS: u64 = 250;
-/// Of both links, one way, in peace.
-const DELAY: Duration = Duration::from_millis(15);
+/// Both links in peace.
+const CALM: Link = Link {
+    delay: Duration::from_millis(15),
+    bytes_per_second: None,
+    up: Flow::Forwarded,
+    down: Flow::Forwarded,
+};
 const DELAYED: Duration = Duration::from_millis(400);
 const SLOW_BYTES_PER_SECOND: u32 = 4_000;
 const AGENT_DISK_MIB: u32 = 16;
@@ -52,6 +57,13 @@ const ARRIVAL_PATIENCE: Duration = Duration::from_secs(300);
 /// Of central and of what has just been published.
 const NAIVE_PATIENCE: Duration = Duration::from_secs(3);
 
+/// Why central writes off what no gap record stands for.
+const LOST_AT_THE_CENTER: &str = "lost at the center";
+/// One lane in so many measures so much that its spool overflows while nothing can be sent.
+const CRAMPED_LANES: u32 = 3;
+/// In such a lane, each with its routes.
+const LATENCY_PLUGINS: u32 = 4;
+
 /// What a lane counted besides.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counts {
@@ -59,6 +71,7 @@ pub struct Counts {
     pub kills: u64,
     pub disks_filled: u64,
     pub wire_copies: u64,
+    pub wire_resent: u64,
     pub wire_duplicates: u64,
     pub naive_made: u64,
     pub naive_lost: u64,
@@ -99,8 +112,8 @@ impl Lane {
     pub fn start(place: &Path, number: u32, seed: u64, runtime: &Handle) -> Result<Self> {
         let authority = Authority::new(&place.join("pki"))?;
         let mosquitto = Mosquitto::start_with(&place.join("mosquitto"), &authority.server()?, recorder::RIGHTS)?;
-        let calm = Link { delay: DELAY, ..Link::default() };
-        let (agent_link, central_link) = (Proxy::start_with(mosquitto.port, calm)?, Proxy::start_with(mosquitto.port, calm)?);
+        let agent_link = Proxy::start_with(mosquitto.port, CALM)?;
+        let central_link = Proxy::start_with(mosquitto.port, CALM)?;
         let (state, storage) = (place.join("state"), place.join("storage"));
         let agent_disk = SmallDisk::mount(&state, AGENT_DISK_MIB)?;
         let central_disk = SmallDisk::mount(&storage, CENTRAL_DISK_MIB)?;
@@ -108,8 +121,9 @@ impl Lane {
         let (archive, broker) = (authority.client("main")?, Broker::External(central_link.port));
         let central = Central::start_with_storage(&place.join("central"), &storage, MODEL, &archive, &broker)?;
         let sales = place.join("sales.jsonl");
-        let producer = Producer::start(&sales, SUMMARY_MS, seed)?;
-        let text = settings_text(&state, agent_link.port, &authority.client(SITE)?, &sales)?;
+        let is_cramped = number % CRAMPED_LANES == CRAMPED_LANES - 1;
+        let producer = Producer::start(&sales, SUMMARY_MS, seed, is_cramped)?;
+        let text = settings_text(&state, agent_link.port, &authority.client(SITE)?, &sales, is_cramped)?;
         let agent = Agent::start(place, &text)?;
         let naive = Naive::start(place, agent_link.port, authority.client(naive::SITE)?)?;
         let watch = Watch::start(&state.join("spool"));
@@ -147,7 +161,8 @@ impl Lane {
     /// When a part ended by itself, or nothing is sent any more.
     pub fn cycle(&mut self, cycle: u64) -> Result<()> {
         let strike = strike(self.seed, self.number, cycle, self.has_disks());
-        self.wait_for_flight(strike.is_eager).with_context(|| format!("before {strike:?}"))?;
+        self.wait_for_flight(strike.is_eager)
+            .with_context(|| format!("before {strike:?}"))?;
         std::thread::sleep(strike.after);
         self.strike(&strike).with_context(|| format!("{strike:?}"))?;
         self.counts.cycles += 1;
@@ -175,7 +190,10 @@ impl Lane {
             self.check()?;
             std::thread::sleep(LOOK);
         }
-        anyhow::bail!("nothing was sent for {SENDING_PATIENCE:?}; the agent's log ends\n{}", self.agent.log_end())
+        bail!(
+            "nothing was sent for {SENDING_PATIENCE:?}; the agent's log ends\n{}",
+            self.agent.log_end()
+        )
     }
 
     fn strike(&mut self, strike: &Strike) -> Result<()> {
@@ -214,19 +232,7 @@ impl Lane {
     }
 
     fn harm_link(&mut self, end: End, fault: LinkFault, part: Option<Part>, pause: Duration) -> Result<()> {
-        let calm = Link { delay: DELAY, ..Link::default() };
-        let link = self.link(end);
-        match fault {
-            LinkFault::Reset => link.cut(Cut::Reset),
-            LinkFault::HalfClose => link.cut(Cut::HalfClose),
-            LinkFault::ClientHalfOpen => link.cut(Cut::ClientHalfOpen),
-            LinkFault::ServerHalfOpen => link.cut(Cut::ServerHalfOpen),
-            LinkFault::Partition => link.set(Link { up: Flow::Held, down: Flow::Held, ..calm }),
-            LinkFault::UpBlackhole => link.set(Link { up: Flow::Swallowed, ..calm }),
-            LinkFault::DownBlackhole => link.set(Link { down: Flow::Swallowed, ..calm }),
-            LinkFault::Delay => link.set(Link { delay: DELAYED, ..calm }),
-            LinkFault::Slow => link.set(Link { bytes_per_second: Some(SLOW_BYTES_PER_SECOND), ..calm }),
-        }
+        begin(self.link(end), fault);
         match part {
             Some(part) => self.kill(&[part], pause)?,
             None => std::thread::sleep(pause),
@@ -235,7 +241,7 @@ impl Lane {
         if matches!(fault, LinkFault::UpBlackhole | LinkFault::DownBlackhole) {
             link.cut(Cut::Reset);
         }
-        link.set(calm);
+        link.set(CALM);
         link.heal();
         Ok(())
     }
@@ -264,8 +270,12 @@ impl Lane {
     ///
     /// # Errors
     /// When a part ended by itself; what did not arrive in time is in the verdict.
-    pub fn settle(&mut self) -> Result<Verdict> {
+    pub fn settle(&mut self, is_restarting: bool) -> Result<Verdict> {
         self.producer.pause(true);
+        if is_restarting {
+            // A new connection does not wait for its turn after an archive that began anew.
+            self.kill(&[Part::Agent], Duration::ZERO)?;
+        }
         let begun = Instant::now();
         let mut verdict = self.verdict()?;
         while !verdict.broken.is_empty() && begun.elapsed() < ARRIVAL_PATIENCE {
@@ -274,9 +284,7 @@ impl Lane {
             verdict = self.verdict()?;
         }
         self.count_naive()?;
-        let heard = self.recorder.heard();
-        (self.counts.wire_copies, self.counts.wire_duplicates) = (heard.copies, heard.copies_again);
-        drop(heard);
+        self.count_copies()?;
         self.producer.pause(false);
         Ok(verdict)
     }
@@ -284,6 +292,22 @@ impl Lane {
     fn verdict(&self) -> Result<Verdict> {
         self.watch.check()?;
         Ok(history::check(&self.history()?))
+    }
+
+    /// A copy that came after its record was archived was sent in vain; one before was lost on the way, or with central.
+    fn count_copies(&mut self) -> Result<()> {
+        let archived_ms = archived_ms(&self.central)?;
+        let heard = self.recorder.heard();
+        let (mut all, mut in_vain) = (0, 0);
+        for (id, copies) in &heard.copies {
+            let since = archived_ms.get(id).copied().unwrap_or(u64::MAX);
+            all += copies.len() as u64;
+            in_vain += copies.iter().filter(|came_ms| **came_ms > since).count() as u64;
+        }
+        self.counts.wire_copies = all;
+        self.counts.wire_resent = all - heard.copies.len() as u64;
+        self.counts.wire_duplicates = in_vain;
+        Ok(())
     }
 
     /// Nothing more is made, and what was published has its time to arrive.
@@ -296,7 +320,10 @@ impl Lane {
             std::thread::sleep(Duration::from_millis(100));
             received = self.naive_received()?;
         }
-        ensure!(received <= made, "central has {received} records of {made} that the naive store made");
+        ensure!(
+            received <= made,
+            "central has {received} records of {made} that the naive store made"
+        );
         (self.counts.naive_made, self.counts.naive_lost) = (made, made - received);
         self.naive.restart()
     }
@@ -314,7 +341,6 @@ impl Lane {
         let mut history = archived(&self.central, kept)?;
         let heard = self.recorder.heard();
         history.acks.clone_from(&heard.acks);
-        history.gaps.clone_from(&heard.gaps);
         history.produced = produced;
         Ok(history)
     }
@@ -342,61 +368,118 @@ impl Lane {
     }
 }
 
+fn begin(link: &Proxy, fault: LinkFault) {
+    let with = |harm: fn(&mut Link)| {
+        let mut harmed = CALM;
+        harm(&mut harmed);
+        link.set(harmed);
+    };
+    match fault {
+        LinkFault::Reset => link.cut(Cut::Reset),
+        LinkFault::HalfClose => link.cut(Cut::HalfClose),
+        LinkFault::ClientHalfOpen => link.cut(Cut::ClientHalfOpen),
+        LinkFault::ServerHalfOpen => link.cut(Cut::ServerHalfOpen),
+        LinkFault::Partition => with(|link| (link.up, link.down) = (Flow::Held, Flow::Held)),
+        LinkFault::UpBlackhole => with(|link| link.up = Flow::Swallowed),
+        LinkFault::DownBlackhole => with(|link| link.down = Flow::Swallowed),
+        LinkFault::Delay => with(|link| link.delay = DELAYED),
+        LinkFault::Slow => with(|link| link.bytes_per_second = Some(SLOW_BYTES_PER_SECOND)),
+    }
+}
+
 /// What the archive holds of the store.
 fn archived(central: &Central, kept: BTreeMap<RecordId, Kept>) -> Result<History> {
     let archive = archive::open_to_read(&central.archive_path())?;
-    let mut history = History { kept, ..History::default() };
+    let mut history = History {
+        kept,
+        ..History::default()
+    };
     let site = SITE.parse()?;
     for kept in history.kept.values().filter(|kept| kept.kind == Kind::Birth) {
         if archive.birth(&site, kept.schema)?.is_some() {
             history.births.insert(kept.schema);
         }
     }
-    let mut births: BTreeMap<u64, Birth> = BTreeMap::new();
     let mut stored = Vec::new();
     archive.payloads_since(0, &mut |found| {
         if found.payload.site.as_str() == SITE {
             stored.push(found.payload);
         }
     })?;
+    let mut births = BTreeMap::new();
     for payload in stored {
-        let message = decode(&payload.bytes).context("a payload of the archive")?;
-        let fresh: RangeSet = payload.fresh.iter().copied().collect();
-        let Body::Block(block) = message.body else {
-            let id = RecordId { generation: message.generation, seq: message.seq_first };
-            history.archived.push((id, Values::new()));
-            continue;
-        };
-        if !births.contains_key(&block.schema) {
-            let bytes = archive.birth(&payload.site, block.schema)?.context("a block without its birth")?;
-            let Body::Birth(birth) = decode(&bytes)?.body else { anyhow::bail!("a birth that is none") };
-            births.insert(block.schema, birth);
-        }
-        let birth = &births[&block.schema];
-        let mut intervals = block.intervals.as_slice();
-        for (seq, count) in (message.seq_first..).zip(&block.records) {
-            let (mine, rest) = intervals.split_at_checked(usize::try_from(*count)?).context("a block without its intervals")?;
-            intervals = rest;
-            if fresh.contains(seq) {
-                let id = RecordId { generation: message.generation, seq };
-                history.archived.push((id, segments::sold(birth, mine)));
-            }
-        }
+        history.archived.extend(records(&archive, &mut births, &payload)?);
     }
     let lost = archive.lost()?.into_iter().filter(|lost| lost.site.as_str() == SITE);
     history.lost = lost
-        .map(|lost| Lost { generation: lost.generation, seq_first: lost.seq_first, seq_last: lost.seq_last })
+        .map(|lost| Lost {
+            generation: lost.generation,
+            seq_first: lost.seq_first,
+            seq_last: lost.seq_last,
+            is_told: lost.reason != LOST_AT_THE_CENTER,
+        })
         .collect();
     history.reckoned = reckoned(&archive)?;
     Ok(history)
 }
 
+/// The fresh records of a payload, each with what it says of the numbered sales.
+fn records(
+    archive: &impl archive::Archive,
+    births: &mut BTreeMap<u64, Birth>,
+    payload: &archive::Payload,
+) -> Result<Vec<(RecordId, Values)>> {
+    let message = decode(&payload.bytes).context("a payload of the archive")?;
+    let generation = message.generation;
+    let fresh: RangeSet = payload.fresh.iter().copied().collect();
+    let Body::Block(block) = message.body else {
+        let seq = message.seq_first;
+        return Ok(vec![(RecordId { generation, seq }, Values::new())]);
+    };
+    if !births.contains_key(&block.schema) {
+        let bytes = archive.birth(&payload.site, block.schema)?;
+        let Body::Birth(birth) = decode(&bytes.context("a block without its birth")?)?.body else {
+            bail!("a birth that is none")
+        };
+        births.insert(block.schema, birth);
+    }
+    let birth = &births[&block.schema];
+    let mut records = Vec::new();
+    let mut intervals = block.intervals.as_slice();
+    for (seq, count) in (message.seq_first..).zip(&block.records) {
+        let parts = intervals.split_at_checked(usize::try_from(*count)?);
+        let (mine, rest) = parts.context("a block without its intervals")?;
+        intervals = rest;
+        if fresh.contains(seq) {
+            records.push((RecordId { generation, seq }, segments::sold(birth, mine)));
+        }
+    }
+    Ok(records)
+}
+
+/// When each record of the store was archived.
+fn archived_ms(central: &Central) -> Result<BTreeMap<RecordId, u64>> {
+    let archive = archive::open_to_read(&central.archive_path())?;
+    let mut archived = BTreeMap::new();
+    archive.payloads_since(0, &mut |stored| {
+        let payload = stored.payload;
+        let generation = payload.generation;
+        let seqs = payload.fresh.iter().flat_map(|(first, last)| *first..=*last);
+        archived.extend(seqs.map(|seq| (RecordId { generation, seq }, payload.arrived_ms)));
+    })?;
+    Ok(archived)
+}
+
 fn reckoned(archive: &impl archive::Archive) -> Result<Sold> {
     let mut sold = Sold::default();
-    archive.rollups(PAST_ROLES, 0..u64::MAX / 2, &mut |rollup| match rollup.series.role.as_str() {
-        "sales.count" => sold.transactions += rollup.sum,
-        _ => sold.amount_minor += rollup.sum,
-    })?;
+    archive.rollups(
+        PAST_ROLES,
+        0..u64::MAX / 2,
+        &mut |rollup| match rollup.series.role.as_str() {
+            "sales.count" => sold.transactions += rollup.sum,
+            _ => sold.amount_minor += rollup.sum,
+        },
+    )?;
     Ok(sold)
 }
 
@@ -412,7 +495,11 @@ impl Watch {
             }
             Ok(())
         });
-        Self { reader, is_over, thread: Some(thread) }
+        Self {
+            reader,
+            is_over,
+            thread: Some(thread),
+        }
     }
 
     fn reader(&self) -> MutexGuard<'_, SpoolReader> {
@@ -455,7 +542,12 @@ struct Naive {
 
 impl Naive {
     fn start(place: &Path, port: u16, identity: Identity) -> Result<Self> {
-        let mut naive = Self { port, place: place.to_owned(), identity, process: None };
+        let mut naive = Self {
+            port,
+            place: place.to_owned(),
+            identity,
+            process: None,
+        };
         naive.restart()?;
         Ok(naive)
     }
@@ -464,8 +556,16 @@ impl Naive {
         self.kill()?;
         let mut command = Command::new(program("tillwatch-torture")?);
         let Identity { ca, certificate, key } = &self.identity;
-        command.arg("naive-store").arg(self.port.to_string()).args([ca, certificate, key]).arg(self.made_file());
-        self.process = Some(Process::start("the naive store", &mut command, &self.place.join("naive.log"))?);
+        command
+            .arg("naive-store")
+            .arg(self.port.to_string())
+            .args([ca, certificate, key])
+            .arg(self.made_file());
+        self.process = Some(Process::start(
+            "the naive store",
+            &mut command,
+            &self.place.join("naive.log"),
+        )?);
         Ok(())
     }
 
@@ -482,7 +582,12 @@ impl Naive {
     }
 }
 
-fn settings_text(state: &Path, port: u16, identity: &Identity, sales: &Path) -> Result<String> {
+fn settings_text(state: &Path, port: u16, identity: &Identity, sales: &Path, is_cramped: bool) -> Result<String> {
+    let more = if is_cramped {
+        latency_plugins(sales)
+    } else {
+        String::new()
+    };
     Ok(format!(
         r#"site = "{SITE}"
 time_zone = "UTC"
@@ -510,7 +615,7 @@ use = "sales"
 interval = "1s"
 [plugin.sources.lines]
 file = "{sales}"
-"#,
+{more}"#,
         state = state.display(),
         plugins = plugin_dir()?.display(),
         ca = identity.ca.display(),
@@ -518,4 +623,29 @@ file = "{sales}"
         key = identity.key.display(),
         sales = sales.display(),
     ))
+}
+
+fn latency_plugins(log: &Path) -> String {
+    let routes: Vec<String> = (0..ROUTES)
+        .map(|route| format!("{{ exact = \"/r{route}\", route = \"/r{route}\" }}"))
+        .collect();
+    let plugin = |number| {
+        format!(
+            r#"
+[[plugin]]
+name = "latency-{number}"
+use = "pos-latency"
+interval = "1s"
+[plugin.sources.access_log]
+file = "{log}"
+[plugin.settings]
+format = "json"
+field_route = "path"
+routes = [{routes}]
+"#,
+            log = log.display(),
+            routes = routes.join(", "),
+        )
+    };
+    (0..LATENCY_PLUGINS).map(plugin).collect()
 }

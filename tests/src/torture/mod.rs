@@ -20,8 +20,8 @@ pub mod schedule;
 pub mod segments;
 
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -62,8 +62,9 @@ pub struct Report {
     pub gaps_unaccounted: u64,
     /// All other broken promises.
     pub other_faults: u64,
-    /// Copies of records at the broker, and those of them that had come before.
+    /// Copies of records at the broker; beyond the first; after the archive had the record.
     pub wire_copies: u64,
+    pub wire_resent: u64,
     pub wire_duplicates: u64,
     pub naive_made: u64,
     pub naive_lost: u64,
@@ -87,6 +88,7 @@ impl Report {
             gaps_unaccounted: verdict.gaps_unaccounted,
             other_faults: if verdict.broken.is_empty() { 0 } else { other.max(1) },
             wire_copies: counts.wire_copies,
+            wire_resent: counts.wire_resent,
             wire_duplicates: counts.wire_duplicates,
             naive_made: counts.naive_made,
             naive_lost: counts.naive_lost,
@@ -102,7 +104,7 @@ impl Report {
         }
     }
 
-    fn numbers(&mut self) -> [&mut u64; 14] {
+    fn numbers(&mut self) -> [&mut u64; 15] {
         [
             &mut self.cycles,
             &mut self.produced,
@@ -113,6 +115,7 @@ impl Report {
             &mut self.gaps_unaccounted,
             &mut self.other_faults,
             &mut self.wire_copies,
+            &mut self.wire_resent,
             &mut self.wire_duplicates,
             &mut self.naive_made,
             &mut self.naive_lost,
@@ -141,13 +144,25 @@ struct Progress {
 
 impl Progress {
     fn load(settings: &Settings) -> Result<Self> {
-        let new = Self { seed: settings.seed, lanes: vec![Report::default(); usize::try_from(settings.lanes)?] };
-        let Some(text) = settings.progress.as_ref().and_then(|path| std::fs::read_to_string(path).ok()) else {
+        let new = Self {
+            seed: settings.seed,
+            lanes: vec![Report::default(); usize::try_from(settings.lanes)?],
+        };
+        let Some(text) = settings
+            .progress
+            .as_ref()
+            .and_then(|path| std::fs::read_to_string(path).ok())
+        else {
             return Ok(new);
         };
         let old: Self = serde_json::from_str(&text).context("reading the progress of an earlier run")?;
         let fits = old.seed == new.seed && old.lanes.len() == new.lanes.len();
-        ensure!(fits, "the progress is of seed {} with {} lanes", old.seed, old.lanes.len());
+        ensure!(
+            fits,
+            "the progress is of seed {} with {} lanes",
+            old.seed,
+            old.lanes.len()
+        );
         Ok(old)
     }
 }
@@ -156,8 +171,8 @@ impl Progress {
 struct Run<'a> {
     settings: &'a Settings,
     begun: Instant,
-    /// Since one of them failed.
-    is_over: AtomicBool,
+    /// Since one of them failed, or somebody asked for the end.
+    is_over: Arc<AtomicBool>,
     progress: Mutex<Progress>,
 }
 
@@ -166,26 +181,28 @@ struct Run<'a> {
 /// # Errors
 /// When a lane failed; the message names seed, lane, cycle and folder.
 pub fn run(settings: &Settings) -> Result<Report> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
     let run = Run {
         settings,
         begun: Instant::now(),
-        is_over: AtomicBool::new(false),
+        is_over: Arc::default(),
         progress: Mutex::new(Progress::load(settings)?),
     };
-    let failed: Vec<anyhow::Error> = std::thread::scope(|scope| {
-        let (run, handle) = (&run, runtime.handle());
-        let lanes = (0..settings.lanes).map(|number| scope.spawn(move || run.lane(number, handle)));
-        let lanes: Vec<_> = lanes.collect();
-        lanes
-            .into_iter()
-            .filter_map(|lane| match lane.join() {
-                Ok(ended) => ended.err(),
-                Err(_panic) => Some(anyhow::anyhow!("a lane broke")),
-            })
-            .collect()
+    let is_over = Arc::clone(&run.is_over);
+    runtime.spawn(async move {
+        // Ctrl-C: each lane ends with a check of what it has.
+        if tokio::signal::ctrl_c().await.is_ok() {
+            is_over.store(true, Ordering::Relaxed);
+        }
     });
-    let progress = run.progress.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let failed = run.lanes(runtime.handle());
+    let progress = run
+        .progress
+        .into_inner()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     match failed.into_iter().next() {
         Some(error) => Err(error),
         None => {
@@ -197,8 +214,25 @@ pub fn run(settings: &Settings) -> Result<Report> {
 }
 
 impl Run<'_> {
+    /// All at once; why each that failed did.
+    fn lanes(&self, runtime: &Handle) -> Vec<anyhow::Error> {
+        std::thread::scope(|scope| {
+            let lanes = (0..self.settings.lanes).map(|number| scope.spawn(move || self.lane(number, runtime)));
+            let lanes: Vec<_> = lanes.collect();
+            lanes
+                .into_iter()
+                .filter_map(|lane| match lane.join() {
+                    Ok(ended) => ended.err(),
+                    Err(_panic) => Some(anyhow::anyhow!("a lane broke")),
+                })
+                .collect()
+        })
+    }
+
     fn lane(&self, number: u32, runtime: &Handle) -> Result<()> {
-        let place = tempfile::Builder::new().prefix(&format!("torture-{number}-")).tempdir()?;
+        let place = tempfile::Builder::new()
+            .prefix(&format!("torture-{number}-"))
+            .tempdir()?;
         let ran = self.legs(number, place.path(), runtime);
         if ran.is_err() {
             self.is_over.store(true, Ordering::Relaxed);
@@ -237,11 +271,21 @@ impl Run<'_> {
             lane.cycle(*cycle)?;
             *cycle += 1;
         }
-        let verdict = lane.settle()?;
+        // Every other leg waits for all that is due by itself.
+        let verdict = lane.settle(((end - 1) / LEG).is_multiple_of(2))?;
         let report = Report::of(lane, &verdict);
         if !report.is_good() {
-            let shown: Vec<String> = verdict.broken.iter().take(SHOWN_MAX).map(|broken| format!("{broken:?}")).collect();
-            anyhow::bail!("{} promises broken\n{}\n{report:?}", verdict.broken.len(), shown.join("\n"));
+            let shown: Vec<String> = verdict
+                .broken
+                .iter()
+                .take(SHOWN_MAX)
+                .map(|broken| format!("{broken:?}"))
+                .collect();
+            anyhow::bail!(
+                "{} promises broken\n{}\n{report:?}",
+                verdict.broken.len(),
+                shown.join("\n")
+            );
         }
         Ok(report)
     }

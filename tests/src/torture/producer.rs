@@ -15,7 +15,12 @@ use anyhow::{Context, Result, bail};
 use super::history::Values;
 use crate::story::timestamp;
 
+/// Told apart in the lines.
+pub const ROUTES: u32 = 40;
 const PAUSE: Duration = Duration::from_millis(20);
+/// Lines in a pause are fewer.
+const LINES_MAX: u32 = 4;
+const LINES_MAX_BUSY: u32 = 20;
 
 #[derive(Default)]
 struct Shared {
@@ -31,19 +36,28 @@ pub struct Producer {
 }
 
 impl Producer {
+    /// A busy one writes several times as much.
+    ///
     /// # Errors
     /// When the log cannot be made.
-    pub fn start(log: &Path, summary_ms: u64, seed: u64) -> Result<Self> {
+    pub fn start(log: &Path, summary_ms: u64, seed: u64, is_busy: bool) -> Result<Self> {
         let file = OpenOptions::new().create(true).append(true).open(log)?;
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
-        let thread = std::thread::spawn(move || produce(file, summary_ms, seed, &theirs));
-        Ok(Self { shared, thread: Some(thread) })
+        let thread = std::thread::spawn(move || produce(file, summary_ms, seed, is_busy, &theirs));
+        Ok(Self {
+            shared,
+            thread: Some(thread),
+        })
     }
 
     /// What was written up to now.
     pub fn values(&self) -> Values {
-        self.shared.values.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared
+            .values
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Nothing more is written after the line that is being written, or it goes on.
@@ -74,30 +88,37 @@ impl Drop for Producer {
     }
 }
 
-fn produce(mut log: File, summary_ms: u64, seed: u64, shared: &Shared) -> Result<()> {
+fn produce(mut log: File, summary_ms: u64, seed: u64, is_busy: bool, shared: &Shared) -> Result<()> {
     let mut random = fastrand::Rng::with_seed(seed);
+    let lines_max = if is_busy { LINES_MAX_BUSY } else { LINES_MAX };
     let mut number = 0;
     while !shared.is_over.load(Ordering::SeqCst) {
         if !shared.is_paused.load(Ordering::SeqCst) {
             let mut lines = String::new();
-            for _ in 0..random.u32(0..4) {
+            for _ in 0..random.u32(0..lines_max) {
                 number += 1;
-                lines += &line(number, summary_ms, &mut shared.values.lock().unwrap_or_else(PoisonError::into_inner))?;
+                let mut values = shared.values.lock().unwrap_or_else(PoisonError::into_inner);
+                lines += &line(number, summary_ms, &mut values, &mut random)?;
             }
             // In one write or torn in two, as programs do it.
             let (first, rest) = lines.as_bytes().split_at(random.usize(0..=lines.len()));
-            log.write_all(first).and_then(|()| log.write_all(rest)).context("writing the log of the point of sale")?;
+            log.write_all(first)
+                .and_then(|()| log.write_all(rest))
+                .context("writing the log of the point of sale")?;
         }
         std::thread::sleep(PAUSE);
     }
     Ok(())
 }
 
-fn line(number: i64, summary_ms: u64, values: &mut Values) -> Result<String> {
+fn line(number: i64, summary_ms: u64, values: &mut Values, random: &mut fastrand::Rng) -> Result<String> {
     let now_ms = u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?;
     let sold = values.entry(now_ms - now_ms % summary_ms).or_default();
     sold.transactions += 1;
     sold.amount_minor += number;
     let (time, major, minor) = (timestamp(now_ms), number / 100, number % 100);
-    Ok(format!("{{\"time\":\"{time}\",\"total\":{major}.{minor:02},\"items\":1,\"tender\":\"cash\"}}\n"))
+    let (route, latency) = (random.u32(0..ROUTES), 10f64.powf(random.f64() * 4.0 - 3.0));
+    Ok(format!(
+        "{{\"time\":\"{time}\",\"total\":{major}.{minor:02},\"items\":1,\"tender\":\"cash\",\"path\":\"/r{route}\",\"latency\":{latency:.4}}}\n"
+    ))
 }

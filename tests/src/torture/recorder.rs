@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tillwatch_feed::codec::{decode, decode_ack};
 use tillwatch_feed::message::{Ack, Body, RecordId};
@@ -27,26 +27,28 @@ const RETRY: Duration = Duration::from_millis(50);
 pub struct Heard {
     pub acks: Vec<Ack>,
     pub acked: BTreeMap<u64, RangeSet>,
-    pub gaps: BTreeMap<u64, RangeSet>,
     /// Messages with records.
     pub messages: u64,
-    /// Copies of records, and those among them that had come before; births are sent with each connection, and left out.
-    pub copies: u64,
-    pub copies_again: u64,
-    seen: BTreeMap<u64, RangeSet>,
+    /// When each copy of a record came, by the machine's clock; births are sent with each connection, and left out.
+    pub copies: BTreeMap<RecordId, Vec<u64>>,
 }
 
 impl Heard {
     /// Does an acknowledgement of this record stand?
     pub fn is_acked(&self, id: RecordId) -> bool {
-        self.acked.get(&id.generation).is_some_and(|acked| acked.contains(id.seq))
+        self.acked
+            .get(&id.generation)
+            .is_some_and(|acked| acked.contains(id.seq))
     }
 
     fn on_ack(&mut self, ack: Ack) {
         for claim in &ack.generations {
             let acked = self.acked.entry(claim.generation).or_default();
             acked.insert(1, claim.through_seq);
-            claim.ranges.iter().for_each(|(first, last)| acked.insert(*first, *last));
+            claim
+                .ranges
+                .iter()
+                .for_each(|(first, last)| acked.insert(*first, *last));
         }
         self.acks.push(ack);
     }
@@ -55,15 +57,15 @@ impl Heard {
         let Ok(message) = decode(payload) else { return };
         let (first, last) = (message.seq_first, message.seq_last);
         match message.body {
-            Body::Birth(_) => {}
-            Body::Gap(_) => self.gaps.entry(message.generation).or_default().insert(first, last),
+            Body::Birth(_) | Body::Gap(_) => {}
             Body::Block(_) | Body::Finding(_) => {
-                let seen = self.seen.entry(message.generation).or_default();
-                let fresh: u64 = seen.missing_in(first, last).iter().map(|(first, last)| last - first + 1).sum();
-                seen.insert(first, last);
-                let copies = last - first + 1;
-                self.copies += copies;
-                self.copies_again += copies - fresh;
+                for seq in first..=last {
+                    let generation = message.generation;
+                    self.copies
+                        .entry(RecordId { generation, seq })
+                        .or_default()
+                        .push(now_ms());
+                }
                 self.messages += 1;
             }
         }
@@ -118,6 +120,11 @@ fn take(heard: &mut Heard, site: &str, topic: &str, payload: &[u8]) {
         Ok((_, id, Leaf::Sum | Leaf::Evt)) if is_ours(&id) => heard.on_message(payload),
         _ => {}
     }
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn lock(heard: &Mutex<Heard>) -> MutexGuard<'_, Heard> {

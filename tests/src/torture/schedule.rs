@@ -73,7 +73,8 @@ const LINK_FAULTS: [LinkFault; 9] = [
 
 /// The fault of a cycle. Without disks that may be filled a kill stands in for them.
 pub fn strike(seed: u64, lane: u32, cycle: u64, has_disks: bool) -> Strike {
-    let mut random = fastrand::Rng::with_seed(seed ^ (u64::from(lane) << 48) ^ cycle.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let mut random =
+        fastrand::Rng::with_seed(seed ^ (u64::from(lane) << 48) ^ cycle.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let is_eager = random.bool();
     let after = Duration::from_millis(random.u64(0..80));
     let pause = Duration::from_millis(random.u64(0..600));
@@ -90,7 +91,12 @@ pub fn strike(seed: u64, lane: u32, cycle: u64, has_disks: bool) -> Strike {
         _ if has_disks => Fault::DiskFull(end),
         _ => Fault::Kill(second),
     };
-    Strike { fault, is_eager, after, pause }
+    Strike {
+        fault,
+        is_eager,
+        after,
+        pause,
+    }
 }
 
 #[cfg(test)]

@@ -79,7 +79,11 @@ impl SpoolReader {
             let inode = file.metadata()?.ino();
             let is_known = self.segments.get(&path).is_some_and(|known| known.inode == inode);
             if !is_known {
-                let segment = Segment { file, inode, read: HEAD_BYTES };
+                let segment = Segment {
+                    file,
+                    inode,
+                    read: HEAD_BYTES,
+                };
                 if let Some(mut old) = self.segments.insert(path, segment) {
                     self.read_segment(&mut old)?;
                 }
@@ -107,7 +111,9 @@ impl SpoolReader {
     }
 
     fn take(&mut self, body: &[u8]) -> Result<()> {
-        let (head, records) = body.split_at_checked(BODY_HEAD_BYTES).context("a frame without a head")?;
+        let (head, records) = body
+            .split_at_checked(BODY_HEAD_BYTES)
+            .context("a frame without a head")?;
         let number = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().unwrap_or_default());
         let count = usize::try_from(u32::from_le_bytes(head[48..52].try_into()?))?;
         let (generation, first) = (number(32), number(40));
@@ -117,7 +123,9 @@ impl SpoolReader {
         for (seq, head) in (first..).zip(heads.chunks_exact(RECORD_HEAD_BYTES)) {
             let schema = u64::from_le_bytes(head[..8].try_into()?);
             let length = usize::try_from(u32::from_le_bytes(head[9..13].try_into()?))?;
-            let (payload, after) = payloads.split_at_checked(length).context("a frame without its payloads")?;
+            let (payload, after) = payloads
+                .split_at_checked(length)
+                .context("a frame without its payloads")?;
             payloads = after;
             let kept = self.record(schema, head[8], payload)?;
             let id = RecordId { generation, seq };
