@@ -18,7 +18,7 @@ use tillwatch_tests::central::{Broker, Central};
 use tillwatch_tests::mosquitto::Mosquitto;
 use tillwatch_tests::pki::{Authority, Identity};
 use tillwatch_tests::process::{Process, plugin_dir, program, wait_until};
-use tillwatch_tests::proxy::CountingProxy;
+use tillwatch_tests::proxy::Proxy;
 use tillwatch_tests::story::timestamp;
 use tillwatch_tests::usage;
 
@@ -138,7 +138,7 @@ fn first_summary(folder: &Path, port: u16, identity: &Identity, central: &Centra
 }
 
 fn measure(folder: &Path, port: u16, identity: &Identity, central: &Central, time: Duration) -> Result<Footprint> {
-    let proxy = CountingProxy::start(port)?;
+    let proxy = Proxy::start(port)?;
     let log = PointOfSaleLog::start(folder)?;
     let text = settings_text(folder, proxy.port, identity, "10s", "60s")?;
     let mut agent = start_agent(folder, &text, Command::new(program("tillwatch")?))?;

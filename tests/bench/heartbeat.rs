@@ -13,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 use tillwatch_tests::mosquitto::Mosquitto;
 use tillwatch_tests::pki::Identity;
 use tillwatch_tests::process::program;
-use tillwatch_tests::proxy::CountingProxy;
+use tillwatch_tests::proxy::Proxy;
 use tillwatch_tests::usage::with_descendants;
 
 use crate::footprint::{self, PointOfSaleLog};
@@ -41,7 +41,7 @@ pub(crate) fn measure(
     time: Duration,
     has_runaways: bool,
 ) -> Result<Duration> {
-    let proxy = CountingProxy::start(broker.port)?;
+    let proxy = Proxy::start(broker.port)?;
     let log = PointOfSaleLog::start(folder)?;
     let mut text = footprint::settings_text(folder, proxy.port, identity, "1s", "2s")?;
     if has_runaways {

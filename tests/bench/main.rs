@@ -10,6 +10,7 @@ mod delivery;
 mod footprint;
 mod heartbeat;
 mod hostile;
+mod links;
 mod memory;
 mod parsers;
 mod sandbox;
@@ -63,6 +64,7 @@ enum Benchmark {
         #[arg(long, default_value_t = 120)]
         seconds: u64,
     },
+<<<<<<< HEAD
     /// Both delivery machines through kills, cuts, stalls and failed writes, from one seed on
     Delivery {
         /// One JSON object on one line
@@ -86,6 +88,13 @@ enum Benchmark {
         /// How many times faster the clock runs offline
         #[arg(long, default_value_t = 720)]
         speed: u64,
+=======
+    /// How a store catches up after eight hours offline, over a fast link and over slow ones
+    Links {
+        /// One JSON object in place of the lines
+        #[arg(long)]
+        json: bool,
+>>>>>>> h-tort
     },
     /// Run the hostile corpus: how much of it was contained, and what it cost the others
     Hostile,
@@ -100,8 +109,12 @@ fn main() -> Result<()> {
         Benchmark::Sandbox { json, calls, seconds } => sandbox::run(json, calls, seconds),
         Benchmark::Parsers { json } => parsers::run(json),
         Benchmark::Till { seconds } => till::print(seconds),
+<<<<<<< HEAD
         Benchmark::Delivery { json, faults, seed } => delivery::run(json, faults, seed),
         Benchmark::Spool { json, seconds, speed } => spool::run(json, seconds, speed),
+=======
+        Benchmark::Links { json } => links::run(json),
+>>>>>>> h-tort
         Benchmark::Hostile => hostile::print(),
         Benchmark::Components { folder } => hostile::write_components(&folder),
     }

@@ -24,6 +24,7 @@ pub struct Central {
     /// Where the page is.
     pub http_port: u16,
     settings: PathBuf,
+    storage: PathBuf,
     log: PathBuf,
     embedded: bool,
     process: Option<Process>,
@@ -50,7 +51,22 @@ impl Central {
     /// # Errors
     /// When it does not listen within twenty seconds.
     pub fn start(folder: &Path, model: &str, archive: &Identity, broker: &Broker<'_>) -> Result<Self> {
+        Self::start_with_storage(folder, folder, model, archive, broker)
+    }
+
+    /// As [`Central::start`], with its archive in another folder.
+    ///
+    /// # Errors
+    /// When it does not listen within twenty seconds.
+    pub fn start_with_storage(
+        folder: &Path,
+        storage: &Path,
+        model: &str,
+        archive: &Identity,
+        broker: &Broker<'_>,
+    ) -> Result<Self> {
         std::fs::create_dir_all(folder)?;
+        let storage = storage.join("archive.sqlite");
         let http_port = free_port()?;
         let (broker_port, embedded) = match broker {
             Broker::Embedded(_) => (free_port()?, true),
@@ -60,13 +76,14 @@ impl Central {
         let settings = folder.join("central.toml");
         std::fs::write(
             &settings,
-            settings_text(folder, archive, broker, broker_port, http_port),
+            settings_text(folder, &storage, archive, broker, broker_port, http_port),
         )?;
         let log = folder.join("central.log");
         let mut central = Self {
             broker_port,
             http_port,
             settings,
+            storage,
             log,
             embedded,
             process: None,
@@ -145,7 +162,7 @@ impl Central {
 
     /// Its archive, which may be read while it runs.
     pub fn archive_path(&self) -> PathBuf {
-        self.settings.with_file_name("archive.sqlite")
+        self.storage.clone()
     }
 
     /// Where to look.
@@ -154,7 +171,14 @@ impl Central {
     }
 }
 
-fn settings_text(folder: &Path, archive: &Identity, broker: &Broker<'_>, broker_port: u16, http_port: u16) -> String {
+fn settings_text(
+    folder: &Path,
+    storage: &Path,
+    archive: &Identity,
+    broker: &Broker<'_>,
+    broker_port: u16,
+    http_port: u16,
+) -> String {
     let files = |ca: &str, identity: &Identity| {
         let (issuer, certificate, key) = (
             identity.ca.display(),
@@ -175,9 +199,9 @@ fn settings_text(folder: &Path, archive: &Identity, broker: &Broker<'_>, broker_
             files("ca", archive)
         ),
     };
-    let folder = folder.display();
+    let (folder, storage) = (folder.display(), storage.display());
     format!(
-        "archive = \"main\"\n\n{broker}\n[storage]\npath = \"{folder}/archive.sqlite\"\n\n[model]\npath = \"{folder}/model.toml\"\n\n\
+        "archive = \"main\"\n\n{broker}\n[storage]\npath = \"{storage}\"\n\n[model]\npath = \"{folder}/model.toml\"\n\n\
          [http]\nlisten = \"127.0.0.1:{http_port}\"\n"
     )
 }

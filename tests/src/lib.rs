@@ -11,10 +11,16 @@ pub mod parsers;
 pub mod pki;
 pub mod process;
 pub mod mosquitto;
+pub mod agent;
 pub mod central;
+pub mod client;
 pub mod real_store;
 pub mod proxy;
 pub mod tunnel;
 pub mod usage;
 pub mod fleet;
+<<<<<<< HEAD
 pub mod simulation;
+=======
+pub mod torture;
+>>>>>>> h-tort

@@ -1,5 +1,7 @@
 //! A real mosquitto on loopback, over TLS, with the settings that the package ships.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -25,10 +27,20 @@ impl Mosquitto {
     /// # Errors
     /// When it is not installed or does not listen within ten seconds.
     pub fn start(folder: &Path, server: &Identity) -> Result<Self> {
+        Self::start_with(folder, server, "")
+    }
+
+    /// As [`Mosquitto::start`], with these rights beside the shipped ones.
+    ///
+    /// # Errors
+    /// When it is not installed or does not listen within ten seconds.
+    pub fn start_with(folder: &Path, server: &Identity, rights: &str) -> Result<Self> {
         std::fs::create_dir_all(folder)?;
         let port = free_port()?;
         let settings = folder.join("mosquitto.conf");
         std::fs::write(&settings, settings_text(port, folder, server)?)?;
+        let mut acl = File::options().append(true).open(folder.join("acl"))?;
+        acl.write_all(rights.as_bytes())?;
         let mut broker = Self {
             port,
             settings,

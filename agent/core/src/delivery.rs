@@ -6,6 +6,7 @@
 
 mod archives;
 mod held;
+mod pace;
 #[cfg(test)]
 mod rules;
 #[cfg(test)]
@@ -20,9 +21,14 @@ use tillwatch_feed::topic::ArchiveId;
 use crate::record::{HeldGap, RecordKind, Run};
 use archives::Archives;
 use held::{Held, HeldGeneration};
+pub use pace::QUEUE_MS_MAX;
+use pace::Pace;
 
 /// After connecting, sending waits so long for the retained acknowledgements, which save sending again.
 pub const ACK_GRACE_MS: u64 = 1_000;
+
+/// What was sent on a connection that ended may still be acknowledged for so long: an archive speaks once a second.
+pub const ACK_DOUBT_MS: u64 = 2_500;
 
 /// What the broker denied is tried again after this.
 pub const DENIED_PAUSE_MS: u64 = 60_000;
@@ -151,6 +157,8 @@ struct InFlight {
     seq_last: u64,
     sent_ms: u64,
     lane: Option<Lane>,
+    /// Its connection ended: it may have arrived.
+    is_doubtful: bool,
 }
 
 impl InFlight {
@@ -161,6 +169,13 @@ impl InFlight {
             1
         }
     }
+}
+
+/// An archive began anew: what was sent before that was heard, and is not acknowledged when it is due, goes again.
+#[derive(Clone, Copy, Debug)]
+struct Rewind {
+    heard_ms: u64,
+    due_ms: u64,
 }
 
 /// Topics that the broker can deny one by one.
@@ -191,8 +206,9 @@ pub struct Delivery {
     /// The newest record when the connection came to stand.
     live_from: Option<RecordId>,
     join_limit: u64,
+    pace: Pace,
     doublings: u32,
-    rewind_ms: Option<u64>,
+    rewind: Option<Rewind>,
     paused_until_ms: [u64; 3],
     /// What comes after it waits.
     last_lane: Lane,
@@ -213,8 +229,9 @@ impl Delivery {
             births_due: Vec::new(),
             live_from: None,
             join_limit: settings.join_max.max(1),
+            pace: Pace::default(),
             doublings: 0,
-            rewind_ms: None,
+            rewind: None,
             paused_until_ms: [0; 3],
             last_lane: Lane::Backlog,
             settings,
@@ -252,14 +269,25 @@ impl Delivery {
         self.paused_until_ms = [0; 3];
     }
 
-    /// What was in flight may be lost.
+    /// What was in flight may be lost, or may have arrived.
     pub fn on_disconnected(&mut self) {
         self.connected_ms = None;
-        self.in_flight.clear();
+        self.in_flight.iter_mut().for_each(|sent| sent.is_doubtful = true);
         self.parked.clear();
         self.births_sent.clear();
         self.births_due.clear();
-        self.rewind_ms = None;
+        self.rewind = None;
+        self.pace = Pace::default();
+    }
+
+    /// What `poll` gave was handed to the connection as a message of so many bytes.
+    pub fn on_handed_over(&mut self, now_ms: u64, send: &Send, bytes: u64) {
+        self.pace.on_handed_over(now_ms, send, bytes);
+    }
+
+    /// The broker has it, which says how fast the link is, and nothing about the archive.
+    pub fn on_published(&mut self, now_ms: u64, send: &Send) {
+        self.pace.on_published(now_ms, send);
     }
 
     /// An archive says what it has.
@@ -277,7 +305,7 @@ impl Delivery {
         if heard.restarted {
             // It may have lost the dictionaries with the records.
             self.births_sent.clear();
-            self.rewind_ms = Some(now_ms.saturating_add(self.jitter(self.settings.rewind_jitter_ms)));
+            self.begin_rewind(now_ms);
         }
         self.forget_acknowledged_in_flight();
         let archives = &self.archives;
@@ -300,6 +328,7 @@ impl Delivery {
     /// given up, so that it does not hold the spool for ever: the gap is to be kept, and then told by `on_gap`.
     #[must_use]
     pub fn on_refused(&mut self, now_ms: u64, send: &Send, refusal: Refusal) -> Option<HeldGap> {
+        self.pace.forget(send);
         match *send {
             Send::Births { schema } => {
                 if refusal == Refusal::Denied {
@@ -339,6 +368,17 @@ impl Delivery {
         None
     }
 
+    /// Not before what arrived was acknowledged, and not all sites at once.
+    fn begin_rewind(&mut self, now_ms: u64) {
+        let most_ms = self.settings.rewind_jitter_ms;
+        let least_ms = ACK_DOUBT_MS.min(most_ms);
+        let wait_ms = least_ms + self.jitter((most_ms - least_ms).saturating_add(1));
+        self.rewind = Some(Rewind {
+            heard_ms: now_ms,
+            due_ms: now_ms.saturating_add(wait_ms),
+        });
+    }
+
     fn on_too_large(&mut self, generation: u64, seq: u64) -> Option<HeldGap> {
         let before = self.too_large.entry(generation).or_default();
         if before.contains_all(seq, seq) {
@@ -363,7 +403,7 @@ impl Delivery {
         if let Some(schema) = self.next_birth_due(now_ms) {
             return Some(self.send_birth(now_ms, schema));
         }
-        let rewinding = self.rewind_ms.is_some();
+        let rewinding = self.rewind.is_some();
         if !rewinding && let Some(gap) = self.next_gap(now_ms) {
             return Some(self.send_gap(now_ms, gap));
         }
@@ -389,9 +429,10 @@ impl Delivery {
         let timeouts = self
             .in_flight
             .iter()
-            .map(|sent| sent.sent_ms.saturating_add(self.timeout_ms()));
+            .map(|sent| self.expires_ms(sent));
         let pauses = self.paused_until_ms.into_iter().filter(|until| *until > now_ms);
-        timeouts.chain(pauses).chain(self.rewind_ms).min().unwrap_or(u64::MAX)
+        let rewind = self.rewind.map(|rewind| rewind.due_ms);
+        timeouts.chain(pauses).chain(rewind).min().unwrap_or(u64::MAX)
     }
 
     /// Smallest seq of this generation that is held or accounted for by a gap, for the message.
@@ -430,23 +471,28 @@ impl Delivery {
             .saturating_mul(1 << self.doublings.min(TIMEOUT_DOUBLINGS_MAX))
     }
 
+    fn expires_ms(&self, sent: &InFlight) -> u64 {
+        let timeout_ms = if sent.is_doubtful {
+            ACK_DOUBT_MS
+        } else {
+            self.timeout_ms()
+        };
+        sent.sent_ms.saturating_add(timeout_ms)
+    }
+
     /// What waited too long for its acknowledgement counts as not sent.
     fn expire(&mut self, now_ms: u64) {
-        if self.rewind_ms.is_some_and(|at| at <= now_ms) {
-            self.rewind_ms = None;
-            self.in_flight.clear();
-            return;
+        if let Some(rewind) = self.rewind.filter(|rewind| rewind.due_ms <= now_ms) {
+            self.rewind = None;
+            self.in_flight.retain(|sent| sent.sent_ms > rewind.heard_ms);
         }
-        let timeout_ms = self.timeout_ms();
-        let (expired, kept): (Vec<InFlight>, Vec<InFlight>) = self
-            .in_flight
-            .drain(..)
-            .partition(|sent| sent.sent_ms.saturating_add(timeout_ms) <= now_ms);
+        let (expired, kept): (Vec<InFlight>, Vec<InFlight>) = std::mem::take(&mut self.in_flight)
+            .into_iter()
+            .partition(|sent| self.expires_ms(sent) <= now_ms);
         self.in_flight = kept;
-        if expired.is_empty() {
-            return;
+        if expired.iter().any(|sent| !sent.is_doubtful) {
+            self.doublings = (self.doublings + 1).min(TIMEOUT_DOUBLINGS_MAX);
         }
-        self.doublings = (self.doublings + 1).min(TIMEOUT_DOUBLINGS_MAX);
         for sent in expired {
             // No acknowledgement of a disputed generation will be obeyed: it must not block the others. A gap goes again:
             // what it names is not held any more, and that it is told may be believed.
@@ -574,6 +620,9 @@ impl Delivery {
 
     fn room(&self, lane: Lane) -> Option<u64> {
         let all = self.settings.in_flight_max.checked_sub(self.in_flight())?;
+        if lane == Lane::Backlog && !self.pace.has_room() {
+            return None;
+        }
         let room = if lane == Lane::Backlog {
             let backlog = self.in_flight.iter().filter(|sent| sent.lane == Some(Lane::Backlog));
             let used: u64 = backlog.map(InFlight::records).sum();
@@ -587,11 +636,12 @@ impl Delivery {
     /// As much of the run as goes into one message; a backlog waits until that is worth a message.
     fn joined(&self, run: Run, lane: Lane, room: u64) -> Option<Run> {
         let available = run.seq_last - run.seq_first + 1;
-        let wanted = if run.kind == RecordKind::Block {
-            available.min(self.join_limit)
+        let most = if lane == Lane::Backlog {
+            self.join_limit.min(self.pace.records_max())
         } else {
-            1
+            self.join_limit
         };
+        let wanted = if run.kind == RecordKind::Block { available.min(most) } else { 1 };
         let worth = wanted.min((self.settings.backlog_max() / 2).max(1));
         if lane == Lane::Backlog && room < worth {
             return None;
@@ -620,6 +670,7 @@ impl Delivery {
             seq_last,
             sent_ms: now_ms,
             lane: None,
+            is_doubtful: false,
         });
         Send::Gap {
             generation,
@@ -649,6 +700,7 @@ impl Delivery {
             seq_last,
             sent_ms: now_ms,
             lane: Some(lane),
+            is_doubtful: false,
         });
         Send::Records {
             lane,

@@ -30,6 +30,7 @@ impl Keeper {
                     }
                     let token = self.next_token;
                     self.next_token += 1;
+                    self.delivery.on_handed_over(now, &what, payload.bytes.len() as u64);
                     self.show(&Observation::Sent {
                         bytes: payload.bytes.len(),
                         what: &what,
@@ -124,7 +125,9 @@ impl Keeper {
                 self.set_connected(false);
             }
             FromUplink::Published { token } => {
-                self.on_uplink.remove(&token);
+                if let Some(what) = self.on_uplink.remove(&token) {
+                    self.delivery.on_published(now, &what);
+                }
             }
             FromUplink::Refused { token, refusal } => {
                 if let Some(what) = self.on_uplink.remove(&token) {

@@ -297,6 +297,12 @@ pub trait Archive: Send {
     /// See [`Archive::marks`].
     fn tallies(&self, from_day: u32) -> Result<Vec<Tally>, ArchiveError>;
 
+    /// Records that were written off, in the order in which that was learned.
+    ///
+    /// # Errors
+    /// See [`Archive::marks`].
+    fn lost(&self) -> Result<Vec<Lost>, ArchiveError>;
+
     /// Payloads that could not be read at all.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use super::schema::{failed, from_bits, from_value, ranges_of, series_of};
 use super::write::site_row;
 use super::{
-    Archive, ArchiveError, Batch, BirthKey, IncidentRow, Payload, PurgeTimes, Purged, Retention, SiteState, Sqlite,
+    Archive, ArchiveError, Batch, BirthKey, IncidentRow, Lost, Payload, PurgeTimes, Purged, Retention, SiteState, Sqlite,
     Stored, Tally, Undecoded,
 };
 use crate::cursor::Mark;
@@ -145,6 +145,21 @@ impl Archive for Sqlite {
                 day: row.get(1)?,
                 received,
                 accounted,
+            })
+        })
+    }
+
+    fn lost(&self) -> Result<Vec<Lost>, ArchiveError> {
+        let sql = "SELECT name, generation, seq_first, seq_last, ages_ms, reason FROM lost
+             JOIN sites ON sites.id = site ORDER BY lost.id";
+        self.list(sql, [], |row| {
+            Ok(Lost {
+                site: name(row, 0)?,
+                generation: from_bits(row.get(1)?),
+                seq_first: from_value(row.get(2)?),
+                seq_last: from_value(row.get(3)?),
+                ages_ms: from_value(row.get(4)?),
+                reason: row.get(5)?,
             })
         })
     }

@@ -41,9 +41,15 @@ enum Command {
     Test,
     /// Build the agent, what compiles and runs plugins, and the shipped plugins, into target/
     Plugins,
-    /// Run one benchmark: footprint, parsers, sandbox, till
+    /// Run one benchmark: footprint, links, parsers, sandbox, till
     #[command(disable_help_flag = true)]
     Bench {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Kill, cut off and starve real agents, brokers and centrals, and check what each wrote
+    #[command(disable_help_flag = true)]
+    Torture {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
@@ -83,12 +89,8 @@ fn main() -> Result<()> {
             }
             Ok(())
         }
-        Command::Bench { arguments } => {
-            tools::program("mosquitto", "mosquitto")?;
-            command::build_programs(&root, command::Profile::Release)?;
-            plugins::build(&root)?;
-            command::run_program(&root, command::Profile::Release, "tillwatch-bench", &arguments)
-        }
+        Command::Bench { arguments } => run_released(&root, "tillwatch-bench", &arguments),
+        Command::Torture { arguments } => run_released(&root, "tillwatch-torture", &arguments),
         Command::Dist { databases } => {
             println!("{}", dist::deb(&root, databases.as_deref())?.display());
             Ok(())
@@ -96,6 +98,14 @@ fn main() -> Result<()> {
         Command::Docs => docs::write(&root),
         Command::Tidy => tidy::run(&root),
     }
+}
+
+/// Builds everything as it is shipped, and runs one of the programs around it.
+fn run_released(root: &Path, name: &str, arguments: &[String]) -> Result<()> {
+    tools::program("mosquitto", "mosquitto")?;
+    command::build_programs(root, command::Profile::Release)?;
+    plugins::build(root)?;
+    command::run_program(root, command::Profile::Release, name, arguments)
 }
 
 /// The checkout, wherever the command was typed.

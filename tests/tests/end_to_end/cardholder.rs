@@ -19,8 +19,8 @@ use tillwatch_tests::process::{plugin_dir, program};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::client::Client;
 use crate::world::{MODEL, SITE};
+use tillwatch_tests::client::Client;
 
 /// Lines of a log in which every line holds another card number.
 const CARRIERS: usize = 1_000_000;

@@ -6,9 +6,9 @@
 #![allow(clippy::print_stdout, reason = "a seed that cannot be seen cannot be replayed")]
 
 mod world;
-mod client;
 mod kills;
 mod uplink;
+mod torture;
 mod reload;
 mod rotation;
 mod rights;

@@ -5,7 +5,7 @@ use tillwatch_tests::mosquitto::Mosquitto;
 use tillwatch_tests::pki::{Authority, Identity};
 use tokio::time::timeout;
 
-use crate::client::{Client, PATIENCE};
+use tillwatch_tests::client::{Client, PATIENCE};
 
 fn topics(site: &str, leaves: &[&str]) -> Vec<String> {
     leaves.iter().map(|leaf| format!("tw1/a/{site}/{leaf}")).collect()

@@ -12,7 +12,7 @@ use tillwatch_tests::process::wait_until;
 use tillwatch_tests::tunnel::{Login, Tunnel};
 use tokio::time::timeout;
 
-use crate::client::Client;
+use tillwatch_tests::client::Client;
 use crate::world::{SITE, World};
 
 const PATIENCE: Duration = Duration::from_secs(90);

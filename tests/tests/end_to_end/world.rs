@@ -2,17 +2,17 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 use tillwatch_central::archive::{self, Archive as _};
+use tillwatch_tests::agent::Agent;
 use tillwatch_tests::central::{Broker, Central, Sold};
 use tillwatch_tests::mosquitto::Mosquitto;
 use tillwatch_tests::pki::{Authority, Identity};
-use tillwatch_tests::process::{Process, plugin_dir, program, wait_until};
+use tillwatch_tests::process::{plugin_dir, wait_until};
 use tillwatch_tests::story::timestamp;
 
 pub(crate) const SITE: &str = "store-0412";
@@ -59,7 +59,9 @@ impl World {
         let central = Central::start(&place.path().join("central"), MODEL, &archive, &broker)?;
         let sales_file = place.path().join("sales.jsonl");
         let sales = OpenOptions::new().create(true).append(true).open(&sales_file)?;
-        let agent = Agent::start(place.path(), central.broker_port, &authority.client(SITE)?, &sales_file)?;
+        let identity = authority.client(SITE)?;
+        let text = settings_text(place.path(), &plugin_dir()?, central.broker_port, &identity, &sales_file);
+        let agent = Agent::start(place.path(), &text)?;
         Ok(Self {
             mosquitto,
             central,
@@ -160,102 +162,6 @@ impl World {
     pub(crate) fn check(&mut self) -> Result<()> {
         self.central.check()?;
         self.agent.check()
-    }
-}
-
-/// The real agent with the `sales` plugin on one log.
-pub(crate) struct Agent {
-    settings: PathBuf,
-    log: PathBuf,
-    process: Option<Process>,
-}
-
-impl Agent {
-    fn start(place: &Path, port: u16, identity: &Identity, sales: &Path) -> Result<Self> {
-        let plugins = plugin_dir()?;
-        let settings = place.join("agent.toml");
-        std::fs::write(&settings, settings_text(place, &plugins, port, identity, sales))?;
-        let mut agent = Self {
-            settings,
-            log: place.join("agent.log"),
-            process: None,
-        };
-        agent.restart()?;
-        Ok(agent)
-    }
-
-    /// Kills it, if it runs, and starts it again.
-    pub(crate) fn restart(&mut self) -> Result<()> {
-        self.restart_with(&[])
-    }
-
-    /// As `restart`, with more arguments.
-    pub(crate) fn restart_with(&mut self, arguments: &[String]) -> Result<()> {
-        self.kill()?;
-        let mut command = Command::new(program("tillwatch")?);
-        command.arg("run").arg("--config").arg(&self.settings).args(arguments);
-        self.process = Some(Process::start("tillwatch", &mut command, &self.log)?);
-        Ok(())
-    }
-
-    /// `kill -9`.
-    pub(crate) fn kill(&mut self) -> Result<()> {
-        self.process.take().map_or(Ok(()), |mut process| process.kill())
-    }
-
-    /// Stops it, writes `to` where `from` stands in agent.toml, and starts it again.
-    pub(crate) fn change(&mut self, from: &str, to: &str) -> Result<()> {
-        self.stop()?;
-        let text = std::fs::read_to_string(&self.settings)?;
-        ensure!(text.contains(from), "agent.toml has no {from:?}");
-        std::fs::write(&self.settings, text.replacen(from, to, 1))?;
-        self.restart()
-    }
-
-    /// Waits until it has said so, `times` times.
-    pub(crate) fn wait_for(&mut self, said: &str, times: usize) -> Result<()> {
-        let waited = wait_until(&format!("the agent says {said:?}"), Duration::from_secs(60), || {
-            self.check()?;
-            Ok(self.log()?.matches(said).count() >= times)
-        });
-        waited.with_context(|| self.log_end())
-    }
-
-    /// Tells it to look at its settings and certificates again.
-    pub(crate) fn hang_up(&self) -> Result<()> {
-        let id = self.id().context("the agent does not run")?;
-        let process = rustix::process::Pid::from_raw(i32::try_from(id)?).context("no process id")?;
-        rustix::process::kill_process(process, rustix::process::Signal::HUP).context("sending SIGHUP")
-    }
-
-    /// Where agent.toml stands.
-    pub(crate) fn settings(&self) -> &Path {
-        &self.settings
-    }
-
-    /// Everything that it said.
-    pub(crate) fn log(&self) -> Result<String> {
-        std::fs::read_to_string(&self.log).context("reading the agent's log")
-    }
-
-    /// Its process, while it runs.
-    pub(crate) fn id(&self) -> Option<u32> {
-        self.process.as_ref().map(Process::id)
-    }
-
-    /// Asks it to stop.
-    pub(crate) fn stop(&mut self) -> Result<()> {
-        self.process
-            .take()
-            .map_or(Ok(()), |mut process| process.stop(Duration::from_secs(15)))
-    }
-
-    fn check(&mut self) -> Result<()> {
-        self.process.as_mut().map_or(Ok(()), Process::check)
-    }
-
-    pub(crate) fn log_end(&self) -> String {
-        self.process.as_ref().map(Process::log_end).unwrap_or_default()
     }
 }
 

@@ -307,7 +307,31 @@ fn a_restored_archive_gets_again_what_is_still_held() {
     assert!((11..=10 + MINUTE_MS).contains(&at));
     assert_eq!(
         all(&mut delivery, at),
-        [records(Lane::Live, 9, 9), records(Lane::Backlog, 3, 8)]
+        [records(Lane::Backlog, 3, 8)],
+        "what was sent after it began anew is not lost with what was before"
+    );
+}
+
+/// Each cut of a link sent everything twice that was in flight, though it had arrived.
+#[test]
+fn what_was_in_flight_when_its_connection_ended_waits_for_its_acknowledgement_and_new_records_do_not() {
+    let mut delivery = with_backlog(10);
+    assert_eq!(all(&mut delivery, 1).len(), 4);
+    delivery.on_disconnected();
+    delivery.on_held(run(5, 11, 11, RecordKind::Block));
+    delivery.on_connected(100);
+    delivery.on_ack(100, &silence("main"));
+    assert_eq!(
+        all(&mut delivery, 100),
+        [Send::Births { schema: 7 }, records(Lane::Live, 11, 11)]
+    );
+    delivery.on_ack(900, &ack("main", 1, 5, 7, &[(10, 11)]));
+    assert_eq!(delivery.next_wake(900), 1 + ACK_DOUBT_MS);
+    assert_eq!(all(&mut delivery, 1 + ACK_DOUBT_MS), [records(Lane::Backlog, 8, 9)]);
+    assert_eq!(
+        delivery.next_wake(1 + ACK_DOUBT_MS),
+        1 + ACK_DOUBT_MS + MINUTE_MS,
+        "a lost connection says nothing about the archive"
     );
 }
 

@@ -8,20 +8,24 @@ use rumqttc::{
     AsyncClient, Event, Incoming, MqttOptions, PublishNoticeError, PublishOptions, QoS, TlsConfiguration, Transport,
 };
 use tillwatch_agent::tls::client_config;
-use tillwatch_tests::pki::Identity;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+use crate::pki::Identity;
+
+/// For the broker's answers.
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A client with somebody's certificate, whatever it calls itself.
-pub(crate) struct Client {
+pub struct Client {
     client: AsyncClient,
-    pub(crate) arrived: mpsc::Receiver<(String, Vec<u8>)>,
+    pub arrived: mpsc::Receiver<(String, Vec<u8>)>,
 }
 
 impl Client {
-    pub(crate) async fn connect(port: u16, client_id: &str, identity: &Identity) -> Result<Self> {
+    /// # Errors
+    /// When the broker does not take it.
+    pub async fn connect(port: u16, client_id: &str, identity: &Identity) -> Result<Self> {
         let mut options = MqttOptions::new(client_id, ("127.0.0.1", port));
         let tls = client_config(&identity.ca, &identity.certificate, &identity.key)?;
         options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(Arc::clone(&tls))));
@@ -51,7 +55,10 @@ impl Client {
     }
 
     /// Whether the broker takes it.
-    pub(crate) async fn may_write(&self, topic: &str) -> Result<bool> {
+    ///
+    /// # Errors
+    /// When it does not say.
+    pub async fn may_write(&self, topic: &str) -> Result<bool> {
         let options = PublishOptions::at_least_once();
         let notice = self.client.publish_tracked(topic, b"x".to_vec(), options).await?;
         match timeout(PATIENCE, notice.wait_completion_async())
@@ -65,7 +72,10 @@ impl Client {
     }
 
     /// Has the broker retain it.
-    pub(crate) async fn retain(&self, topic: &str, payload: Vec<u8>) -> Result<()> {
+    ///
+    /// # Errors
+    /// When the broker refuses, or does not answer.
+    pub async fn retain(&self, topic: &str, payload: Vec<u8>) -> Result<()> {
         let options = PublishOptions::at_least_once().retained();
         let notice = self.client.publish_tracked(topic, payload, options).await?;
         Ok(timeout(PATIENCE, notice.wait_completion_async())
@@ -73,7 +83,9 @@ impl Client {
             .context("retaining")??)
     }
 
-    pub(crate) async fn subscribe(&self, filter: &str) -> Result<()> {
+    /// # Errors
+    /// When the broker refuses, or does not answer.
+    pub async fn subscribe(&self, filter: &str) -> Result<()> {
         let notice = self.client.subscribe_tracked(filter, QoS::AtLeastOnce).await?;
         timeout(PATIENCE, notice.wait_completion_async())
             .await
