@@ -12,6 +12,7 @@ mod hostile;
 mod memory;
 mod parsers;
 mod sandbox;
+mod scoring;
 mod till;
 mod unit;
 
@@ -19,6 +20,10 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+
+/// Counts for the benchmark of scoring; what it adds to the others is one addition an allocation.
+#[global_allocator]
+static ALLOCATOR: scoring::Counting = scoring::Counting;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask bench")]
@@ -61,6 +66,8 @@ enum Benchmark {
         #[arg(long, default_value_t = 120)]
         seconds: u64,
     },
+    /// How well series are judged: calibration, recall, delay, false alarms, NAB, cost
+    Scoring(scoring::Options),
     /// Run the hostile corpus: how much of it was contained, and what it cost the others
     Hostile,
     /// Write the bad components of the corpus into a folder
@@ -74,6 +81,7 @@ fn main() -> Result<()> {
         Benchmark::Sandbox { json, calls, seconds } => sandbox::run(json, calls, seconds),
         Benchmark::Parsers { json } => parsers::run(json),
         Benchmark::Till { seconds } => till::print(seconds),
+        Benchmark::Scoring(options) => scoring::run(&options),
         Benchmark::Hostile => hostile::print(),
         Benchmark::Components { folder } => hostile::write_components(&folder),
     }
