@@ -15,6 +15,7 @@ mod memory;
 mod parsers;
 mod sandbox;
 mod spool;
+mod scoring;
 mod till;
 mod unit;
 
@@ -22,6 +23,10 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+
+/// Counts for the benchmark of scoring; what it adds to the others is one addition an allocation.
+#[global_allocator]
+static ALLOCATOR: scoring::Counting = scoring::Counting;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask bench")]
@@ -88,14 +93,16 @@ enum Benchmark {
         /// How many times faster the clock runs offline
         #[arg(long, default_value_t = 720)]
         speed: u64,
-=======
     /// How a store catches up after eight hours offline, over a fast link and over slow ones
     Links {
         /// One JSON object in place of the lines
         #[arg(long)]
         json: bool,
->>>>>>> h-tort
     },
+=======
+    /// How well series are judged: calibration, recall, delay, false alarms, NAB, cost
+    Scoring(scoring::Options),
+>>>>>>> h-score
     /// Run the hostile corpus: how much of it was contained, and what it cost the others
     Hostile,
     /// Write the bad components of the corpus into a folder
@@ -112,9 +119,10 @@ fn main() -> Result<()> {
 <<<<<<< HEAD
         Benchmark::Delivery { json, faults, seed } => delivery::run(json, faults, seed),
         Benchmark::Spool { json, seconds, speed } => spool::run(json, seconds, speed),
-=======
         Benchmark::Links { json } => links::run(json),
->>>>>>> h-tort
+=======
+        Benchmark::Scoring(options) => scoring::run(&options),
+>>>>>>> h-score
         Benchmark::Hostile => hostile::print(),
         Benchmark::Components { folder } => hostile::write_components(&folder),
     }

@@ -11,7 +11,7 @@ use crate::settings::RestoreError;
 pub(crate) use convert::{checkpoint_of, parts_from};
 #[cfg(test)]
 pub(crate) use learned::{detector_from, detector_proto};
-pub(crate) use learned::{detectors_from, detectors_of};
+pub(crate) use learned::{detectors_from, detectors_of, judge_from, judge_to};
 
 /// The version of both formats. Another version is refused: these bytes never leave the machine.
 pub(crate) const VERSION: u32 = 1;

@@ -13,16 +13,20 @@ pub(crate) mod baseline;
 pub(crate) mod calibrate;
 pub(crate) mod slot;
 pub(crate) mod transform;
+mod judge;
 #[cfg(test)]
 mod simulation;
 
 use tillwatch_feed::score::ScoreState;
 
+pub use judge::{Finding, Judge};
+pub use slot::Slot;
+pub use transform::Shape;
+
 use alarm::{Alarm, Evidence};
 use baseline::{Baseline, Forecast};
 use calibrate::Calibration;
-use slot::{Pace, Slot};
-use transform::Shape;
+use slot::Pace;
 
 /// Weights of the newest window in the sustained statistics: a memory of 4 and of 16 windows.
 const FAST: f32 = 0.25;
@@ -52,15 +56,21 @@ const STALE_FOR: u32 = 16;
 
 /// What the judge says of one window.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Verdict {
-    pub(crate) state: ScoreState,
-    pub(crate) log10_p: f32,
+pub struct Verdict {
+    /// How much the judge knows.
+    pub state: ScoreState,
+    /// Of the p-value; 0 while the judge is warming.
+    pub log10_p: f32,
     /// In standard deviations, of the statistic that is least likely.
-    pub(crate) effect: f32,
+    pub effect: f32,
     /// In the metric's whole numbers.
-    pub(crate) expected: f64,
-    pub(crate) actual: f64,
-    pub(crate) alarm: bool,
+    pub expected: f64,
+    /// In the metric's whole numbers.
+    pub actual: f64,
+    /// What the alarm weighs: 1 = at the bar of a series without findings.
+    pub severity: f32,
+    /// A finding is open.
+    pub alarm: bool,
 }
 
 /// What one series has taught so far.
@@ -151,6 +161,7 @@ impl Detector {
             effect,
             expected,
             actual,
+            severity: evidence.severity,
             alarm: alarm.is_open(),
         }
     }

@@ -17,7 +17,7 @@ mod room;
 pub mod registry;
 mod window;
 mod summary;
-mod detect;
+pub mod detect;
 mod encode;
 mod checkpoint;
 pub mod core;

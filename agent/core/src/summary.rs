@@ -147,6 +147,7 @@ mod tests {
             effect: -log10_p,
             expected: missing,
             actual: 0.0,
+            severity: 0.0,
             alarm: false,
         }
     }

@@ -308,7 +308,7 @@ fn row_from(row: RowProto) -> Result<(Summary, Option<WorstScore>), RestoreError
     Ok((summary, score))
 }
 
-fn alarm_proto(series: u32, alarm: &Alarm) -> AlarmProto {
+pub(super) fn alarm_proto(series: u32, alarm: &Alarm) -> AlarmProto {
     AlarmProto {
         series,
         habituation: alarm.habituation,
@@ -331,7 +331,7 @@ fn alarm_proto(series: u32, alarm: &Alarm) -> AlarmProto {
     }
 }
 
-fn alarm_from(alarm: AlarmProto) -> (u32, Alarm) {
+pub(super) fn alarm_from(alarm: AlarmProto) -> (u32, Alarm) {
     let small = |number: u32| u8::try_from(number).unwrap_or(u8::MAX);
     let open = alarm.open.map(|open| OpenFinding {
         revision: open.revision,

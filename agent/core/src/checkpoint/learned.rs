@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use super::{VERSION, decode, encode, malformed};
+use super::convert::{alarm_from, alarm_proto};
+use super::{AlarmProto, VERSION, decode, encode, malformed};
 use crate::detect::Detector;
+use crate::detect::alarm::Alarm;
 use crate::detect::baseline::Baseline;
 use crate::detect::calibrate::Calibration;
 use crate::detect::transform::Shape;
 use crate::settings::RestoreError;
+
+const OTHER_WINDOWS: &str = "it was learned from windows of another length";
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct SnapshotProto {
@@ -49,6 +53,40 @@ pub(crate) struct DetectorProto {
     empty_visits: Vec<u8>,
 }
 
+/// One series on its own, with its alarm.
+#[derive(Clone, PartialEq, prost::Message)]
+struct JudgeProto {
+    #[prost(uint32, tag = "1")]
+    version: u32,
+    #[prost(uint32, tag = "2")]
+    window_ms: u32,
+    #[prost(message, optional, tag = "3")]
+    detector: Option<DetectorProto>,
+    #[prost(message, optional, tag = "4")]
+    alarm: Option<AlarmProto>,
+}
+
+pub(crate) fn judge_to(detector: &Detector, alarm: &Alarm, window_ms: u32) -> Vec<u8> {
+    encode(&JudgeProto {
+        version: VERSION,
+        window_ms,
+        detector: Some(detector_proto(0, detector)),
+        alarm: Some(alarm_proto(0, alarm)),
+    })
+}
+
+pub(crate) fn judge_from(bytes: &[u8], window_ms: u32) -> Result<(Detector, Alarm), RestoreError> {
+    let judge: JudgeProto = decode(bytes, |judge: &JudgeProto| judge.version)?;
+    if judge.window_ms != window_ms {
+        return Err(malformed(OTHER_WINDOWS));
+    }
+    let detector = judge.detector.as_ref().and_then(detector_from);
+    let (Some((_, detector)), Some(alarm)) = (detector, judge.alarm) else {
+        return Err(malformed("wrong size"));
+    };
+    Ok((detector, alarm_from(alarm).1))
+}
+
 pub(crate) fn detectors_of<'a>(window_ms: u32, detectors: impl Iterator<Item = (u32, &'a Detector)>) -> Vec<u8> {
     let detectors = detectors
         .map(|(series, detector)| detector_proto(series, detector))
@@ -63,7 +101,7 @@ pub(crate) fn detectors_of<'a>(window_ms: u32, detectors: impl Iterator<Item = (
 pub(crate) fn detectors_from(bytes: &[u8], window_ms: u32) -> Result<BTreeMap<u32, Detector>, RestoreError> {
     let snapshot: SnapshotProto = decode(bytes, |snapshot: &SnapshotProto| snapshot.version)?;
     if snapshot.window_ms != window_ms {
-        return Err(malformed("it was learned from windows of another length"));
+        return Err(malformed(OTHER_WINDOWS));
     }
     snapshot
         .detectors

@@ -9,16 +9,17 @@ pub(crate) const WEEK_SLOTS: usize = 336;
 
 /// A half-hour of the local week.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Slot {
+pub struct Slot {
     /// 0 to 47 from midnight.
-    pub(crate) day: usize,
+    pub day: usize,
     /// 0 to 335 from Monday's midnight.
-    pub(crate) week: usize,
+    pub week: usize,
 }
 
 impl Slot {
     /// The slot of a moment; days with a change of the clock skip or repeat slots.
-    pub(crate) fn at(time_ms: u64, zone: &TimeZone) -> Slot {
+    #[must_use]
+    pub fn at(time_ms: u64, zone: &TimeZone) -> Slot {
         let time = i64::try_from(time_ms)
             .ok()
             .and_then(|ms| Timestamp::from_millisecond(ms).ok())

@@ -5,7 +5,7 @@ use crate::sample::Kind;
 
 /// What kind of number a series is for the judge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Shape {
+pub enum Shape {
     /// Events and amounts in a window: noise grows with the root, and nothing at all is news.
     Count,
     /// Things in a queue: noise as of events, but an empty queue is a good one.
