@@ -80,6 +80,12 @@ impl UplinkSettings {
     }
 }
 
+/// What an agent waits between its attempts to connect, one after the other; for whoever simulates a fleet of them.
+pub fn retry_waits(settings: &UplinkSettings) -> impl Iterator<Item = Duration> + use<> {
+    let mut retry = Retry::new(settings);
+    std::iter::repeat_with(move || retry.next())
+}
+
 /// A payload to be sent once.
 #[derive(Clone, Debug)]
 pub(crate) struct Publish {

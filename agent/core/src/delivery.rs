@@ -2,7 +2,8 @@
 //!
 //! In: what the spool holds and lost, connections, acknowledgements, refusals.
 //! Out: what to send, in three lanes, and through which record the spool may delete.
-//! It never counts what the broker took as delivered: only what every required archive acknowledged is.
+//! It never counts what the broker took as delivered: only what every required archive acknowledged is. Where the
+//! operator says that the broker is enough, it counts what the broker took, and no acknowledgement.
 
 mod archives;
 mod held;
@@ -38,6 +39,8 @@ pub const IN_FLIGHT_MAX: u64 = 3_000;
 pub struct DeliverySettings {
     /// Whose acknowledgement is required before a record is deleted. Empty: nothing is ever deleted.
     pub archives: Vec<ArchiveId>,
+    /// What the broker took counts as delivered, and no archive is asked: for feeds that only other software reads.
+    pub is_broker_enough: bool,
     /// Records sent beyond the acknowledgement; a tenth of it is kept free of backlog.
     pub in_flight_max: u64,
     /// Not acknowledged for so long: sent again. Doubled up to [`TIMEOUT_DOUBLINGS_MAX`] times while none comes.
@@ -55,6 +58,7 @@ impl DeliverySettings {
     pub fn new(archives: Vec<ArchiveId>, seed: u64) -> DeliverySettings {
         DeliverySettings {
             archives,
+            is_broker_enough: false,
             in_flight_max: IN_FLIGHT_MAX,
             ack_timeout_ms: 60_000,
             join_max: 60,
@@ -201,7 +205,7 @@ impl Delivery {
     pub fn new(settings: DeliverySettings) -> Delivery {
         Delivery {
             held: Held::default(),
-            archives: Archives::new(&settings.archives),
+            archives: Archives::new(&settings.archives, settings.is_broker_enough),
             random: settings.seed | 1,
             connected_ms: None,
             in_flight: Vec::new(),
@@ -271,6 +275,38 @@ impl Delivery {
             self.births_sent.clear();
             self.rewind_ms = Some(now_ms.saturating_add(self.jitter(self.settings.rewind_jitter_ms)));
         }
+        let release = self.release();
+        let resend_births = self.births_to_repeat(now_ms, &ack.births_wanted);
+        AckOutcome {
+            release,
+            resend_births,
+            problems: heard.problems,
+        }
+    }
+
+    /// The broker took what `poll` gave. Through which record the spool may delete for it: none, unless that is enough.
+    pub fn on_published(&mut self, send: &Send) -> Option<RecordId> {
+        let (Send::Records {
+            generation,
+            seq_first,
+            seq_last,
+            ..
+        }
+        | Send::Gap {
+            generation,
+            seq_first,
+            seq_last,
+            ..
+        }) = *send
+        else {
+            return None;
+        };
+        let counts = self.archives.on_published(generation, seq_first, seq_last);
+        counts.then(|| self.release()).flatten()
+    }
+
+    /// What all have that must have it is neither in flight nor held any more.
+    fn release(&mut self) -> Option<RecordId> {
         self.forget_acknowledged_in_flight();
         let archives = &self.archives;
         let release = self.held.release(|generation| archives.acked(generation));
@@ -278,12 +314,7 @@ impl Delivery {
         let held = &self.held;
         self.too_large
             .retain(|generation, _records| held.generation(*generation).is_some());
-        let resend_births = self.births_to_repeat(now_ms, &ack.births_wanted);
-        AckOutcome {
-            release,
-            resend_births,
-            problems: heard.problems,
-        }
+        release
     }
 
     /// The broker, or the codec, did not take what `poll` gave. A single record that was too large on two connections is

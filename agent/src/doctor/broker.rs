@@ -266,6 +266,7 @@ mod tests {
             tls: Some(of_read(trusted.roots(), vec![certificate], key).unwrap()),
             shard: "a".parse().unwrap(),
             archives: Vec::new(),
+            is_broker_enough: false,
             reconnect_within_ms: 0,
         }
     }
