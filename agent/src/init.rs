@@ -97,6 +97,7 @@ certificate = "/etc/tillwatch/certificate.pem"
 key = "/etc/tillwatch/key.pem"
 # shard = "a"                        # routing label, given by central
 # archives = ["main"]                # nothing is deleted here before all of them have it
+# delivery = "archives"              # "broker" deletes what the broker took, and can lose it
 
 # [spool]                            # what waits for central
 # bytes_max = "64MiB"

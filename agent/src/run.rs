@@ -84,7 +84,10 @@ pub fn keeper_settings(config: &Config) -> KeeperSettings {
     KeeperSettings {
         core: core_settings(config),
         spool,
-        delivery: DeliverySettings::new(broker.archives.clone(), fastrand::u64(..)),
+        delivery: DeliverySettings {
+            is_broker_enough: broker.is_broker_enough,
+            ..DeliverySettings::new(broker.archives.clone(), fastrand::u64(..))
+        },
         uplink: Some(uplink),
         bytes_per_day: broker.bytes_per_day,
         traffic_file: Some(config.state_dir.join(TRAFFIC_FILE)),

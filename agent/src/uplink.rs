@@ -53,6 +53,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// A clean stop waits no longer for the broker.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// What an agent waits between its attempts to connect, one after the other; for whoever simulates a fleet of them.
+pub fn retry_waits(settings: &UplinkSettings) -> impl Iterator<Item = Duration> + use<> {
+    let mut retry = Retry::new(settings);
+    std::iter::repeat_with(move || retry.next())
+}
+
 /// Starts the task; it ends when the sender of `ToUplink` is dropped, after saying goodbye to the broker.
 pub(crate) fn start(
     settings: UplinkSettings,

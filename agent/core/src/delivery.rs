@@ -2,7 +2,8 @@
 //!
 //! In: what the spool holds and lost, connections, acknowledgements, refusals.
 //! Out: what to send, in three lanes, and through which record the spool may delete.
-//! It never counts what the broker took as delivered: only what every required archive acknowledged is.
+//! It never counts what the broker took as delivered: only what every required archive acknowledged is. Where the
+//! operator says that the broker is enough, it counts what the broker took, and no acknowledgement.
 
 mod archives;
 mod held;
@@ -44,6 +45,8 @@ pub const IN_FLIGHT_MAX: u64 = 3_000;
 pub struct DeliverySettings {
     /// Whose acknowledgement is required before a record is deleted. Empty: nothing is ever deleted.
     pub archives: Vec<ArchiveId>,
+    /// What the broker took counts as delivered, and no archive is asked: for feeds that only other software reads.
+    pub is_broker_enough: bool,
     /// Records sent beyond the acknowledgement; a tenth of it is kept free of backlog.
     pub in_flight_max: u64,
     /// Not acknowledged for so long: sent again. Doubled up to [`TIMEOUT_DOUBLINGS_MAX`] times while none comes.
@@ -61,6 +64,7 @@ impl DeliverySettings {
     pub fn new(archives: Vec<ArchiveId>, seed: u64) -> DeliverySettings {
         DeliverySettings {
             archives,
+            is_broker_enough: false,
             in_flight_max: IN_FLIGHT_MAX,
             ack_timeout_ms: 60_000,
             join_max: 60,
@@ -219,7 +223,7 @@ impl Delivery {
     pub fn new(settings: DeliverySettings) -> Delivery {
         Delivery {
             held: Held::default(),
-            archives: Archives::new(&settings.archives),
+            archives: Archives::new(&settings.archives, settings.is_broker_enough),
             random: settings.seed | 1,
             connected_ms: None,
             in_flight: Vec::new(),
@@ -285,11 +289,6 @@ impl Delivery {
         self.pace.on_handed_over(now_ms, send, bytes);
     }
 
-    /// The broker has it, which says how fast the link is, and nothing about the archive.
-    pub fn on_published(&mut self, now_ms: u64, send: &Send) {
-        self.pace.on_published(now_ms, send);
-    }
-
     /// An archive says what it has.
     pub fn on_ack(&mut self, now_ms: u64, ack: &Ack) -> AckOutcome {
         let heard = self.archives.on_ack(ack, &self.held);
@@ -307,6 +306,40 @@ impl Delivery {
             self.births_sent.clear();
             self.begin_rewind(now_ms);
         }
+        let release = self.release();
+        let resend_births = self.births_to_repeat(now_ms, &ack.births_wanted);
+        AckOutcome {
+            release,
+            resend_births,
+            problems: heard.problems,
+        }
+    }
+
+    /// The broker took what `poll` gave, which says how fast the link is, and nothing about an archive.
+    /// Through which record the spool may delete for it: none, unless the broker's word is enough.
+    pub fn on_published(&mut self, now_ms: u64, send: &Send) -> Option<RecordId> {
+        self.pace.on_published(now_ms, send);
+        let (Send::Records {
+            generation,
+            seq_first,
+            seq_last,
+            ..
+        }
+        | Send::Gap {
+            generation,
+            seq_first,
+            seq_last,
+            ..
+        }) = *send
+        else {
+            return None;
+        };
+        let counts = self.archives.on_published(generation, seq_first, seq_last);
+        counts.then(|| self.release()).flatten()
+    }
+
+    /// What all have that must have it is neither in flight nor held any more.
+    fn release(&mut self) -> Option<RecordId> {
         self.forget_acknowledged_in_flight();
         let archives = &self.archives;
         // Of a disputed generation nothing is deleted, but what the spool's bounds have dropped holds back nothing else.
@@ -316,12 +349,7 @@ impl Delivery {
         let held = &self.held;
         self.too_large
             .retain(|generation, _records| held.generation(*generation).is_some());
-        let resend_births = self.births_to_repeat(now_ms, &ack.births_wanted);
-        AckOutcome {
-            release,
-            resend_births,
-            problems: heard.problems,
-        }
+        release
     }
 
     /// The broker, or the codec, did not take what `poll` gave. A single record that was too large on two connections is

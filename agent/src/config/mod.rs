@@ -94,6 +94,8 @@ pub struct Broker {
     pub shard: Shard,
     /// Whose acknowledgement is required before anything is deleted.
     pub archives: Vec<ArchiveId>,
+    /// `delivery = "broker"`: what the broker took is deleted, and no archive is asked.
+    pub is_broker_enough: bool,
     /// The first attempt after a lost connection comes at a random time within this.
     pub reconnect_within_ms: u64,
     /// Beyond it the feed gets coarser, and waits.
@@ -347,6 +349,7 @@ fn read(root: &Section<'_>, base: &Path, elsewhere: &mut Vec<Problem>) -> Config
             tls: None,
             shard: stand_in(),
             archives: Vec::new(),
+            is_broker_enough: false,
             reconnect_within_ms: RECONNECT_WITHIN_MS,
             bytes_per_day: None,
         }),
@@ -437,7 +440,10 @@ fn broker(root: &Section<'_>, base: &Path) -> Option<Broker> {
     let shard = section
         .read("shard", name_of::<Shard>)
         .map_or_else(|| "a".parse().ok(), |shard| Some(shard.into_inner()));
-    let archives = archives(&section);
+    let is_broker_enough = section
+        .string("delivery")
+        .is_some_and(|rule| is_broker(&section, &rule));
+    let archives = archives(&section, is_broker_enough);
     let reconnect_within_ms = duration(
         &section,
         "reconnect_within",
@@ -454,6 +460,7 @@ fn broker(root: &Section<'_>, base: &Path) -> Option<Broker> {
         tls,
         shard: shard?,
         archives: archives?,
+        is_broker_enough,
         reconnect_within_ms,
         bytes_per_day,
     })
@@ -534,11 +541,30 @@ fn pem_file<T>(
     read(&base.join(name.get_ref())).map_err(report).ok()
 }
 
-fn archives(section: &Section<'_>) -> Option<Vec<ArchiveId>> {
+/// Whose word is enough before a record is deleted.
+fn is_broker(section: &Section<'_>, rule: &Spanned<String>) -> bool {
+    if !["archives", "broker"].contains(&rule.get_ref().as_str()) {
+        section.report(
+            rule.span(),
+            format!("`delivery` cannot be {:?}", rule.get_ref()),
+            "\"archives\" waits for their acknowledgement, \"broker\" for the broker's alone, which can lose data",
+        );
+    }
+    rule.get_ref() == "broker"
+}
+
+fn archives(section: &Section<'_>, is_broker_enough: bool) -> Option<Vec<ArchiveId>> {
     if section.value("archives").is_none() {
         return Some(vec!["main".parse().ok()?]);
     }
     let names = section.strings("archives")?;
+    if is_broker_enough {
+        section.report(
+            names.span(),
+            "`archives` contradicts `delivery = \"broker\"`",
+            "leave it out: nobody but the broker is asked before something is deleted",
+        );
+    }
     if names.get_ref().is_empty() {
         section.report(
             names.span(),

@@ -144,6 +144,29 @@ fn a_proxy_and_a_limit_of_bytes_are_read_and_what_is_wrong_with_them_is_told() {
 }
 
 #[test]
+fn the_brokers_word_is_enough_only_where_no_archive_is_named() {
+    let host = Host::new();
+    assert!(!host.load(GOOD).unwrap().broker.is_broker_enough);
+    let with = |line: &str| GOOD.replacen("[broker]\n", &format!("[broker]\n{line}\n"), 1);
+    let config = host.load(&with("delivery = \"broker\"")).unwrap();
+    assert!(config.broker.is_broker_enough);
+    assert!(
+        !host
+            .load(&with("delivery = \"archives\""))
+            .unwrap()
+            .broker
+            .is_broker_enough
+    );
+    for (line, expected) in [
+        ("delivery = \"puback\"", "`delivery` cannot be \"puback\""),
+        ("delivery = \"broker\"\narchives = [\"main\"]", "`archives` contradicts"),
+    ] {
+        let problems = host.load(&with(line)).unwrap_err().to_string();
+        assert!(problems.contains(expected), "{problems}");
+    }
+}
+
+#[test]
 fn a_missing_file_says_how_to_get_one() {
     let problems = Config::load(Path::new("/nonexistent/agent.toml"))
         .unwrap_err()

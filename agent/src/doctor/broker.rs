@@ -215,6 +215,7 @@ mod tests {
             bytes_per_day: None,
             shard: "a".parse().unwrap(),
             archives: Vec::new(),
+            is_broker_enough: false,
             reconnect_within_ms: 0,
         }
     }

@@ -1,7 +1,7 @@
 //! The keeper towards the broker: what goes out next, and what comes back.
 //!
 //! In: what delivery wants to send, reports of the uplink. Out: payloads, releases of the spool, counts.
-//! It never waits and never deletes by itself: only an acknowledgement that delivery accepts releases records.
+//! It never waits and never deletes by itself: only what delivery accepts as an acknowledgement releases records.
 
 use tillwatch_core::delivery::{AckProblem, Refusal, Send as ToSend};
 use tillwatch_feed::message::Ack;
@@ -125,8 +125,9 @@ impl Keeper {
                 self.set_connected(false);
             }
             FromUplink::Published { token } => {
-                if let Some(what) = self.on_uplink.remove(&token) {
-                    self.delivery.on_published(now, &what);
+                let what = self.on_uplink.remove(&token);
+                if let Some(through) = what.and_then(|what| self.delivery.on_published(now, &what)) {
+                    self.spool.release(through);
                 }
             }
             FromUplink::Refused { token, refusal } => {

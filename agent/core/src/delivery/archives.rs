@@ -33,6 +33,8 @@ struct Archive {
 #[derive(Clone, Debug)]
 pub(super) struct Archives {
     required: BTreeMap<ArchiveId, Archive>,
+    /// What the broker took, where that is enough; no archive is required then, and none is listened to.
+    broker: Option<BTreeMap<u64, RangeSet>>,
     unknown: BTreeSet<ArchiveId>,
 }
 
@@ -49,10 +51,12 @@ pub(super) struct Heard {
 }
 
 impl Archives {
-    pub(super) fn new(archives: &[ArchiveId]) -> Archives {
+    pub(super) fn new(archives: &[ArchiveId], is_broker_enough: bool) -> Archives {
+        let archives = if is_broker_enough { &[] } else { archives };
         let required = archives.iter().map(|id| (id.clone(), Archive::default())).collect();
         Archives {
             required,
+            broker: is_broker_enough.then(BTreeMap::new),
             unknown: BTreeSet::new(),
         }
     }
@@ -71,6 +75,9 @@ impl Archives {
 
     /// What all of them have of a generation; nothing when none is required.
     pub(super) fn acked(&self, generation: u64) -> RangeSet {
+        if let Some(broker) = &self.broker {
+            return broker.get(&generation).cloned().unwrap_or_default();
+        }
         let mut all = self
             .required
             .values()
@@ -100,7 +107,19 @@ impl Archives {
             .any(|archive| archive.disputed.contains(&generation))
     }
 
+    /// The broker took these records; does that count?
+    pub(super) fn on_published(&mut self, generation: u64, seq_first: u64, seq_last: u64) -> bool {
+        let Some(broker) = &mut self.broker else {
+            return false;
+        };
+        broker.entry(generation).or_default().insert(seq_first, seq_last);
+        true
+    }
+
     pub(super) fn forget_all_but(&mut self, held: &Held) {
+        if let Some(broker) = &mut self.broker {
+            broker.retain(|generation, _| held.generation(*generation).is_some());
+        }
         for archive in self.required.values_mut() {
             archive
                 .acked
@@ -136,7 +155,7 @@ impl Archives {
 
     fn on_unknown(&mut self, id: &ArchiveId) -> Heard {
         let mut heard = Heard::default();
-        if self.unknown.len() < UNKNOWN_REPORTED_MAX && self.unknown.insert(id.clone()) {
+        if self.broker.is_none() && self.unknown.len() < UNKNOWN_REPORTED_MAX && self.unknown.insert(id.clone()) {
             heard.problems.push(AckProblem::UnknownArchive { archive: id.clone() });
         }
         heard

@@ -474,3 +474,66 @@ fn an_archive_that_begins_anew_gets_the_births_again_before_the_blocks() {
         ]
     );
 }
+
+fn with_broker_enough(last: u64) -> Delivery {
+    let mut delivery = Delivery::new(DeliverySettings {
+        is_broker_enough: true,
+        ..DeliverySettings::new(vec!["main".parse().unwrap()], 1)
+    });
+    delivery.on_held(run(5, 1, 1, RecordKind::Birth));
+    delivery.on_held(run(5, 2, last, RecordKind::Block));
+    delivery.on_connected(0);
+    delivery
+}
+
+/// What the broker took first may be behind what it took later: live data goes before the backlog.
+#[test]
+fn where_the_broker_is_enough_what_it_took_is_released_in_the_order_of_the_spool() {
+    let mut delivery = with_broker_enough(9);
+    // No archive is waited for.
+    let sent = all(&mut delivery, 0);
+    assert_eq!(sent.last(), Some(&records(Lane::Backlog, 2, 8)), "{sent:?}");
+    let released: Vec<_> = sent.iter().map(|what| delivery.on_published(1, what)).collect();
+    let through = |seq| Some(RecordId { generation: 5, seq });
+    let record_of = |what: &Send| {
+        matches!(
+            what,
+            Send::Records {
+                kind: RecordKind::Birth,
+                ..
+            }
+        )
+    };
+    for (what, released) in sent.iter().zip(&released) {
+        let expected = match what {
+            what if record_of(what) => through(1),
+            Send::Records {
+                lane: Lane::Backlog, ..
+            } => through(9),
+            _ => None,
+        };
+        assert_eq!(*released, expected, "{what:?}");
+    }
+    assert_eq!((delivery.in_flight(), delivery.poll(1)), (0, None));
+}
+
+#[test]
+fn where_the_broker_is_enough_what_it_did_not_take_is_sent_again_and_no_archive_is_heard() {
+    let mut delivery = with_broker_enough(4);
+    let first = all(&mut delivery, 0);
+    let outcome = delivery.on_ack(0, &ack("main", 1, 5, 4, &[]));
+    assert_eq!(outcome, AckOutcome::default());
+    delivery.on_connected(1);
+    assert_eq!(all(&mut delivery, 1), first);
+}
+
+#[test]
+fn where_archives_are_asked_the_brokers_word_releases_nothing() {
+    let mut delivery = with_backlog(4);
+    let sent = all(&mut delivery, 0);
+    assert!(!sent.is_empty());
+    for what in &sent {
+        assert_eq!(delivery.on_published(1, what), None);
+    }
+    assert!(delivery.in_flight() > 0);
+}
