@@ -316,7 +316,12 @@ fn uplink_settings(port: u16, identity: &Identity) -> Result<UplinkSettings> {
         is_secure: true,
     };
     let tls = tls::client_config(&identity.ca, &identity.certificate, &identity.key)?;
-    Ok(UplinkSettings::new(broker, Some(tls), SITE.parse()?, "a".parse()?))
+    Ok(UplinkSettings::new(
+        broker,
+        Some(tls::Tls::of(tls)),
+        SITE.parse()?,
+        "a".parse()?,
+    ))
 }
 
 fn keeper_settings(uplink: Option<UplinkSettings>, summary_ms: u32) -> KeeperSettings {
@@ -331,6 +336,8 @@ fn keeper_settings(uplink: Option<UplinkSettings>, summary_ms: u32) -> KeeperSet
         spool: SpoolSettings::default(),
         delivery: DeliverySettings::new(vec!["main".parse().expect("a name of letters")], 7),
         uplink,
+        bytes_per_day: None,
+        traffic_file: None,
         detectors_file: None,
         wait_at_records: None,
         wait_at_bytes: None,

@@ -69,7 +69,6 @@ enum Benchmark {
         #[arg(long, default_value_t = 120)]
         seconds: u64,
     },
-<<<<<<< HEAD
     /// Both delivery machines through kills, cuts, stalls and failed writes, from one seed on
     Delivery {
         /// One JSON object on one line
@@ -93,16 +92,15 @@ enum Benchmark {
         /// How many times faster the clock runs offline
         #[arg(long, default_value_t = 720)]
         speed: u64,
+    },
     /// How a store catches up after eight hours offline, over a fast link and over slow ones
     Links {
         /// One JSON object in place of the lines
         #[arg(long)]
         json: bool,
     },
-=======
     /// How well series are judged: calibration, recall, delay, false alarms, NAB, cost
     Scoring(scoring::Options),
->>>>>>> h-score
     /// Run the hostile corpus: how much of it was contained, and what it cost the others
     Hostile,
     /// Write the bad components of the corpus into a folder
@@ -116,13 +114,10 @@ fn main() -> Result<()> {
         Benchmark::Sandbox { json, calls, seconds } => sandbox::run(json, calls, seconds),
         Benchmark::Parsers { json } => parsers::run(json),
         Benchmark::Till { seconds } => till::print(seconds),
-<<<<<<< HEAD
         Benchmark::Delivery { json, faults, seed } => delivery::run(json, faults, seed),
         Benchmark::Spool { json, seconds, speed } => spool::run(json, seconds, speed),
         Benchmark::Links { json } => links::run(json),
-=======
         Benchmark::Scoring(options) => scoring::run(&options),
->>>>>>> h-score
         Benchmark::Hostile => hostile::print(),
         Benchmark::Components { folder } => hostile::write_components(&folder),
     }

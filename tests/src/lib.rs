@@ -19,8 +19,5 @@ pub mod proxy;
 pub mod tunnel;
 pub mod usage;
 pub mod fleet;
-<<<<<<< HEAD
 pub mod simulation;
-=======
 pub mod torture;
->>>>>>> h-tort

@@ -12,8 +12,8 @@ use tillwatch_tests::process::wait_until;
 use tillwatch_tests::tunnel::{Login, Tunnel};
 use tokio::time::timeout;
 
-use tillwatch_tests::client::Client;
 use crate::world::{SITE, World};
+use tillwatch_tests::client::Client;
 
 const PATIENCE: Duration = Duration::from_secs(90);
 const CONNECTED: &str = "connected to the broker";

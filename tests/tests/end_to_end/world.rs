@@ -60,7 +60,13 @@ impl World {
         let sales_file = place.path().join("sales.jsonl");
         let sales = OpenOptions::new().create(true).append(true).open(&sales_file)?;
         let identity = authority.client(SITE)?;
-        let text = settings_text(place.path(), &plugin_dir()?, central.broker_port, &identity, &sales_file);
+        let text = settings_text(
+            place.path(),
+            &plugin_dir()?,
+            central.broker_port,
+            &identity,
+            &sales_file,
+        );
         let agent = Agent::start(place.path(), &text)?;
         Ok(Self {
             mosquitto,
