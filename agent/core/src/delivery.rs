@@ -277,6 +277,10 @@ impl Delivery {
     pub fn on_disconnected(&mut self) {
         self.connected_ms = None;
         self.in_flight.iter_mut().for_each(|sent| sent.is_doubtful = true);
+        if self.settings.is_broker_enough {
+            // No archive will say what of it arrived.
+            self.in_flight.clear();
+        }
         self.parked.clear();
         self.births_sent.clear();
         self.births_due.clear();
