@@ -228,7 +228,10 @@ fn result(response: &HttpResponse) -> Result<&str, String> {
         (_, failure) => {
             let name = failure.and_then(|failure| failure.data?.name).unwrap_or_default();
             let known = ERRORS.into_iter().find(|known| *known == name);
-            Err(format!("odoo answers with an error: {}", known.unwrap_or("another one")))
+            Err(format!(
+                "odoo answers with an error: {}",
+                known.unwrap_or("another one")
+            ))
         }
     }
 }
