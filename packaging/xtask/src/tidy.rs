@@ -1,7 +1,8 @@
 //! `cargo xtask tidy`: the rules of the house that the compiler does not know, in about a second.
 //!
 //! The arrows between our crates, the doors of heavy crates, licenses, unused dependencies, complete plugin folders,
-//! READMEs in step with plugin.toml, every warning explained, an example for each public item of the SDK, golden files that are only added, and hollow tests.
+//! READMEs in step with plugin.toml, every warning explained, an example for each public item of the SDK, golden files
+//! that are only added, and hollow tests.
 
 mod crates;
 mod examples;

@@ -189,7 +189,7 @@ fn change(
     some(world, 100)?;
     install(changing, "0.1.1", true)?;
     refuse_what_traps(world, changing)?;
-    ensure!(processes_of(agent)? == 1, "the new process ended");
+    wait_until("the new process ended", PATIENCE, || Ok(processes_of(agent)? == 1))?;
     some(world, 100)
 }
 

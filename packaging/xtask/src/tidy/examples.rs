@@ -128,6 +128,6 @@ mod tests {
         };
         let found = without_example(text, module);
         let found: Vec<(usize, &str)> = found.iter().map(|(line, name)| (*line, name.as_str())).collect();
-        assert_eq!(found, [(9, "B"), (15, "c"), (23, "d"), (28, "f")]);
+        assert_eq!(found, [(9, "B"), (15, "c"), (23, "d"), (27, "f")]);
     }
 }
