@@ -75,7 +75,7 @@ impl Mosquitto {
     pub fn restart_with_tls(&mut self, version: &str) -> Result<()> {
         let path = self.settings.with_file_name("openssl.cnf");
         let text = format!(
-            "openssl_conf = default\n[default]\nssl_conf = ssl\n[ssl]\nsystem_default = versions\n\
+            "openssl_conf = init\n[init]\nssl_conf = ssl\n[ssl]\nsystem_default = versions\n\
              [versions]\nMinProtocol = {version}\nMaxProtocol = {version}\n"
         );
         std::fs::write(&path, text)?;

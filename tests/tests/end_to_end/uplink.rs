@@ -118,7 +118,7 @@ fn the_agent_starts_without_its_broker_and_speaks_tls_1_2_and_1_3() -> Result<()
         world.kill_broker()?;
         let missed = world.agent.log()?.matches("not connected to the broker").count();
         world.agent.restart()?;
-        world.agent.wait_for("not connected to the broker", missed + 2)?;
+        world.agent.wait_for("not connected to the broker", missed + 1)?;
         sell(&mut world)?;
         world.mosquitto()?.restart_with_tls(version)?;
         ensure!(
