@@ -21,8 +21,8 @@ use tillwatch_feed::topic::ArchiveId;
 use crate::record::{HeldGap, RecordKind, Run};
 use archives::Archives;
 use held::{Held, HeldGeneration};
-pub use pace::QUEUE_MS_MAX;
 use pace::Pace;
+pub use pace::QUEUE_MS_MAX;
 
 /// After connecting, sending waits so long for the retained acknowledgements, which save sending again.
 pub const ACK_GRACE_MS: u64 = 1_000;
@@ -416,10 +416,7 @@ impl Delivery {
         if now_ms < from {
             return from;
         }
-        let timeouts = self
-            .in_flight
-            .iter()
-            .map(|sent| self.expires_ms(sent));
+        let timeouts = self.in_flight.iter().map(|sent| self.expires_ms(sent));
         let pauses = self.paused_until_ms.into_iter().filter(|until| *until > now_ms);
         let rewind = self.rewind.map(|rewind| rewind.due_ms);
         timeouts.chain(pauses).chain(rewind).min().unwrap_or(u64::MAX)
@@ -624,7 +621,11 @@ impl Delivery {
         } else {
             self.join_limit
         };
-        let wanted = if run.kind == RecordKind::Block { available.min(most) } else { 1 };
+        let wanted = if run.kind == RecordKind::Block {
+            available.min(most)
+        } else {
+            1
+        };
         let worth = wanted.min((self.settings.backlog_max() / 2).max(1));
         if lane == Lane::Backlog && room < worth {
             return None;

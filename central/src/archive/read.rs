@@ -3,8 +3,8 @@
 use super::schema::{failed, from_bits, from_value, ranges_of, series_of};
 use super::write::site_row;
 use super::{
-    Archive, ArchiveError, Batch, BirthKey, IncidentRow, Lost, Payload, PurgeTimes, Purged, Retention, SiteState, Sqlite,
-    Stored, Tally, Undecoded,
+    Archive, ArchiveError, Batch, BirthKey, IncidentRow, Lost, Payload, PurgeTimes, Purged, Retention, SiteState,
+    Sqlite, Stored, Tally, Undecoded,
 };
 use crate::cursor::Mark;
 use crate::rollup::{Rollup, SLOT_MS};
