@@ -63,7 +63,7 @@ impl Keeper {
             if staged.is_none() {
                 staged = self.next_to_send();
             }
-            let real_wait = self.real_wait();
+            let real_wait = self.real_wait(staged.is_some());
             let is_ending = from_sources.is_closed();
             if is_ending && self.retry_write_ms.is_some() {
                 // What is left in the channel was never counted: its sources tell it again after the restart.
@@ -169,11 +169,15 @@ impl Keeper {
         monotonic_ms(self.started)
     }
 
-    fn real_wait(&self) -> Duration {
+    /// While something waits for the uplink, what delivery wants next is asked when that is gone.
+    fn real_wait(&self, is_staged: bool) -> Duration {
         let now = self.real_now_ms();
-        let wake = self
-            .delivery
-            .next_wake(now)
+        let delivery = if is_staged {
+            u64::MAX
+        } else {
+            self.delivery.next_wake(now)
+        };
+        let wake = delivery
             .min(self.retry_write_ms.unwrap_or(u64::MAX))
             .min(self.next_state_ms);
         let at_most = if self.metering.is_holding() {
