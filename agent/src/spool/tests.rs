@@ -244,21 +244,32 @@ fn a_spool_of_one_mebibyte_loses_only_what_its_gaps_name_and_stays_within_it() {
             spool = open(&disk, &smallest, generation).0;
         }
         let records: Vec<NewRecord> = (0..random.u64(1..4)).map(block).collect();
-        let ids = spool.append(&records, &noise(random.usize(0..6_000)), minute * 60_000).unwrap();
+        let ids = spool
+            .append(&records, &noise(random.usize(0..6_000)), minute * 60_000)
+            .unwrap();
         produced.extend(ids.iter().map(|id| (id.generation, id.seq)));
         dropped += spool.take_dropped().len();
         assert!(spool.bytes() <= BYTES_MAX, "{} bytes in minute {minute}", spool.bytes());
     }
     let (_, recovery) = open(&disk, &smallest, generation + 1);
-    let held = recovery.runs.iter().map(|run| (run.generation, run.seq_first, run.seq_last));
-    let lost = recovery.gaps.iter().map(|gap| (gap.generation, gap.seq_first, gap.seq_last));
+    let held = recovery
+        .runs
+        .iter()
+        .map(|run| (run.generation, run.seq_first, run.seq_last));
+    let lost = recovery
+        .gaps
+        .iter()
+        .map(|gap| (gap.generation, gap.seq_first, gap.seq_last));
     let (mut accounted, mut numbers) = (std::collections::BTreeSet::new(), 0);
     for (generation, first, last) in held.chain(lost) {
         numbers += last - first + 1;
         accounted.extend((first..=last).map(|seq| (generation, seq)));
     }
     assert_eq!((&accounted, numbers), (&produced, produced.len() as u64));
-    assert!(dropped > 5 && recovery.runs.len() > 1, "{dropped} segments were dropped");
+    assert!(
+        dropped > 5 && recovery.runs.len() > 1,
+        "{dropped} segments were dropped"
+    );
 }
 
 #[test]

@@ -155,7 +155,10 @@ fn spool_with_payloads(folder: &Path) -> Result<Spool> {
         Ok(decode(&bytes)?.body)
     };
     let (mut spool, _) = Spool::open(folder, &SpoolSettings::default(), 0x5eed, 0)?;
-    for (name, kind, count) in [("birth.bin", RecordKind::Birth, 1), ("sum_live.bin", RecordKind::Block, 3)] {
+    for (name, kind, count) in [
+        ("birth.bin", RecordKind::Birth, 1),
+        ("sum_live.bin", RecordKind::Block, 3),
+    ] {
         let body = payload(name)?;
         let schema = match &body {
             Body::Birth(birth) => birth.schema,
@@ -189,24 +192,44 @@ fn a_spool_is_listed_checked_and_exported_beside_a_running_agent_and_central_rea
     };
     let listed = text(&run("ls", &[])?);
     ensure!(listed.contains("1 .. 1         birth"), "{listed}");
-    ensure!(listed.contains("2 .. 4         block") && listed.contains("4 records, "), "{listed}");
+    ensure!(
+        listed.contains("2 .. 4         block") && listed.contains("4 records, "),
+        "{listed}"
+    );
     let checked = run("check", &[])?;
-    ensure!(checked.status.success() && text(&checked).contains("the spool is good: 4 records"), "{}", text(&checked));
+    ensure!(
+        checked.status.success() && text(&checked).contains("the spool is good: 4 records"),
+        "{}",
+        text(&checked)
+    );
     let lines = text(&run("export", &[])?);
-    ensure!(lines.contains("\"type\":\"birth\"") && lines.contains("\"type\":\"summary\""), "{lines}");
+    ensure!(
+        lines.contains("\"type\":\"birth\"") && lines.contains("\"type\":\"summary\""),
+        "{lines}"
+    );
     let payloads = place.path().join("payloads");
     let exported = run("export", &["--payloads", path_text(&payloads)?])?;
     ensure!(exported.status.success(), "{}", text(&exported));
-    for (name, kind) in [("0000000000005eed-00000001.birth", "birth"), ("0000000000005eed-00000003.sum", "block")] {
+    for (name, kind) in [
+        ("0000000000005eed-00000001.birth", "birth"),
+        ("0000000000005eed-00000003.sum", "block"),
+    ] {
         let mut decode = Command::new(program("tillwatch-central")?);
         let decoded = decode.arg("decode").arg(payloads.join(name)).output()?;
         let told = text(&decoded);
-        ensure!(decoded.status.success() && told.contains("\"0000000000005eed\"") && told.contains(kind), "{told}");
+        ensure!(
+            decoded.status.success() && told.contains("\"0000000000005eed\"") && told.contains(kind),
+            "{told}"
+        );
     }
     drop(spool);
     std::fs::remove_file(state.join("spool/cursor"))?;
     let damaged = run("check", &[])?;
-    ensure!(!damaged.status.success() && text(&damaged).contains("bad   the cursor is lost"), "{}", text(&damaged));
+    ensure!(
+        !damaged.status.success() && text(&damaged).contains("bad   the cursor is lost"),
+        "{}",
+        text(&damaged)
+    );
     Ok(())
 }
 
