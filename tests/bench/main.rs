@@ -86,6 +86,9 @@ enum Benchmark {
         /// How many times faster the clock runs offline
         #[arg(long, default_value_t = 720)]
         speed: u64,
+        /// Only spool and delivery in this process, in a minute
+        #[arg(long)]
+        alone: bool,
     },
     /// Run the hostile corpus: how much of it was contained, and what it cost the others
     Hostile,
@@ -101,7 +104,10 @@ fn main() -> Result<()> {
         Benchmark::Parsers { json } => parsers::run(json),
         Benchmark::Till { seconds } => till::print(seconds),
         Benchmark::Delivery { json, faults, seed } => delivery::run(json, faults, seed),
-        Benchmark::Spool { json, seconds, speed } => spool::run(json, seconds, speed),
+        Benchmark::Spool { alone: true, .. } => spool::run_alone(),
+        Benchmark::Spool {
+            json, seconds, speed, ..
+        } => spool::run(json, seconds, speed),
         Benchmark::Hostile => hostile::print(),
         Benchmark::Components { folder } => hostile::write_components(&folder),
     }
