@@ -92,6 +92,9 @@ enum Benchmark {
         /// How many times faster the clock runs offline
         #[arg(long, default_value_t = 720)]
         speed: u64,
+        /// Only spool and delivery in this process, in a minute
+        #[arg(long)]
+        alone: bool,
     },
     /// How a store catches up after eight hours offline, over a fast link and over slow ones
     Links {
@@ -115,7 +118,10 @@ fn main() -> Result<()> {
         Benchmark::Parsers { json } => parsers::run(json),
         Benchmark::Till { seconds } => till::print(seconds),
         Benchmark::Delivery { json, faults, seed } => delivery::run(json, faults, seed),
-        Benchmark::Spool { json, seconds, speed } => spool::run(json, seconds, speed),
+        Benchmark::Spool { alone: true, .. } => spool::run_alone(),
+        Benchmark::Spool {
+            json, seconds, speed, ..
+        } => spool::run(json, seconds, speed),
         Benchmark::Links { json } => links::run(json),
         Benchmark::Scoring(options) => scoring::run(&options),
         Benchmark::Hostile => hostile::print(),

@@ -2,6 +2,7 @@
 //!
 //! Offline is a real agent whose clock runs fast, with the three shipped plugins, the host's metrics and 12 sales a minute;
 //! online is the one of `footprint`, in real time, acknowledged by a real central. Sums run over all its processes.
+//! Alone are spool and delivery in this process, a frame a minute of the size that an agent writes, on told time.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -14,6 +15,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
+use tillwatch_agent::spool::{NewRecord, RecordKind, Run, Spool, SpoolSettings};
+use tillwatch_core::delivery::{Delivery, DeliverySettings};
 use tillwatch_tests::central::{Broker, Central};
 use tillwatch_tests::mosquitto::Mosquitto;
 use tillwatch_tests::pki::{Authority, Identity};
@@ -35,9 +38,25 @@ const READINGS: usize = 9;
 /// A minute that is durable dirties one block of the file system at least.
 const LIMIT_MB_PER_DAY: f64 = 1_440.0 * 4_096.0 / 1e6;
 
+/// A minute's frame of the agent with 12 sales a minute: records, and a checkpoint after compression.
+const RECORD_BYTES: usize = 460;
+const CHECKPOINT_BYTES: usize = 2_800;
+const MINUTES: u64 = 72 * 60;
+/// Every buffer that is needed now and then was needed once.
+const WARM_MINUTES: u64 = 24 * 60;
+
 #[derive(Serialize)]
 struct Report {
     spool: Figures,
+    alone: Alone,
+}
+
+#[derive(Serialize)]
+struct Alone {
+    rss_growth_kib_72h_offline: i64,
+    write_mb_per_day_offline: f64,
+    write_mb_per_day_online: f64,
+    limit_mb_per_day: f64,
 }
 
 #[derive(Serialize)]
@@ -58,7 +77,10 @@ pub(crate) fn run(json: bool, seconds: u64, speed: u64) -> Result<()> {
     let identity = authority.client(SITE)?;
     let mut figures = offline(&place.path().join("offline"), &identity, speed)?;
     figures.write_mb_per_day_online = online(&place.path().join("online"), &authority, &identity, seconds)?;
-    let report = Report { spool: figures };
+    let report = Report {
+        spool: figures,
+        alone: alone(place.path())?,
+    };
     let text = if json {
         serde_json::to_string(&report)?
     } else {
@@ -66,6 +88,57 @@ pub(crate) fn run(json: bool, seconds: u64, speed: u64) -> Result<()> {
     };
     println!("{text}");
     Ok(())
+}
+
+/// Only spool and delivery, in seconds.
+pub(crate) fn run_alone() -> Result<()> {
+    let place = tempfile::tempdir()?;
+    println!("{}", serde_json::to_string_pretty(&alone(place.path())?)?);
+    Ok(())
+}
+
+fn alone(folder: &Path) -> Result<Alone> {
+    let (rss_growth_kib_72h_offline, write_mb_per_day_offline) = minutes(&folder.join("alone-offline"), false)?;
+    let (_, write_mb_per_day_online) = minutes(&folder.join("alone-online"), true)?;
+    Ok(Alone {
+        rss_growth_kib_72h_offline,
+        write_mb_per_day_offline,
+        write_mb_per_day_online,
+        limit_mb_per_day: LIMIT_MB_PER_DAY,
+    })
+}
+
+/// The growth of this process, and what it wrote in a day.
+fn minutes(folder: &Path, is_online: bool) -> Result<(i64, f64)> {
+    let (mut spool, _) = Spool::open(folder, &SpoolSettings::default(), 1, 0)?;
+    let mut delivery = Delivery::new(DeliverySettings::new(vec!["main".parse()?], 1));
+    let mut random = fastrand::Rng::with_seed(1);
+    let (process, mut before) = (std::process::id(), (0, 0));
+    for minute in 0..WARM_MINUTES + MINUTES {
+        if minute == WARM_MINUTES {
+            before = (rss_kib(process)?, usage::written_bytes(process)?);
+        }
+        let mut noise = |bytes: usize| -> Vec<u8> { std::iter::repeat_with(|| random.u8(..)).take(bytes).collect() };
+        let (payload, checkpoint) = (noise(RECORD_BYTES), noise(CHECKPOINT_BYTES));
+        let (kind, schema) = (RecordKind::Block, 1);
+        let record = NewRecord { kind, schema, payload };
+        let ids = spool.append(&[record], &checkpoint, minute * 60_000)?;
+        let id = ids.first().context("a record that is kept has a number")?;
+        let (generation, seq_first, seq_last) = (id.generation, id.seq, id.seq);
+        delivery.on_held(Run {
+            generation,
+            seq_first,
+            seq_last,
+            kind,
+            schema,
+        });
+        if is_online {
+            spool.release(*id);
+        }
+    }
+    let written = usage::written_bytes(process)? - before.1;
+    let days = MINUTES as f64 * 60.0 / DAY_S;
+    Ok((rss_kib(process)? - before.0, written as f64 / 1e6 / days))
 }
 
 fn offline(folder: &Path, identity: &Identity, speed: u64) -> Result<Figures> {

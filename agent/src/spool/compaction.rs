@@ -8,6 +8,7 @@
 use std::io;
 
 use super::disk::Disk;
+use super::index::Index;
 use super::log::{Entry, Segment};
 use super::segment::{Scan, scan, segment_head, without_checkpoint};
 
@@ -30,7 +31,7 @@ pub(super) fn compact(disk: &dyn Disk, segment: &mut Segment) -> Result<u64, Com
     let (bytes, entries) = rewritten(&file, segment).ok_or(CompactionError::Unreadable)?;
     replace(disk, &segment.name(), &bytes).map_err(|_kept_as_it_was| CompactionError::NotWritten)?;
     segment.bytes = bytes.len() as u64;
-    segment.entries = entries;
+    segment.index = Index::packed(&entries);
     segment.has_checkpoints = false;
     Ok(segment.bytes)
 }
@@ -56,7 +57,7 @@ fn rewritten(file: &[u8], segment: &Segment) -> Option<(Vec<u8>, Vec<Entry>)> {
         entries.push(Entry::new(&frame.head, bytes.len() as u64, smaller.len()));
         bytes.extend(smaller);
     }
-    let is_same = entries.len() == segment.entries.len();
+    let is_same = entries.len() == segment.index.entries().len();
     is_same.then_some((bytes, entries))
 }
 

@@ -1,8 +1,9 @@
 //! The spool itself: appends, reads and releases over an index of what is on disk.
 //!
 //! In: records, acknowledgements. Out: records, gaps.
-//! The index has one small entry (56 bytes) for each frame that is held, not one for each record.
+//! The index has one small entry for each frame that is held (see `index`), not one for each record.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::Path;
@@ -15,6 +16,7 @@ use super::compaction::{CompactionError, SEGMENTS_WHOLE, compact};
 use super::cursor::CURSOR_FILE;
 use super::cursor::{Cursor, CursorFile, PlacedGap};
 use super::disk::{Disk, FileDisk, WriteFault};
+use super::index::Index;
 use super::recover::{put_aside, recover, segment_name};
 use super::segment::{FrameHead, SEGMENT_HEAD_BYTES, decode_frame, encode_frame, segment_head};
 use super::{
@@ -26,13 +28,13 @@ use super::{
 const UNREAD_MAX: usize = 64;
 
 /// A frame that is on disk.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) position: u64,
     pub(super) offset: u64,
     pub(super) length: usize,
-    first: RecordId,
-    records: u32,
+    pub(super) first: RecordId,
+    pub(super) records: u32,
     pub(super) time_ms: u64,
 }
 
@@ -87,7 +89,7 @@ impl Entry {
 pub(super) struct Segment {
     first_position: u64,
     pub(super) bytes: u64,
-    pub(super) entries: Vec<Entry>,
+    pub(super) index: Index,
     pub(super) schemas: BTreeSet<u64>,
     /// Leaving them out makes it smaller.
     pub(super) has_checkpoints: bool,
@@ -99,7 +101,7 @@ impl Segment {
         Self {
             first_position,
             bytes: 0,
-            entries: Vec::new(),
+            index: Index::default(),
             schemas: BTreeSet::new(),
             has_checkpoints: false,
             is_damaged,
@@ -252,8 +254,9 @@ impl Spool {
     }
 
     fn count_held(&mut self) {
-        let entries = self.segments.iter().flat_map(|segment| &segment.entries);
+        let entries = self.segments.iter().map(|segment| segment.index.entries());
         let held = entries
+            .flat_map(Cow::into_owned)
             .filter(|entry| entry.position >= self.cursor.position)
             .map(|entry| {
                 let released = if entry.position == self.cursor.position {
@@ -382,7 +385,7 @@ impl Spool {
         let is_next = |entry: &Entry| entry.position + 1 == head.position;
         let has_room = |segment: &&mut Segment| {
             let fits = segment.bytes + frame.len() as u64 <= bytes_max;
-            fits && !segment.is_damaged && segment.entries.last().is_some_and(is_next)
+            fits && !segment.is_damaged && segment.index.entries().last().is_some_and(is_next)
         };
         if let Some(segment) = self.segments.back_mut().filter(has_room) {
             extend_segment(&*self.disk, segment, frame)?;
@@ -392,7 +395,7 @@ impl Spool {
         }
         let segment = self.segments.back_mut().expect("there is one in both branches");
         segment
-            .entries
+            .index
             .push(Entry::new(head, segment.bytes - frame.len() as u64, frame.len()));
         segment.schemas.extend(records.iter().map(|record| record.schema));
         segment.has_checkpoints = true;
@@ -433,7 +436,10 @@ impl Spool {
     /// Drops segments whose newest frame is too old; `append` does so by itself.
     pub fn drop_aged(&mut self, now_ms: u64) {
         let kept_from = self.oldest_within_age(now_ms);
-        let is_aged = |segment: &Segment| segment.entries.iter().all(|entry| entry.position < kept_from);
+        let is_aged = |segment: &Segment| {
+            let entries = segment.index.entries();
+            entries.iter().all(|entry| entry.position < kept_from)
+        };
         while self.segments.front().is_some_and(is_aged) && self.drop_oldest(GapReason::QuotaAge) {}
     }
 
@@ -441,11 +447,8 @@ impl Spool {
     /// was set does not make a whole backlog old at once.
     fn oldest_within_age(&self, now_ms: u64) -> u64 {
         let (mut oldest, mut age_ms, mut later_ms) = (self.position + 1, 0u64, now_ms);
-        let entries = self
-            .segments
-            .iter()
-            .rev()
-            .flat_map(|segment| segment.entries.iter().rev());
+        let newest_first = |segment: &Segment| segment.index.entries().into_owned().into_iter().rev();
+        let entries = self.segments.iter().rev().flat_map(newest_first);
         for entry in entries {
             age_ms = age_ms.saturating_add(later_ms.saturating_sub(entry.time_ms).min(AGE_STEP_MS_MAX));
             if age_ms > self.settings.age_max_ms {
@@ -468,11 +471,8 @@ impl Spool {
         };
         let mut cursor = self.cursor.clone();
         let mut gaps: Vec<HeldGap> = Vec::new();
-        for entry in oldest
-            .entries
-            .iter()
-            .filter(|entry| entry.position >= self.cursor.position)
-        {
+        let entries = oldest.index.entries();
+        for entry in entries.iter().filter(|entry| entry.position >= self.cursor.position) {
             let released = if entry.position == self.cursor.position {
                 self.cursor.index
             } else {
@@ -495,7 +495,7 @@ impl Spool {
         }
         if next.first_position > cursor.position {
             (cursor.position, cursor.index) = (next.first_position, 0);
-            let last = oldest.entries.iter().rev().find_map(Entry::last);
+            let last = entries.iter().rev().find_map(Entry::last);
             cursor.through = last.unwrap_or(cursor.through);
         }
         if self.cursor_file.keep(&*self.disk, &cursor).is_err() {
@@ -539,7 +539,7 @@ impl Spool {
             let Some((segment, at)) = self.find(next) else { break };
             match self.read_frame(segment, at) {
                 Ok(Some(frame)) => {
-                    self.unread.remove(&self.segments[segment].entries[at].position);
+                    self.unread.remove(&self.entry(segment, at).position);
                     records.extend(frame.into_iter().filter(|record| record.id.seq >= next.seq));
                 }
                 Ok(None) if records.is_empty() => return Err(self.give_up(segment, at)),
@@ -558,7 +558,7 @@ impl Spool {
 
     fn find(&self, id: RecordId) -> Option<(usize, usize)> {
         self.segments.iter().enumerate().find_map(|(index, segment)| {
-            let entries = &segment.entries;
+            let entries = segment.index.entries();
             let at = entries.iter().position(|entry| {
                 entry
                     .index_of(id)
@@ -568,10 +568,14 @@ impl Spool {
         })
     }
 
+    fn entry(&self, segment: usize, at: usize) -> Entry {
+        self.segments[segment].index.entries()[at]
+    }
+
     /// What the disk alone cannot read, and not for want of files or memory, is given up at the last try.
     fn on_not_read(&mut self, segment: usize, at: usize, error: io::Error) -> SpoolError {
         self.counters.not_read += 1;
-        let position = self.segments[segment].entries[at].position;
+        let position = self.entry(segment, at).position;
         let tries = self.unread.entry(position).or_default();
         *tries = tries.saturating_add(1);
         let is_last_try = *tries >= READ_TRIES_MAX;
@@ -588,8 +592,8 @@ impl Spool {
 
     /// None when what was written is not there any more.
     fn read_frame(&self, segment: usize, at: usize) -> io::Result<Option<Vec<Record>>> {
+        let entry = self.entry(segment, at);
         let segment = &self.segments[segment];
-        let entry = &segment.entries[at];
         let bytes = match self.disk.read(&segment.name(), entry.offset, entry.length) {
             Ok(bytes) => bytes,
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof) => {
@@ -608,7 +612,7 @@ impl Spool {
             seq: gap.seq_first,
         };
         let Some((segment, at)) = self.find(first) else { return };
-        let position = self.segments[segment].entries[at].position;
+        let position = self.entry(segment, at).position;
         self.cursor.add_gap(PlacedGap { gap, position });
         self.is_cursor_kept = false;
         self.keep_cursor();
@@ -617,7 +621,7 @@ impl Spool {
     fn give_up(&mut self, segment: usize, at: usize) -> SpoolError {
         let segment = &mut self.segments[segment];
         segment.is_damaged = true;
-        let entry = segment.entries.remove(at);
+        let entry = segment.index.remove(at);
         let index = if entry.position == self.cursor.position {
             self.cursor.index
         } else {
@@ -641,7 +645,7 @@ impl Spool {
     /// An id that is neither held nor in a gap changes nothing.
     pub fn release(&mut self, through: RecordId) {
         let held = self.find(through).and_then(|(segment, at)| {
-            let entry = self.segments.get(segment)?.entries.get(at)?;
+            let entry = self.entry(segment, at);
             Some((entry.position, entry.index_of(through)? + 1, entry.records))
         });
         let mut cursor = self.cursor.clone();
@@ -682,7 +686,7 @@ impl Spool {
             };
             let Some(oldest) = self
                 .segments
-                .pop_front_if(|oldest| oldest.entries.iter().all(is_released))
+                .pop_front_if(|oldest| oldest.index.entries().iter().all(is_released))
             else {
                 break;
             };

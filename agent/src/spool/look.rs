@@ -152,7 +152,7 @@ impl Look {
     }
 
     fn show_segment(&self, segment: &Segment, show: &mut dyn FnMut(Record, u64) -> io::Result<()>) -> io::Result<()> {
-        for entry in &segment.entries {
+        for entry in segment.index.entries().iter() {
             let bytes = match self.disk.read(&segment.name(), entry.offset, entry.length) {
                 Ok(bytes) => bytes,
                 // The agent has removed or rewritten it since: it was acknowledged, or is read by the next look.

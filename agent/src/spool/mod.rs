@@ -74,6 +74,7 @@
 mod segment;
 mod cursor;
 mod births;
+mod index;
 mod recover;
 mod compaction;
 mod log;

@@ -157,7 +157,7 @@ impl Found {
         for frame in &scanned.frames {
             self.add_frame(&mut segment, frame, &bytes);
         }
-        if !segment.entries.is_empty() {
+        if !segment.index.is_empty() {
             self.segments.push_back(segment);
             self.newest = bytes;
             self.newest.truncate(length);
@@ -241,7 +241,7 @@ impl Found {
             }
         }
         segment
-            .entries
+            .index
             .push(Entry::new(&frame.head, frame.offset as u64, frame.length));
     }
 

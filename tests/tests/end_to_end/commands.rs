@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use anyhow::{Context, Result, ensure};
+use tillwatch_agent::spool::{NewRecord, RecordKind, Spool, SpoolSettings};
+use tillwatch_feed::codec::{decode, encode_body};
+use tillwatch_feed::message::Body;
 use tillwatch_tests::pki::Authority;
 use tillwatch_tests::process::{plugin_dir, program};
 
@@ -142,6 +145,91 @@ fn faults_of_the_file_of_a_certificate_and_of_a_plugin_are_told_together_before_
         ensure!(told.contains(&format!("{problems} problems")), "{command}: {told}");
     }
     ensure!(!place.path().join("state/spool").exists(), "half an agent has started");
+    Ok(())
+}
+
+/// A birth and three of its blocks in the spool of a store that no agent runs for.
+fn spool_with_payloads(folder: &Path) -> Result<Spool> {
+    let payload = |name: &str| -> Result<_> {
+        let bytes = std::fs::read(repository().join("sdk/feed/testdata/v1").join(name))?;
+        Ok(decode(&bytes)?.body)
+    };
+    let (mut spool, _) = Spool::open(folder, &SpoolSettings::default(), 0x5eed, 0)?;
+    for (name, kind, count) in [
+        ("birth.bin", RecordKind::Birth, 1),
+        ("sum_live.bin", RecordKind::Block, 3),
+    ] {
+        let body = payload(name)?;
+        let schema = match &body {
+            Body::Birth(birth) => birth.schema,
+            Body::Block(block) => block.schema,
+            _ => 0,
+        };
+        for _ in 0..count {
+            let payload = encode_body(&body);
+            if kind == RecordKind::Birth {
+                spool.put_birth(schema, spool.next_id(), &payload)?;
+            }
+            spool.append(&[NewRecord { kind, schema, payload }], b"checkpoint", 0)?;
+        }
+    }
+    Ok(spool)
+}
+
+#[test]
+fn a_spool_is_listed_checked_and_exported_beside_a_running_agent_and_central_reads_the_payloads() -> Result<()> {
+    let place = tempfile::tempdir()?;
+    let (settings, state) = (place.path().join("agent.toml"), place.path().join("state"));
+    let told = format!(
+        "site = \"store-0412\"\ntime_zone = \"UTC\"\nstate_dir = {state:?}\n[broker]\nurl = \"mqtt://localhost:1\"\n"
+    );
+    std::fs::write(&settings, told)?;
+    // Its lock is held as an agent would.
+    let spool = spool_with_payloads(&state.join("spool"))?;
+    let run = |command: &str, more: &[&str]| {
+        let arguments = [&["spool", command, "--config", path_text(&settings)?], more].concat();
+        tillwatch(&arguments)
+    };
+    let listed = text(&run("ls", &[])?);
+    ensure!(listed.contains("1 .. 1         birth"), "{listed}");
+    ensure!(
+        listed.contains("2 .. 4         block") && listed.contains("4 records, "),
+        "{listed}"
+    );
+    let checked = run("check", &[])?;
+    ensure!(
+        checked.status.success() && text(&checked).contains("the spool is good: 4 records"),
+        "{}",
+        text(&checked)
+    );
+    let lines = text(&run("export", &[])?);
+    ensure!(
+        lines.contains("\"type\":\"birth\"") && lines.contains("\"type\":\"summary\""),
+        "{lines}"
+    );
+    let payloads = place.path().join("payloads");
+    let exported = run("export", &["--payloads", path_text(&payloads)?])?;
+    ensure!(exported.status.success(), "{}", text(&exported));
+    for (name, kind) in [
+        ("0000000000005eed-00000001.birth", "birth"),
+        ("0000000000005eed-00000003.sum", "block"),
+    ] {
+        let mut decode = Command::new(program("tillwatch-central")?);
+        let decoded = decode.arg("decode").arg(payloads.join(name)).output()?;
+        let told = text(&decoded);
+        ensure!(
+            decoded.status.success() && told.contains("\"0000000000005eed\"") && told.contains(kind),
+            "{told}"
+        );
+    }
+    drop(spool);
+    std::fs::remove_file(state.join("spool/cursor"))?;
+    let damaged = run("check", &[])?;
+    ensure!(
+        !damaged.status.success() && text(&damaged).contains("bad   the cursor is lost"),
+        "{}",
+        text(&damaged)
+    );
     Ok(())
 }
 

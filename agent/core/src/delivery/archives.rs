@@ -25,7 +25,8 @@ struct Archive {
     acked: BTreeMap<u64, RangeSet>,
     /// Generations of which it claims more than was written.
     disputed: BTreeSet<u64>,
-    /// What it says of those: nothing is deleted for it, but what is not held any more need not be told again.
+    /// What it says of those that were not being written then: nothing is deleted for it, but what is not held any more
+    /// need not be told again.
     claimed: BTreeMap<u64, RangeSet>,
 }
 
@@ -186,6 +187,10 @@ impl Archive {
             });
         }
         let is_disputed = self.disputed.contains(&claim.generation);
+        // Of a generation that is being written nobody can know more than we do.
+        if is_disputed && held.newest_generation() == Some(claim.generation) {
+            return;
+        }
         let known = if is_disputed {
             &mut self.claimed
         } else {

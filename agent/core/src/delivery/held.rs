@@ -33,6 +33,10 @@ impl Held {
         self.generations.iter().find(|held| held.generation == generation)
     }
 
+    pub(super) fn newest_generation(&self) -> Option<u64> {
+        self.generations.last().map(|held| held.generation)
+    }
+
     /// The newest record that is held.
     pub(super) fn newest(&self) -> Option<RecordId> {
         self.generations

@@ -283,6 +283,23 @@ fn a_disputed_generation_that_the_spool_dropped_holds_back_nothing() {
     assert_eq!(delivery.poll(3), None);
 }
 
+/// A record that two connections refused was deleted on the word of an archive that claimed what was never written, and
+/// no archive was told that it is lost.
+#[test]
+fn a_claim_on_what_is_being_written_settles_no_gap_either() {
+    let mut delivery = with_backlog(9);
+    delivery.on_gap(HeldGap {
+        generation: 5,
+        seq_first: 1,
+        seq_last: 1,
+        reason: GapReason::Refused,
+    });
+    assert_eq!(delivery.on_ack(1, &ack("main", 1, 5, 0, &[(2, 6)])).release, None);
+    assert_eq!(delivery.on_ack(2, &ack("main", 1, 5, 12, &[])).release, None);
+    delivery.on_held(run(6, 1, 1, RecordKind::Block));
+    assert_eq!(delivery.on_ack(3, &ack("main", 1, 6, 1, &[])).release, None);
+}
+
 #[test]
 fn a_restored_archive_gets_again_what_is_still_held() {
     let mut delivery = with_backlog(9);
