@@ -13,7 +13,7 @@ pub(crate) use convert::{checkpoint_of, parts_from};
 pub(crate) use learned::{detector_from, detector_proto};
 pub(crate) use learned::{detectors_from, detectors_of, judge_from, judge_to};
 
-/// The version of both formats. Another version is refused: these bytes never leave the machine.
+/// The version of the checkpoint. Another version is refused: these bytes never leave the machine.
 pub(crate) const VERSION: u32 = 1;
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -203,15 +203,19 @@ struct OpenProto {
     actual: f64,
 }
 
-fn decode<M: prost::Message + Default>(bytes: &[u8], version: impl Fn(&M) -> u32) -> Result<M, RestoreError> {
+fn decode<M: prost::Message + Default>(
+    bytes: &[u8],
+    known: u32,
+    version: impl Fn(&M) -> u32,
+) -> Result<M, RestoreError> {
     let message = M::decode(bytes).map_err(|error| RestoreError::Malformed {
         reason: error.to_string(),
     })?;
     let found = version(&message);
-    if found == VERSION {
+    if found == known {
         Ok(message)
     } else {
-        Err(RestoreError::Version { found, known: VERSION })
+        Err(RestoreError::Version { found, known })
     }
 }
 
@@ -227,7 +231,7 @@ fn malformed(reason: &str) -> RestoreError {
 
 impl CheckpointProto {
     fn read(bytes: &[u8]) -> Result<CheckpointProto, RestoreError> {
-        decode(bytes, |checkpoint: &CheckpointProto| checkpoint.version)
+        decode(bytes, VERSION, |checkpoint: &CheckpointProto| checkpoint.version)
     }
 
     fn write(&self) -> Vec<u8> {

@@ -4,13 +4,14 @@
 //! Out: a p-value, an effect, what was expected, and whether the alarm is on.
 //! It never looks ahead, never judges a window twice, and allocates nothing after it is made.
 //!
-//! Steps: [`transform`] makes the noise even, [`baseline`] forecasts, the residual feeds a point and two sustained
-//! statistics and a test for zeros in a row, [`calibrate`] ranks each among the series' own past, and [`alarm`] opens
+//! Steps: [`transform`] makes the noise even, [`baseline`] forecasts, the residual feeds a point and three sustained
+//! statistics, and for events [`runs`] of windows; [`calibrate`] ranks each among the series' own past, and [`alarm`] opens
 //! and closes findings. All transcendental functions are libm's, so that every machine computes the same bits.
 
 pub(crate) mod alarm;
 pub(crate) mod baseline;
 pub(crate) mod calibrate;
+pub(crate) mod runs;
 pub(crate) mod slot;
 pub(crate) mod transform;
 mod judge;
@@ -25,12 +26,12 @@ pub use transform::Shape;
 
 use alarm::{Alarm, Evidence};
 use baseline::{Baseline, Forecast};
-use calibrate::Calibration;
+use calibrate::{Calibration, Placed};
+use runs::Runs;
 use slot::Pace;
 
-/// Weights of the newest window in the sustained statistics: a memory of 4 and of 16 windows.
-const FAST: f32 = 0.25;
-const SLOW: f32 = 0.0625;
+/// Weights of the newest window in the sustained statistics: a memory of 4, of 16 and of 64 windows.
+const RATES: [f32; 3] = [0.25, 0.0625, 0.015_625];
 
 /// A single window counts at most so many standard deviations in the sustained statistics: alone it opens nothing.
 const SUSTAINED_CLIP: f32 = 6.0;
@@ -42,9 +43,6 @@ const DAYS_BEFORE_JUDGING: f32 = 1.0;
 /// So much more likely, as a logarithm, that the windows are as usual again than that the anomaly goes on, and the
 /// sustained statistics forget it.
 const RELIEF_BAR: f32 = 10.0;
-
-/// From this share of the bar on, a window is no measure for the next ones.
-const NEARLY: f32 = 0.8;
 
 /// Zeros in a row are weighed from this expected count on.
 const ZERO_RUN_MIN: f32 = 3.0;
@@ -78,16 +76,12 @@ pub struct Verdict {
 pub(crate) struct Detector {
     pub(crate) shape: Shape,
     pub(crate) baseline: Baseline,
-    /// Of the point, the fast and the slow statistic.
-    pub(crate) calibrations: [Calibration; 3],
-    pub(crate) fast: f32,
-    pub(crate) slow: f32,
+    /// Of the point and of each sustained statistic.
+    pub(crate) calibrations: [Calibration; 4],
+    pub(crate) sustained: [f32; 3],
     /// While the alarm is on: the evidence that it is over.
     pub(crate) relief: f32,
-    /// Expected count, in units of its noise, since the last value that was not zero.
-    pub(crate) zero_run: f32,
-    /// The largest such run that ended by itself, slowly forgotten.
-    pub(crate) zero_run_high: f32,
+    pub(crate) runs: Runs,
     /// Windows with a value.
     pub(crate) seen: u32,
     /// Windows without one since.
@@ -101,12 +95,10 @@ impl Detector {
         Detector {
             shape,
             baseline: Baseline::new(),
-            calibrations: [Calibration::new(), Calibration::new(), Calibration::new()],
-            fast: 0.0,
-            slow: 0.0,
+            calibrations: [const { Calibration::new() }; 4],
+            sustained: [0.0; 3],
             relief: 0.0,
-            zero_run: 0.0,
-            zero_run_high: 0.0,
+            runs: Runs::default(),
             seen: 0,
             missing: 0,
             stale: 0,
@@ -117,9 +109,8 @@ impl Detector {
     pub(crate) fn skip(&mut self, alarm: &mut Alarm) {
         self.missing = self.missing.saturating_add(1);
         if self.missing == STALE_AFTER {
-            self.fast = 0.0;
-            self.slow = 0.0;
-            self.zero_run = 0.0;
+            self.sustained = [0.0; 3];
+            self.runs.start_anew();
             self.stale = STALE_FOR;
             alarm.give_up();
         }
@@ -137,10 +128,19 @@ impl Detector {
         self.baseline.busy |= actual.abs() > 0.0;
         let z = (y - forecast.mean) / forecast.sd;
         self.sustain(z);
-        self.count_zeros(actual, expected, forecast.sd);
+        self.count(actual, expected, forecast.sd);
         let state = self.state(pace);
-        let (p, effect) = self.rank(z);
-        let evidence = self.evidence(pace, start_ms, p, effect, expected, actual);
+        let statistics = self.statistics(z);
+        let (p, effect) = self.rank(z, &statistics);
+        let evidence = Evidence {
+            start_ms,
+            window_ms: pace.window_ms,
+            severity: self.severity(&statistics),
+            p,
+            effect,
+            expected,
+            actual,
+        };
         if state == ScoreState::Ok {
             alarm.step(&evidence);
             self.relieve(z, alarm);
@@ -149,7 +149,7 @@ impl Detector {
             .learn(pace, slot, y - forecast.mean, forecast.sd, alarm.is_open());
         self.seen = self.seen.saturating_add(1);
         self.stale = self.stale.saturating_sub(1);
-        self.learn_ranks(pace, z, evidence.severity, alarm.is_open());
+        self.learn_ranks(pace, &statistics, alarm.is_open());
         let log10_p = if state == ScoreState::Warming {
             0.0
         } else {
@@ -191,8 +191,9 @@ impl Detector {
 
     fn sustain(&mut self, z: f32) {
         let z = z.clamp(-SUSTAINED_CLIP, SUSTAINED_CLIP);
-        self.fast += FAST * (z - self.fast);
-        self.slow += SLOW * (z - self.slow);
+        for (sustained, rate) in self.sustained.iter_mut().zip(RATES) {
+            *sustained += rate * (z - *sustained);
+        }
     }
 
     /// The sustained statistics outlast what raised them. Once the windows themselves say that it is over, they start anew.
@@ -207,85 +208,65 @@ impl Detector {
         let effect = open.peak.effect.clamp(-SUSTAINED_CLIP, SUSTAINED_CLIP);
         self.relief = (self.relief + effect * (effect / 2.0 - z)).clamp(0.0, 2.0 * RELIEF_BAR);
         if self.relief > RELIEF_BAR {
-            (self.fast, self.slow) = (0.0, 0.0);
+            self.sustained = [0.0; 3];
+            self.runs.start_anew();
         }
     }
 
-    /// Source: of a Poisson count, the probability of no event where `n` are expected is exp(-n); noise beyond
-    /// Poisson's makes fewer independent events of it, by the variance on the transformed scale.
-    fn count_zeros(&mut self, actual: f64, expected: f64, sd: f32) {
+    fn count(&mut self, actual: f64, expected: f64, sd: f32) {
         if self.shape != Shape::Count {
             return;
         }
-        self.zero_run_high *= 0.999_995;
-        if !self.baseline.known {
-            self.zero_run = 0.0;
-        } else if actual > 0.0 {
-            self.zero_run_high = self.zero_run_high.max(self.zero_run);
-            self.zero_run = 0.0;
+        if self.baseline.known {
+            self.runs.step(single(actual), single(expected), sd * sd);
         } else {
-            self.zero_run += single(expected.max(0.0)) / (sd * sd).max(1.0);
+            self.runs.start_anew();
         }
     }
 
-    /// The sustained statistics with variance 1 if windows were independent.
-    fn standardized(&self) -> [f32; 2] {
+    /// Point and sustained statistics, these with variance 1 if windows were independent.
+    fn statistics(&self, z: f32) -> [Placed; 4] {
         let unit = |rate: f32| (rate / (2.0 - rate)).sqrt();
-        [self.fast / unit(FAST), self.slow / unit(SLOW)]
+        let [fast, slow, long] = self.sustained;
+        [z, fast / unit(RATES[0]), slow / unit(RATES[1]), long / unit(RATES[2])].map(|value| Placed::of(value.abs()))
     }
 
     /// The combined p-value, and the effect of its least likely part.
-    fn rank(&self, z: f32) -> (f32, f32) {
-        let [fast, slow] = self.standardized();
-        let ranks = [
-            (self.calibrations[0].p(z.abs()), z),
-            (self.calibrations[1].p(fast.abs()), self.fast),
-            (self.calibrations[2].p(slow.abs()), self.slow),
-        ];
-        let effect = ranks
-            .iter()
-            .fold((1.0, z), |least, rank| if rank.0 < least.0 { *rank } else { least })
-            .1;
-        let [point, fast, slow] = ranks.map(|rank| rank.0);
-        let p = if self.zero_run > ZERO_RUN_MIN {
-            calibrate::combine(&[point, fast, slow, single(libm::exp(-f64::from(self.zero_run)))])
-        } else {
-            calibrate::combine(&[point, fast, slow])
-        };
-        (p, effect)
-    }
-
-    fn evidence(&self, pace: &Pace, start_ms: u64, p: f32, effect: f32, expected: f64, actual: f64) -> Evidence {
-        let [fast, slow] = self.standardized();
-        let zero_bar = alarm::ZERO_RUN_BAR.max(alarm::MARGIN * self.zero_run_high);
-        let severities = [
-            fast.abs() / self.calibrations[1].bar(),
-            slow.abs() / self.calibrations[2].bar(),
-            self.zero_run / zero_bar,
-        ];
-        let severity = severities.into_iter().fold(0.0, f32::max);
-        Evidence {
-            start_ms,
-            window_ms: pace.window_ms,
-            severity,
-            p,
-            effect,
-            expected,
-            actual,
+    fn rank(&self, z: f32, statistics: &[Placed; 4]) -> (f32, f32) {
+        let [fast, slow, long] = self.sustained;
+        let mut ranks = [1.0; 5];
+        let mut least = (1.0, z);
+        for (at, effect) in [z, fast, slow, long].into_iter().enumerate() {
+            ranks[at] = self.calibrations[at].p(&statistics[at]);
+            if ranks[at] < least.0 {
+                least = (ranks[at], effect);
+            }
         }
+        let zeros = self.runs.zeros();
+        let of = if zeros > ZERO_RUN_MIN {
+            ranks[4] = single(libm::exp(-f64::from(zeros)));
+            &ranks[..]
+        } else {
+            &ranks[..4]
+        };
+        (calibrate::combine(of), least.1)
     }
 
-    /// What is under alarm, or nearly so, must not become the measure of alarms at once.
-    fn learn_ranks(&mut self, pace: &Pace, z: f32, severity: f32, open: bool) {
-        let [fast, slow] = self.standardized();
-        for (calibration, statistic) in self.calibrations.iter_mut().zip([z, fast, slow]) {
-            if open {
-                calibration.forgive();
-            } else if self.baseline.known {
-                calibration.note(statistic.abs());
-                if severity < NEARLY {
-                    calibration.learn(statistic.abs(), pace.rank_memory);
-                }
+    fn severity(&self, statistics: &[Placed; 4]) -> f32 {
+        let sustained = statistics.iter().zip(&self.calibrations).skip(1);
+        let severities = sustained.map(|(statistic, past)| statistic.magnitude / past.bar);
+        severities.fold(self.runs.severity(), f32::max)
+    }
+
+    /// What is under alarm must not become the measure of alarms.
+    fn learn_ranks(&mut self, pace: &Pace, statistics: &[Placed; 4], open: bool) {
+        if open {
+            self.calibrations.iter_mut().for_each(Calibration::forgive);
+            self.runs.forgive();
+        } else if self.baseline.known {
+            for (calibration, statistic) in self.calibrations.iter_mut().zip(statistics) {
+                calibration.note(statistic.magnitude);
+                calibration.learn(statistic, pace.rank_memory);
             }
         }
     }

@@ -5,7 +5,7 @@
 //! the upper end of a 95 % interval over the stores.
 
 use super::detectors::{Detector, Make};
-use super::store::{Calendar, KINDS, Scene, Series, series};
+use super::store::{Calendar, KINDS, SPECS, Scene, Series, series};
 use super::{DAY, Options, Row, Section, WINDOW_MS, episodes, in_parallel};
 
 pub(crate) fn measure(options: &Options) -> Section {
@@ -29,7 +29,7 @@ pub(crate) fn measure(options: &Options) -> Section {
         ));
         for kind in KINDS {
             let of_kind = a_day(&|found| {
-                let specs = super::store::SPECS.iter().zip(found);
+                let specs = SPECS.iter().zip(found);
                 specs
                     .filter(|(spec, _)| spec.kind() == kind)
                     .map(|(_, found)| found)
@@ -38,7 +38,7 @@ pub(crate) fn measure(options: &Options) -> Section {
             let case = format!("{kind:?}").to_lowercase();
             rows.push(Row::new(make.name(), &case, &[("a_store_day", mean(&of_kind))]));
         }
-        for (at, spec) in super::store::SPECS.iter().enumerate().filter(|_| options.alone) {
+        for (at, spec) in SPECS.iter().enumerate().filter(|_| options.alone) {
             let of_spec = a_day(&|found| found[at]);
             rows.push(Row::new(
                 make.name(),

@@ -6,6 +6,11 @@
 //! A *sample* is one window of ten seconds, as stores judge them, and a *slot* of the measures is that window;
 //! counts so rare that their rate is told per five minutes are judged in windows of ten seconds, too.
 //! The files of the benchmark are judged at their own interval.
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the numbers of a simulation are small, and none of these is negative"
+)]
 
 mod calibration;
 mod cost;

@@ -237,10 +237,10 @@ fn best(files: &[(&File, &Vec<f64>)], profile: Profile) -> (f64, f64) {
 fn steps_of(file: &File, scores: &[f64], profile: Profile, steps: &mut Vec<(f64, f64)>) -> f64 {
     let highest = sigmoid(-1.0);
     let mut windows: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    for at in file.start()..scores.len() {
+    for (at, score) in scores.iter().enumerate().skip(file.start()) {
         match file.window[at] {
             Some(window) => windows.entry(window).or_default().push(at),
-            None => steps.push((scores[at], file.worth[at] * profile.wrong)),
+            None => steps.push((*score, file.worth[at] * profile.wrong)),
         }
     }
     for rows in windows.values_mut() {

@@ -261,7 +261,7 @@ impl Calendar {
 
 impl Series {
     pub(crate) fn new(spec: Spec, seed: u64) -> Series {
-        let mut random = Random::new(seed ^ 0x5E41_E5);
+        let mut random = Random::new(seed ^ 0x005E_41E5);
         let factor = libm::exp(0.3 * random.normal());
         Series {
             spec,

@@ -3,13 +3,18 @@
 use std::collections::BTreeMap;
 
 use super::convert::{alarm_from, alarm_proto};
-use super::{AlarmProto, VERSION, decode, encode, malformed};
+use super::{AlarmProto, decode, encode, malformed};
 use crate::detect::Detector;
 use crate::detect::alarm::Alarm;
 use crate::detect::baseline::Baseline;
 use crate::detect::calibrate::Calibration;
+use crate::detect::runs::{Run, Runs};
 use crate::detect::transform::Shape;
 use crate::settings::RestoreError;
+
+/// The version of what was learned, apart from that of the checkpoint: a store whose detectors changed learns anew, and
+/// loses nothing else.
+const LEARNED_VERSION: u32 = 2;
 
 const OTHER_WINDOWS: &str = "it was learned from windows of another length";
 
@@ -40,17 +45,20 @@ pub(crate) struct DetectorProto {
     week: Vec<f32>,
     #[prost(uint32, repeated, tag = "7")]
     week_seen: Vec<u32>,
-    /// Level, variance of all, windows seen; fast, slow, relief, run of zeros, longest run.
+    /// Level, variance of all, windows seen, relief; the sustained statistics.
     #[prost(float, repeated, tag = "8")]
     numbers: Vec<f32>,
     /// Last slot of the day, of the week, something in it, known, closed; windows with a value, windows missing, windows stale.
     #[prost(uint32, repeated, tag = "9")]
     counts: Vec<u32>,
-    /// Of each calibration: its bins, the total, the highest, and the two that wait.
+    /// Of each calibration: its bins, the total, the highest, the two that wait, and the bar.
     #[prost(float, repeated, tag = "10")]
     calibrations: Vec<f32>,
     #[prost(bytes = "vec", tag = "11")]
     empty_visits: Vec<u8>,
+    /// Of each run: now, its peak, the highest.
+    #[prost(float, repeated, tag = "12")]
+    runs: Vec<f32>,
 }
 
 /// One series on its own, with its alarm.
@@ -68,7 +76,7 @@ struct JudgeProto {
 
 pub(crate) fn judge_to(detector: &Detector, alarm: &Alarm, window_ms: u32) -> Vec<u8> {
     encode(&JudgeProto {
-        version: VERSION,
+        version: LEARNED_VERSION,
         window_ms,
         detector: Some(detector_proto(0, detector)),
         alarm: Some(alarm_proto(0, alarm)),
@@ -76,7 +84,7 @@ pub(crate) fn judge_to(detector: &Detector, alarm: &Alarm, window_ms: u32) -> Ve
 }
 
 pub(crate) fn judge_from(bytes: &[u8], window_ms: u32) -> Result<(Detector, Alarm), RestoreError> {
-    let judge: JudgeProto = decode(bytes, |judge: &JudgeProto| judge.version)?;
+    let judge: JudgeProto = decode(bytes, LEARNED_VERSION, |judge: &JudgeProto| judge.version)?;
     if judge.window_ms != window_ms {
         return Err(malformed(OTHER_WINDOWS));
     }
@@ -92,14 +100,14 @@ pub(crate) fn detectors_of<'a>(window_ms: u32, detectors: impl Iterator<Item = (
         .map(|(series, detector)| detector_proto(series, detector))
         .collect();
     encode(&SnapshotProto {
-        version: VERSION,
+        version: LEARNED_VERSION,
         window_ms,
         detectors,
     })
 }
 
 pub(crate) fn detectors_from(bytes: &[u8], window_ms: u32) -> Result<BTreeMap<u32, Detector>, RestoreError> {
-    let snapshot: SnapshotProto = decode(bytes, |snapshot: &SnapshotProto| snapshot.version)?;
+    let snapshot: SnapshotProto = decode(bytes, LEARNED_VERSION, |snapshot: &SnapshotProto| snapshot.version)?;
     if snapshot.window_ms != window_ms {
         return Err(malformed(OTHER_WINDOWS));
     }
@@ -113,11 +121,8 @@ pub(crate) fn detectors_from(bytes: &[u8], window_ms: u32) -> Result<BTreeMap<u3
 pub(crate) fn detector_proto(series: u32, detector: &Detector) -> DetectorProto {
     let baseline = &detector.baseline;
     let Detector {
-        fast,
-        slow,
+        sustained: [fast, slow, long],
         relief,
-        zero_run,
-        zero_run_high,
         seen,
         missing,
         stale,
@@ -140,11 +145,10 @@ pub(crate) fn detector_proto(series: u32, detector: &Detector) -> DetectorProto 
             baseline.level,
             baseline.variance_all,
             baseline.seen,
+            relief,
             fast,
             slow,
-            relief,
-            zero_run,
-            zero_run_high,
+            long,
         ],
         counts: vec![
             u32::from(baseline.last_day),
@@ -165,9 +169,16 @@ pub(crate) fn detector_proto(series: u32, detector: &Detector) -> DetectorProto 
                     .copied()
                     .chain([past.total, past.high])
                     .chain(past.waiting)
+                    .chain([past.bar])
             })
             .collect(),
         empty_visits: baseline.empty_visits.to_vec(),
+        runs: detector
+            .runs
+            .0
+            .iter()
+            .flat_map(|run| [run.now, run.peak, run.high])
+            .collect(),
     }
 }
 
@@ -184,17 +195,7 @@ pub(crate) fn detector_from(proto: &DetectorProto) -> Option<(u32, Detector)> {
         .iter()
         .map(|seen| u16::try_from(*seen).unwrap_or(u16::MAX))
         .collect();
-    let [
-        level,
-        variance_all,
-        seen_windows,
-        fast,
-        slow,
-        relief,
-        zero_run,
-        zero_run_high,
-    ] = proto.numbers[..]
-    else {
+    let [level, variance_all, seen_windows, relief, fast, slow, long] = proto.numbers[..] else {
         return None;
     };
     let [last_day, last_week, busy, known, closed, seen, missing, stale] = proto.counts[..] else {
@@ -216,20 +217,19 @@ pub(crate) fn detector_from(proto: &DetectorProto) -> Option<(u32, Detector)> {
         closed: closed != 0,
         empty_visits: array(&proto.empty_visits)?,
     };
-    let size = proto.calibrations.len() / 3;
-    let mut calibrations = proto.calibrations.chunks_exact(size.max(1)).map(calibration_from);
-    let calibrations = [calibrations.next()??, calibrations.next()??, calibrations.next()??];
+    let size = proto.calibrations.len() / 4;
+    let calibrations = proto.calibrations.chunks_exact(size.max(1)).map(calibration_from);
+    let calibrations: Option<Vec<Calibration>> = calibrations.collect();
+    let calibrations = calibrations?.try_into().ok()?;
     Some((
         proto.series,
         Detector {
             shape,
             baseline,
             calibrations,
-            fast,
-            slow,
+            sustained: [fast, slow, long],
             relief,
-            zero_run,
-            zero_run_high,
+            runs: runs_from(&proto.runs)?,
             seen,
             missing,
             stale,
@@ -237,8 +237,17 @@ pub(crate) fn detector_from(proto: &DetectorProto) -> Option<(u32, Detector)> {
     ))
 }
 
+fn runs_from(numbers: &[f32]) -> Option<Runs> {
+    let runs = numbers.chunks_exact(3).map(|run| Run {
+        now: run[0],
+        peak: run[1],
+        high: run[2],
+    });
+    runs.collect::<Vec<Run>>().try_into().ok().map(Runs)
+}
+
 fn calibration_from(numbers: &[f32]) -> Option<Calibration> {
-    let [mass @ .., total, high, newer, older] = numbers else {
+    let [mass @ .., total, high, newer, older, bar] = numbers else {
         return None;
     };
     Some(Calibration {
@@ -246,6 +255,7 @@ fn calibration_from(numbers: &[f32]) -> Option<Calibration> {
         total: *total,
         high: *high,
         waiting: [*newer, *older],
+        bar: *bar,
     })
 }
 

@@ -5,9 +5,6 @@
 /// Beyond what is remembered by so much.
 pub(crate) const MARGIN: f32 = 1.15;
 
-/// Expected events over a run of zeros, from which on it is an alarm.
-pub(crate) const ZERO_RUN_BAR: f32 = 18.0;
-
 /// Windows in a row beyond the bar that open a finding.
 const OPEN_AFTER: u8 = 2;
 /// Below half the bar for so long, and for so many windows, closes one.
