@@ -41,7 +41,7 @@ enum Command {
     Test,
     /// Build the agent, what compiles and runs plugins, and the shipped plugins, into target/
     Plugins,
-    /// Run one benchmark: footprint, parsers, sandbox, till
+    /// Run one benchmark: access, footprint, intake, parsers, reconnect, sandbox, till
     #[command(disable_help_flag = true)]
     Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

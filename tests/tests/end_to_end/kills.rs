@@ -108,6 +108,16 @@ fn every_sale_is_received_once_through_kills_of_agent_broker_and_central() -> Re
     world.agent.restart()?;
     wait_for_everything(&mut world).context("after an orderly stop")?;
     wait_until("no record is missing", PATIENCE, || Ok(world.missing_records()? == 0))?;
+    let books = world.central.get("/api/v1/records")?;
+    let lines = books["lines"].as_array().context("lines")?;
+    for line in lines {
+        let of = |key: &str| line[key].as_u64().context("a number");
+        ensure!(of("produced")? == of("received")? + of("accounted")?, "{line}");
+    }
+    ensure!(
+        !lines.is_empty() && books["contradictions"] == serde_json::json!([]),
+        "{books}"
+    );
     println!("{:?} received once", world.sold);
     Ok(())
 }

@@ -11,6 +11,7 @@ mod kills;
 mod reload;
 mod rotation;
 mod rights;
+mod consumers;
 mod commands;
 mod backtest;
 mod bundles;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 use tillwatch_central::archive::{self, Archive as _};
 use tillwatch_tests::central::{Broker, Central, Sold};
@@ -24,9 +24,11 @@ pub(crate) struct World {
     pub(crate) central: Central,
     pub(crate) agent: Agent,
     pub(crate) sold: Sold,
+    /// Of its certificates.
+    pub(crate) authority: Authority,
     sales: File,
     /// Removed with the world.
-    _place: TempDir,
+    place: TempDir,
 }
 
 impl World {
@@ -46,9 +48,15 @@ impl World {
             central,
             agent,
             sold: Sold::default(),
+            authority,
             sales,
-            _place: place,
+            place,
         })
+    }
+
+    /// A folder that is removed with it.
+    pub(crate) fn place(&self) -> &Path {
+        self.place.path()
     }
 
     /// Appends sales to the point of sale's log, in one write or torn in two as programs do it.
@@ -80,6 +88,11 @@ impl World {
                 .saturating_sub(mark.accounted)
         });
         Ok(missing.sum())
+    }
+
+    /// Fails when the agent ended by itself.
+    pub(crate) fn agent_runs(&mut self) -> Result<()> {
+        self.agent.check()
     }
 
     /// Fails when one of the three ended by itself.
@@ -127,6 +140,29 @@ impl Agent {
     /// Where agent.toml stands.
     pub(crate) fn settings(&self) -> &Path {
         &self.settings
+    }
+
+    /// Replaces a part of agent.toml, and starts it anew.
+    pub(crate) fn change(&mut self, from: &str, to: &str) -> Result<()> {
+        let before = std::fs::read_to_string(&self.settings)?;
+        std::fs::write(&self.settings, before.replacen(from, to, 1))?;
+        self.restart()
+    }
+
+    /// Stops it, and counts the records that its spool still holds.
+    pub(crate) fn held(&mut self) -> Result<usize> {
+        self.stop()?;
+        let mut export = Command::new(program("tillwatch")?);
+        let output = export
+            .args(["spool", "export", "--config"])
+            .arg(&self.settings)
+            .output()?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(output
+            .stdout
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .count())
     }
 
     /// Everything that it said.
