@@ -5,12 +5,15 @@
     reason = "a benchmark prints what it measured"
 )]
 
+mod access;
 mod bundles;
 mod footprint;
 mod heartbeat;
 mod hostile;
+mod intake;
 mod memory;
 mod parsers;
+mod reconnect;
 mod sandbox;
 mod till;
 mod unit;
@@ -61,6 +64,40 @@ enum Benchmark {
         #[arg(long, default_value_t = 120)]
         seconds: u64,
     },
+    /// How many payloads central decodes and makes durable a second, beside what their parts cost alone
+    Intake {
+        /// One JSON object in place of the lines
+        #[arg(long)]
+        json: bool,
+    },
+    /// What the others wait when one store sends 1,000 times as much as each of them, over a real mosquitto
+    Access {
+        /// One JSON object in one line
+        #[arg(long)]
+        json: bool,
+        #[arg(long, default_value_t = 200)]
+        stores: u32,
+        /// Time between two messages of a store
+        #[arg(long, default_value_t = 1_000)]
+        every_ms: u64,
+        /// Four turns of ten seconds each
+        #[arg(long, default_value_t = 3)]
+        rounds: u32,
+    },
+    /// How long a chain takes to come back after an outage, with the embedded broker and with mosquitto
+    Reconnect {
+        /// One JSON list in one line
+        #[arg(long)]
+        json: bool,
+        #[arg(long, default_value_t = 10_000)]
+        stores: usize,
+        /// How long the broker was away
+        #[arg(long, default_value_t = 60)]
+        outage_s: u64,
+        /// The announced window; 0 when there is none
+        #[arg(long, default_value_t = 0)]
+        window_s: u64,
+    },
     /// Run the hostile corpus: how much of it was contained, and what it cost the others
     Hostile,
     /// Write the bad components of the corpus into a folder
@@ -74,6 +111,19 @@ fn main() -> Result<()> {
         Benchmark::Sandbox { json, calls, seconds } => sandbox::run(json, calls, seconds),
         Benchmark::Parsers { json } => parsers::run(json),
         Benchmark::Till { seconds } => till::print(seconds),
+        Benchmark::Intake { json } => intake::run(json),
+        Benchmark::Access {
+            json,
+            stores,
+            every_ms,
+            rounds,
+        } => access::run(json, stores, every_ms, rounds),
+        Benchmark::Reconnect {
+            json,
+            stores,
+            outage_s,
+            window_s,
+        } => reconnect::run(json, stores, outage_s, window_s),
         Benchmark::Hostile => hostile::print(),
         Benchmark::Components { folder } => hostile::write_components(&folder),
     }
