@@ -1,6 +1,7 @@
 //! The HTTP API and the page, on loopback unless the operator says otherwise.
 //!
-//! In: the newest [`View`](crate::view::View), and the [`Board`] of what central and the agents say of themselves. Out: JSON as `assets/openapi.json` describes it, HTML, and events.
+//! In: the newest [`View`](crate::view::View), the [`Board`] of what central and the agents say of themselves, and the
+//! books of all records. Out: JSON as `assets/openapi.json` describes it, HTML, and events.
 //! It reads and never changes anything.
 
 use std::convert::Infallible;
@@ -13,10 +14,11 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{Html, IntoResponse, Json, Response};
 use axum::routing::get;
 use serde::{Deserialize, Serialize};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_stream::wrappers::WatchStream;
 use tokio_stream::{Stream, StreamExt};
 
+use crate::books::{self, Books};
 use crate::dashboard;
 use crate::health::{Board, Counter};
 use crate::http::Door;
@@ -31,8 +33,17 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
 /// When whoever found no place for a stream of events may ask again, in seconds.
 const STREAM_RETRY_S: &str = "15";
 
+/// Readers of the books at a time; the others wait.
+const BOOKS_READ_MAX: usize = 2;
+
+/// Days of them, unless the question names the first.
+const BOOKS_DAYS: u32 = 7;
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
+
 /// Everything that this server answers.
-pub fn router(view: ViewReader, board: Arc<Board>, door: Arc<Door>) -> Router {
+pub fn router(view: ViewReader, board: Arc<Board>, door: Arc<Door>, books: books::Reader) -> Router {
+    let reading = Arc::new(Semaphore::new(BOOKS_READ_MAX));
     Router::new()
         .route("/", get(page))
         .route("/fragments/overview", get(overview))
@@ -41,11 +52,19 @@ pub fn router(view: ViewReader, board: Arc<Board>, door: Arc<Door>) -> Router {
         .route("/api/v1/incidents/{id}", get(incident))
         .route("/api/v1/sites", get(sites))
         .route("/api/v1/health", get(health))
+        .route("/api/v1/records", get(records))
+        .route("/records", get(records_page))
         .route("/api/v1/events", get(events))
         .route("/api/v1/openapi.json", get(openapi))
         .route("/assets/{*name}", get(asset))
         .route("/healthz", get(|| async { "ok\n" }))
-        .with_state(Sources { view, board, door })
+        .with_state(Sources {
+            view,
+            board,
+            door,
+            books,
+            reading,
+        })
 }
 
 /// What the answers are made of.
@@ -54,6 +73,9 @@ struct Sources {
     view: ViewReader,
     board: Arc<Board>,
     door: Arc<Door>,
+    books: books::Reader,
+    /// Places for reading them.
+    reading: Arc<Semaphore>,
 }
 
 impl FromRef<Sources> for ViewReader {
@@ -85,6 +107,12 @@ struct Sites<'a> {
 }
 
 #[derive(Deserialize)]
+struct Since {
+    /// Days since 1970, UTC.
+    from_day: Option<u32>,
+}
+
+#[derive(Deserialize)]
 struct Selection {
     incident: Option<String>,
 }
@@ -110,6 +138,38 @@ async fn health(State(sources): State<Sources>) -> Response {
         .counters
         .extend(current(&sources.view).counters.all().into_iter().map(counter));
     guarded(Json(health).into_response())
+}
+
+async fn records(State(sources): State<Sources>, Query(since): Query<Since>) -> Response {
+    match sources.books(since.from_day).await {
+        Ok(books) => guarded(Json(books).into_response()),
+        Err(failed) => *failed,
+    }
+}
+
+async fn records_page(State(sources): State<Sources>, Query(since): Query<Since>) -> Response {
+    match sources.books(since.from_day).await {
+        Ok(books) => guarded(Html(dashboard::records(&books)).into_response()),
+        Err(failed) => *failed,
+    }
+}
+
+impl Sources {
+    /// The books of the last days, read beside everything else.
+    async fn books(&self, from_day: Option<u32>) -> Result<Books, Box<Response>> {
+        let today = u32::try_from(current(&self.view).now_ms / DAY_MS).unwrap_or(u32::MAX);
+        let from_day = from_day.unwrap_or(today.saturating_sub(BOOKS_DAYS - 1));
+        let _place = self.reading.acquire().await;
+        let books = Arc::clone(&self.books);
+        let read = tokio::task::spawn_blocking(move || books(from_day)).await;
+        let failed = match read {
+            Ok(Ok(books)) => return Ok(books),
+            Ok(Err(error)) => error.to_string(),
+            Err(ended) => ended.to_string(),
+        };
+        let answer = (StatusCode::SERVICE_UNAVAILABLE, format!("{failed}\n"));
+        Err(Box::new(guarded(answer.into_response())))
+    }
 }
 
 async fn detail(State(view): State<ViewReader>, Path(id): Path<String>) -> Response {
@@ -236,7 +296,10 @@ mod tests {
         let (sender, reader) = view::channel();
         sender.send_replace(Arc::new(examples::one_incident()));
         let request = Request::get(path).body(Body::empty()).unwrap();
-        let response = router(reader, board(), door(1)).oneshot(request).await.unwrap();
+        let response = router(reader, board(), door(1), books())
+            .oneshot(request)
+            .await
+            .unwrap();
         (response.status(), response)
     }
 
@@ -251,7 +314,7 @@ mod tests {
     #[tokio::test]
     async fn streams_of_events_are_bounded_and_one_that_ends_gives_its_place_to_the_next() {
         let (_sender, reader) = view::channel();
-        let router = router(reader, board(), door(1));
+        let router = router(reader, board(), door(1), books());
         let listen = || {
             let request = Request::get("/api/v1/events").body(Body::empty()).unwrap();
             router.clone().oneshot(request)
@@ -263,6 +326,45 @@ mod tests {
         assert!(second.headers().contains_key(header::RETRY_AFTER));
         drop(first);
         assert_eq!(listen().await.unwrap().status(), StatusCode::OK);
+    }
+
+    /// One store that misses a record, asked for the days of the example.
+    fn books() -> books::Reader {
+        let figures = books::Day {
+            produced: 9,
+            received: 7,
+            accounted: 1,
+            missing: 1,
+        };
+        let site = "<store>".to_owned();
+        Arc::new(move |from_day| {
+            let line = books::Line {
+                site: site.clone(),
+                day: from_day,
+                figures,
+            };
+            Ok(Books {
+                lines: vec![line],
+                contradictions: vec![site.clone()],
+            })
+        })
+    }
+
+    #[tokio::test]
+    async fn the_books_are_shown_with_what_does_not_balance_marked() {
+        let today = u32::try_from(examples::one_incident().now_ms / DAY_MS).unwrap();
+        let read: Value = serde_json::from_str(&text("/api/v1/records").await).unwrap();
+        assert_eq!(read["lines"][0]["day"], today - 6);
+        assert_eq!(read["lines"][0]["missing"], 1);
+        assert_eq!(read["contradictions"][0], "<store>");
+        let read: Value = serde_json::from_str(&text("/api/v1/records?from_day=3").await).unwrap();
+        assert_eq!(read["lines"][0]["day"], 3);
+        let page = text("/records?from_day=3").await;
+        assert!(
+            page.contains("<tr class=\"open\"><td>&lt;store&gt;</td><td>1970-01-04</td>"),
+            "{page}"
+        );
+        assert!(page.contains("counted differently"), "{page}");
     }
 
     /// One store, with everything that there is to say, whose name no model has.

@@ -4,6 +4,7 @@
 //! It never prints a control character that came from outside.
 
 use crate::archive::{self, Archive};
+use crate::books::{Day, Line, balance};
 use crate::config::Config;
 use crate::incident::book::CLOSED_KEPT_MS;
 use crate::{json, run};
@@ -144,15 +145,17 @@ fn is_recent(incident: &serde_json::Value, now_ms: u64) -> bool {
 fn list_tallies(reconcile: &Reconcile) -> anyhow::Result<()> {
     let config = Config::load_alone(&reconcile.settings.config)?;
     let archive = archive::open_to_read(&config.storage.path)?;
-    print("site\tday\treceived\taccounted for as lost")?;
-    for tally in archive.tallies(reconcile.from_day)? {
+    let marks = archive.marks(archive::GENERATIONS_PER_SITE_MAX)?;
+    let books = balance(&archive.tallies(reconcile.from_day)?, &marks);
+    print("site\tday\tproduced\treceived\taccounted for as lost\tmissing\tproduced = received + accounted for")?;
+    books.lines.iter().try_for_each(|line| print(&line_text(line)))?;
+    for site in &books.contradictions {
         print(&format!(
-            "{}\t{}\t{}\t{}",
-            tally.site, tally.day, tally.received, tally.accounted
+            "{site}\tits days and its generations were counted differently: report this"
         ))?;
     }
     print("site\tgeneration\tproduced\treceived\taccounted\tmissing")?;
-    for mark in archive.marks(archive::GENERATIONS_PER_SITE_MAX)? {
+    for mark in marks {
         let missing = mark
             .produced()
             .saturating_sub(mark.received)
@@ -164,6 +167,18 @@ fn list_tallies(reconcile: &Reconcile) -> anyhow::Result<()> {
         ))?;
     }
     Ok(())
+}
+
+fn line_text(line: &Line) -> String {
+    let Day {
+        produced,
+        received,
+        accounted,
+        missing,
+    } = line.figures;
+    let holds = if missing == 0 { "yes" } else { "NO" };
+    let (site, day) = (&line.site, line.day);
+    format!("{site}\t{day}\t{produced}\t{received}\t{accounted}\t{missing}\t{holds}")
 }
 
 /// One line to the output; a reader that closed it is no error.

@@ -8,12 +8,17 @@ mod html;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use jiff::Timestamp;
+use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan as _};
 
+use crate::books::{Books, Day, Line};
 use crate::incident::{Alternative, Cause, Cost, Incident, PriceState, Reach, Status};
 use crate::view::{SiteState, SiteView, View};
 use html::{escape, grouped, money, plural};
+
+/// Lines of the books that the page shows.
+const RECORD_LINES_MAX: usize = 1_000;
 
 /// The whole page with one incident selected: the wanted one, else the first.
 pub fn page(view: &View, problems: &[String], wanted: Option<&str>) -> String {
@@ -32,7 +37,7 @@ pub fn page(view: &View, problems: &[String], wanted: Option<&str>) -> String {
 </head>
 <body>
 <header class="bar"><img src="/assets/icon.svg" alt="" width="28" height="28"><h1>Tillwatch</h1>
-<p class="connection" id="connection" role="status">live</p></header>
+<p><a href="/records">records</a></p><p class="connection" id="connection" role="status">live</p></header>
 <main>
 <div id="overview">{}</div>
 <article id="detail" aria-live="off">{detail}</article>
@@ -42,6 +47,61 @@ pub fn page(view: &View, problems: &[String], wanted: Option<&str>) -> String {
 "#,
         escape(view.zone.iana_name().unwrap_or("UTC")),
         overview(view, problems, wanted)
+    )
+}
+
+/// What each store made on each day and what became of it; what does not balance first.
+pub fn records(books: &Books) -> String {
+    let mut rows = String::new();
+    let balanced = books.lines.iter().filter(|line| line.figures.missing == 0);
+    for line in books.open().chain(balanced).take(RECORD_LINES_MAX) {
+        rows += &record_row(line);
+    }
+    let more = books.lines.len().saturating_sub(RECORD_LINES_MAX);
+    let problems: Vec<String> = [
+        (!books.contradictions.is_empty()).then(|| {
+            let sites = books.contradictions.join(", ");
+            format!("days and generations were counted differently: {sites}")
+        }),
+        (more > 0).then(|| format!("{more} lines more are at /api/v1/records")),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>Tillwatch: records</title>\
+         <link rel=\"icon\" href=\"/assets/icon.svg\" type=\"image/svg+xml\">\
+         <link rel=\"stylesheet\" href=\"/assets/style.css\"></head><body><header class=\"bar\"><h1>Tillwatch</h1>\
+         <p><a href=\"/\">incidents</a></p></header><main>{}\
+         <section aria-labelledby=\"records\"><h2 id=\"records\">Records: received + accounted for = produced</h2>\
+         <div class=\"scroll\"><table class=\"ranked records\"><thead><tr><th scope=\"col\">Store</th>\
+         <th scope=\"col\">Day (UTC)</th><th scope=\"col\" class=\"number\">Produced</th>\
+         <th scope=\"col\" class=\"number\">Received</th><th scope=\"col\" class=\"number\">Accounted for as lost</th>\
+         <th scope=\"col\" class=\"number\">Missing</th></tr></thead><tbody>{rows}</tbody></table></div></section>\
+         </main></body></html>\n",
+        list("problems", &problems),
+    )
+}
+
+fn record_row(line: &Line) -> String {
+    let Day {
+        produced,
+        received,
+        accounted,
+        missing,
+    } = line.figures;
+    let class = if missing > 0 { " class=\"open\"" } else { "" };
+    let cell = |number: u64| format!("<td class=\"number\">{}</td>", grouped(number));
+    let date = Date::constant(1970, 1, 1).checked_add(i64::from(line.day).days());
+    format!(
+        "<tr{class}><td>{}</td><td>{}</td>{}{}{}{}</tr>",
+        escape(&line.site),
+        date.map_or_else(|_beyond| line.day.to_string(), |date| date.to_string()),
+        cell(produced),
+        cell(received),
+        cell(accounted),
+        cell(missing),
     )
 }
 

@@ -12,6 +12,7 @@ pub mod rollup;
 pub mod watermark;
 pub mod archive;
 pub mod health;
+pub mod books;
 pub mod receive;
 pub mod model;
 pub mod topology;

@@ -424,20 +424,15 @@ impl Receiver {
         let ages_ms = self.ages_ms(message, false);
         let end_ms = decode::covers(message).1;
         let day = u32::try_from(end_ms / DAY_MS).unwrap_or(u32::MAX);
-        let mut tally = Tally {
-            site: site.clone(),
-            day,
-            received: 0,
-            accounted: total(&arrival.lost),
-        };
         let generation = message.generation;
+        let (mut received, mut accounted) = (0, total(&arrival.lost));
         self.lose(site, generation, &arrival.lost, ages_ms, "lost at the center");
         if let Body::Gap(reason) = message.body {
-            tally.accounted = tally.accounted.saturating_add(total(&arrival.fresh));
+            accounted += total(&arrival.fresh);
             self.lose(site, generation, &arrival.fresh, ages_ms, gap_text(reason));
         } else {
-            tally.received = total(&arrival.fresh);
-            Counters::add(&self.counters.records_fresh, tally.received);
+            received = total(&arrival.fresh);
+            Counters::add(&self.counters.records_fresh, received);
         }
         if arrival.fresh.is_empty() {
             Counters::add(&self.counters.messages_duplicate, 1);
@@ -445,8 +440,18 @@ impl Receiver {
         if ages_ms < end_ms {
             Counters::add(&self.counters.messages_ahead, 1);
         }
-        if tally.received > 0 || tally.accounted > 0 {
-            self.batch.tallies.push(tally);
+        let numbers = || arrival.lost.iter().chain(&arrival.fresh);
+        let (seq_first, seq_last) = (numbers().map(|part| part.0).min(), numbers().map(|part| part.1).max());
+        if let (Some(seq_first), Some(seq_last)) = (seq_first, seq_last) {
+            self.batch.tallies.push(Tally {
+                site: site.clone(),
+                generation,
+                day,
+                seq_first,
+                seq_last,
+                received,
+                accounted,
+            });
         }
     }
 

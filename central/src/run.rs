@@ -18,7 +18,7 @@ use crate::intake::{self, IntakeSettings, Way};
 use crate::model::Model;
 use crate::receive::{Arrived, OutgoingAck, Receiver};
 use crate::view::{SiteState, SiteView, View};
-use crate::{api, http, tls, view};
+use crate::{api, books, http, tls, view};
 use anyhow::{Context, anyhow};
 use jiff::tz::TimeZone;
 use std::sync::Arc;
@@ -93,7 +93,8 @@ async fn serve_until_told(config: &Config, model: Model, is_broker: bool) -> any
     let door = Arc::new(http::Door::new(http::Limits::default(), config.http_names.clone()));
     let counted = Arc::clone(&door);
     board.count("http", move || counted.counts());
-    let router = api::router(view_out, Arc::clone(&board), Arc::clone(&door));
+    let books = books::reader(&config.storage.path);
+    let router = api::router(view_out, Arc::clone(&board), Arc::clone(&door), books);
     let http = tokio::spawn(http::serve(listener, router, door));
     if !config.http_listen.ip().is_loopback() {
         warn!(address = %config.http_listen, "page and API can be reached from other machines and have no login");

@@ -5,14 +5,17 @@
     reason = "a benchmark prints what it measured"
 )]
 
+mod access;
 mod bundles;
 mod delivery;
 mod footprint;
 mod heartbeat;
 mod hostile;
 mod links;
+mod intake;
 mod memory;
 mod parsers;
+mod reconnect;
 mod sandbox;
 mod spool;
 mod scoring;
@@ -102,8 +105,42 @@ enum Benchmark {
         #[arg(long)]
         json: bool,
     },
+    /// How many payloads central decodes and makes durable a second, beside what their parts cost alone
+    Intake {
+        /// One JSON object in place of the lines
+        #[arg(long)]
+        json: bool,
+    },
     /// How well series are judged: calibration, recall, delay, false alarms, NAB, cost
     Scoring(scoring::Options),
+    /// What the others wait when one store sends 1,000 times as much as each of them, over a real mosquitto
+    Access {
+        /// One JSON object in one line
+        #[arg(long)]
+        json: bool,
+        #[arg(long, default_value_t = 200)]
+        stores: u32,
+        /// Time between two messages of a store
+        #[arg(long, default_value_t = 1_000)]
+        every_ms: u64,
+        /// Four turns of ten seconds each
+        #[arg(long, default_value_t = 3)]
+        rounds: u32,
+    },
+    /// How long a chain takes to come back after an outage, with the embedded broker and with mosquitto
+    Reconnect {
+        /// One JSON list in one line
+        #[arg(long)]
+        json: bool,
+        #[arg(long, default_value_t = 10_000)]
+        stores: usize,
+        /// How long the broker was away
+        #[arg(long, default_value_t = 60)]
+        outage_s: u64,
+        /// The announced window; 0 when there is none
+        #[arg(long, default_value_t = 0)]
+        window_s: u64,
+    },
     /// Run the hostile corpus: how much of it was contained, and what it cost the others
     Hostile,
     /// Write the bad components of the corpus into a folder
@@ -124,6 +161,19 @@ fn main() -> Result<()> {
         } => spool::run(json, seconds, speed),
         Benchmark::Links { json } => links::run(json),
         Benchmark::Scoring(options) => scoring::run(&options),
+        Benchmark::Intake { json } => intake::run(json),
+        Benchmark::Access {
+            json,
+            stores,
+            every_ms,
+            rounds,
+        } => access::run(json, stores, every_ms, rounds),
+        Benchmark::Reconnect {
+            json,
+            stores,
+            outage_s,
+            window_s,
+        } => reconnect::run(json, stores, outage_s, window_s),
         Benchmark::Hostile => hostile::print(),
         Benchmark::Components { folder } => hostile::write_components(&folder),
     }

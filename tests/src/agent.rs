@@ -89,9 +89,8 @@ impl Agent {
     /// # Errors
     /// When it does not run.
     pub fn hang_up(&self) -> Result<()> {
-        let id = self.id().context("the agent does not run")?;
-        let process = rustix::process::Pid::from_raw(i32::try_from(id)?).context("no process id")?;
-        rustix::process::kill_process(process, rustix::process::Signal::HUP).context("sending SIGHUP")
+        let process = self.process.as_ref().context("the agent does not run")?;
+        process.hang_up()
     }
 
     /// Where agent.toml stands.
@@ -120,6 +119,22 @@ impl Agent {
         self.process
             .take()
             .map_or(Ok(()), |mut process| process.stop(Duration::from_secs(15)))
+    }
+
+    /// Stops it, and counts the records that its spool still holds.
+    ///
+    /// # Errors
+    /// When it had to be killed, or its spool cannot be read.
+    pub fn held(&mut self) -> Result<usize> {
+        self.stop()?;
+        let mut export = Command::new(program("tillwatch")?);
+        let output = export
+            .args(["spool", "export", "--config"])
+            .arg(&self.settings)
+            .output()?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let lines = output.stdout.split(|byte| *byte == b'\n');
+        Ok(lines.filter(|line| !line.is_empty()).count())
     }
 
     /// Fails when it has ended.

@@ -11,10 +11,13 @@ use anyhow::{Context, Result, bail};
 use crate::pki::Identity;
 use crate::process::{Process, free_port, wait_for_port};
 
+const RIGHTS: &str = "acl";
+
 /// Mosquitto with its own data folder; the same port after each restart.
 pub struct Mosquitto {
     pub port: u16,
     settings: PathBuf,
+    rights: PathBuf,
     log: PathBuf,
     /// What its OpenSSL is told.
     openssl: Option<PathBuf>,
@@ -44,6 +47,7 @@ impl Mosquitto {
         let mut broker = Self {
             port,
             settings,
+            rights: folder.join(RIGHTS),
             log: folder.join("mosquitto.log"),
             openssl: None,
             process: None,
@@ -94,6 +98,41 @@ impl Mosquitto {
         self.restart()
     }
 
+    /// Reads rights, certificates and the list of revoked ones again.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn reload(&self) -> Result<()> {
+        self.process.as_ref().map_or(Ok(()), Process::hang_up)
+    }
+
+    /// Gives an archive its rights, as the shipped file says for further ones. It holds after the next start.
+    ///
+    /// # Errors
+    /// When the file of rights cannot be written.
+    pub fn allow_archive(&self, name: &str) -> Result<()> {
+        let text = std::fs::read_to_string(&self.rights)?;
+        let (_before, block) = text.split_once("user main\n").context("rights of an archive")?;
+        let more = format!("user {name}\n{}", block.replace("ack/main", &format!("ack/{name}")));
+        std::fs::write(&self.rights, format!("{text}\n{more}")).context("writing the rights")
+    }
+
+    /// Takes all rights from a store, as the README says, at once.
+    ///
+    /// # Errors
+    /// When the file of rights cannot be written, or the system refuses the signal.
+    pub fn shut_out(&self, site: &str) -> Result<()> {
+        let text = std::fs::read_to_string(&self.rights)?;
+        let rights = format!("{text}\nuser {site}\ntopic deny tw1/+/{site}/#\n");
+        std::fs::write(&self.rights, rights).context("writing the rights")?;
+        self.reload()
+    }
+
+    /// Its process, while it runs.
+    pub fn id(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::id)
+    }
+
     /// `kill -9`.
     ///
     /// # Errors
@@ -108,12 +147,13 @@ fn settings_text(port: u16, folder: &Path, server: &Identity) -> Result<String> 
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/mosquitto");
     let text = std::fs::read_to_string(shipped.join("mosquitto.conf"))
         .with_context(|| format!("reading {}", shipped.join("mosquitto.conf").display()))?;
-    let acl = folder.join("acl");
+    let acl = folder.join(RIGHTS);
     std::fs::copy(shipped.join("acl"), &acl).context("copying the shipped acl")?;
     let replaced = text.lines().map(|line| match line.split_whitespace().next() {
         Some("listener") => format!("listener {port} 127.0.0.1"),
         Some("cafile") => format!("cafile {}", server.ca.display()),
         Some("certfile") => format!("certfile {}", server.certificate.display()),
+        Some("crlfile") => format!("crlfile {}", server.revoked.display()),
         Some("keyfile") => format!("keyfile {}", server.key.display()),
         Some("acl_file") => format!("acl_file {}", acl.display()),
         Some("persistence_location") => format!("persistence_location {}/", folder.display()),

@@ -54,6 +54,15 @@ impl Process {
         Ok(())
     }
 
+    /// SIGHUP, by which servers read their settings again.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn hang_up(&self) -> Result<()> {
+        let process = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(process, rustix::process::Signal::HUP).context("sending SIGHUP")
+    }
+
     /// Asks to stop (SIGTERM) and waits; kills after `patience`.
     ///
     /// # Errors

@@ -119,11 +119,15 @@ pub struct Lost {
     pub reason: String,
 }
 
-/// Additions to what a site sent and lost on one day (UTC, days since 1970).
+/// Additions to what a generation of a site sent and lost on one day (UTC, days since 1970).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tally {
     pub site: SiteId,
+    pub generation: u64,
     pub day: u32,
+    /// Smallest and largest number among them.
+    pub seq_first: u64,
+    pub seq_last: u64,
     pub received: u64,
     pub accounted: u64,
 }
@@ -291,7 +295,7 @@ pub trait Archive: Send {
     /// See [`Archive::marks`].
     fn states(&self) -> Result<Vec<SiteState>, ArchiveError>;
 
-    /// What each site sent and lost on each day since `from_day`.
+    /// What each generation of a site sent and lost on each day since `from_day`, by site and day.
     ///
     /// # Errors
     /// See [`Archive::marks`].

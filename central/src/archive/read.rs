@@ -136,15 +136,17 @@ impl Archive for Sqlite {
     }
 
     fn tallies(&self, from_day: u32) -> Result<Vec<Tally>, ArchiveError> {
-        let sql = "SELECT name, day, received, accounted FROM tallies JOIN sites ON sites.id = site
-             WHERE day >= ? ORDER BY name, day";
+        let sql = "SELECT name, generation, day, seq_first, seq_last, received, accounted
+             FROM tallies JOIN sites ON sites.id = site WHERE day >= ? ORDER BY name, day";
         self.list(sql, params![from_day], |row| {
-            let (received, accounted) = (from_value(row.get(2)?), from_value(row.get(3)?));
             Ok(Tally {
                 site: name(row, 0)?,
-                day: row.get(1)?,
-                received,
-                accounted,
+                generation: from_bits(row.get(1)?),
+                day: row.get(2)?,
+                seq_first: from_value(row.get(3)?),
+                seq_last: from_value(row.get(4)?),
+                received: from_value(row.get(5)?),
+                accounted: from_value(row.get(6)?),
             })
         })
     }

@@ -10,7 +10,7 @@ use tillwatch_feed::message::Kind;
 use tillwatch_feed::ranges::RangeSet;
 
 /// Version of the tables, kept in `user_version`.
-pub(super) const LAYOUT: i64 = 3;
+pub(super) const LAYOUT: i64 = 4;
 
 pub(super) const TABLES: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -64,10 +64,13 @@ CREATE TABLE lost (
 CREATE INDEX lost_by_age ON lost (ages_ms);
 CREATE TABLE tallies (
   site INTEGER NOT NULL,
+  generation INTEGER NOT NULL,
   day INTEGER NOT NULL,
+  seq_first INTEGER NOT NULL,          -- smallest and largest number among them
+  seq_last INTEGER NOT NULL,
   received INTEGER NOT NULL,
   accounted INTEGER NOT NULL,
-  PRIMARY KEY (site, day)
+  PRIMARY KEY (site, generation, day)
 ) WITHOUT ROWID;
 CREATE INDEX tallies_by_day ON tallies (day);
 CREATE TABLE cursors (

@@ -166,7 +166,8 @@ impl Sqlite {
             &[value(sums_before / SLOT_MS), value(sums_after / SLOT_MS)],
         );
         let tallies = run(
-            "DELETE FROM tallies WHERE (site, day) IN (SELECT site, day FROM tallies WHERE day < ? OR day > ? LIMIT ?)",
+            "DELETE FROM tallies WHERE (site, generation, day) IN
+               (SELECT site, generation, day FROM tallies WHERE day < ? OR day > ? LIMIT ?)",
             &[value(sums_before / DAY_MS), value(sums_after / DAY_MS)],
         );
         let incidents = run(
@@ -236,9 +237,19 @@ fn write_batch(connection: &mut Connection, ids: &mut Ids, batch: &Batch) -> rus
     for tally in &batch.tallies {
         let site = writer.site(&tally.site)?;
         writer.run(
-            "INSERT INTO tallies (site, day, received, accounted) VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE
-             SET received = received + excluded.received, accounted = accounted + excluded.accounted",
-            params![site, tally.day, value(tally.received), value(tally.accounted)],
+            "INSERT INTO tallies (site, generation, day, seq_first, seq_last, received, accounted)
+             VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE
+             SET received = received + excluded.received, accounted = accounted + excluded.accounted,
+               seq_first = min(seq_first, excluded.seq_first), seq_last = max(seq_last, excluded.seq_last)",
+            params![
+                site,
+                bits(tally.generation),
+                tally.day,
+                value(tally.seq_first),
+                value(tally.seq_last),
+                value(tally.received),
+                value(tally.accounted)
+            ],
         )?;
     }
     batch.marks.iter().try_for_each(|mark| writer.mark(mark))?;
@@ -449,7 +460,7 @@ mod tests {
         drop(archive);
         for refused in [Sqlite::open(&path, &id), Sqlite::open_to_read(&path)] {
             let text = refused.unwrap_err().to_string();
-            assert!(text.contains("has layout 1, this program reads 3"), "{text}");
+            assert!(text.contains("has layout 1, this program reads 4"), "{text}");
             assert!(text.contains("hint: "), "{text}");
         }
     }

@@ -114,6 +114,9 @@ fn everything_in_a_batch_is_there_after_a_restart() {
         bytes: vec![9],
     }];
     batch.tallies = vec![Tally {
+        generation: 7,
+        seq_first: 2,
+        seq_last: 9,
         site: site("store-1"),
         day: 20_000,
         received: 1,

@@ -7,6 +7,7 @@ use crate::store::{
 };
 use std::sync::atomic::Ordering;
 use tillwatch_central::archive::{self, Archive, BIRTHS_PER_SITE_MAX, Tally};
+use tillwatch_central::books::{Day, balance};
 use tillwatch_central::cursor::{BIRTH_ASKS_MAX, BIRTHS_WANTED_MAX};
 use tillwatch_central::receive::{Arrived, REPLAY_MS, Receiver};
 use tillwatch_central::watermark::LATENESS_MS;
@@ -315,6 +316,57 @@ fn a_gap_accounts_for_what_is_lost_and_moves_the_cursor() {
             .fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1)),
         (2, 39)
     );
+}
+
+/// The archive's disk died, and yesterday's copy takes its place. The store has deleted what was acknowledged since.
+#[test]
+fn a_center_restored_from_a_copy_says_what_is_lost_for_good_and_goes_on() {
+    let (folder, path) = folder();
+    let store = site("store-1");
+    let copy = folder.path().join("copy.sqlite");
+    let (mut receiver, _) = open(&path);
+    for message in [born(9), blocks(9, 2..=5)] {
+        receiver.take(arrives(&store, &message)).unwrap();
+    }
+    receiver.commit().unwrap();
+    drop(receiver);
+    std::fs::copy(&path, &copy).unwrap();
+    let (mut receiver, _) = open(&path);
+    receiver.take(arrives(&store, &blocks(9, 6..=9))).unwrap();
+    receiver.commit().unwrap();
+    drop(receiver);
+    std::fs::rename(&copy, &path).unwrap();
+
+    let (mut receiver, listener) = open(&path);
+    receiver.take(Arrived::Connected { start: 42 }).unwrap();
+    let ack = |receiver: &mut Receiver, now_ms| codec::decode_ack(&receiver.acks(now_ms)[0].payload).unwrap();
+    let first = ack(&mut receiver, 0);
+    assert_eq!(
+        (first.start, first.generations[0].through_seq),
+        (42, 5),
+        "what the copy has"
+    );
+    // Live data first; it says that nothing before 10 is held.
+    for (now_ms, seqs) in [(1_000, 12..=12), (2_000, 10..=11)] {
+        let mut message = blocks(9, seqs);
+        message.oldest_seq_held = 10;
+        receiver.take(arrives(&store, &message)).unwrap();
+        receiver.commit().unwrap();
+        assert!(ack(&mut receiver, now_ms).generations[0].through_seq >= 9);
+    }
+    assert_eq!(receiver.counters.records_lost.load(Ordering::Relaxed), 4, "6 to 9");
+    assert!(listener.told().sums.len() >= 3);
+    let archive = archive::open_to_read(&path).unwrap();
+    let books = balance(&archive.tallies(0).unwrap(), &archive.marks(9).unwrap());
+    let sum = |of: fn(&Day) -> u64| books.lines.iter().map(|line| of(&line.figures)).sum::<u64>();
+    let figures = [
+        sum(|day| day.produced),
+        sum(|day| day.received),
+        sum(|day| day.accounted),
+        sum(|day| day.missing),
+    ];
+    assert_eq!(figures, [12, 8, 4, 0]);
+    assert!(books.contradictions.is_empty());
 }
 
 #[test]

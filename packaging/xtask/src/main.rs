@@ -41,7 +41,7 @@ enum Command {
     Test,
     /// Build the agent, what compiles and runs plugins, and the shipped plugins, into target/
     Plugins,
-    /// Run one benchmark: delivery, footprint, links, parsers, sandbox, scoring, spool, till
+    /// Run one benchmark: access, delivery, footprint, intake, links, parsers, reconnect, sandbox, scoring, spool, till
     #[command(disable_help_flag = true)]
     Bench {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

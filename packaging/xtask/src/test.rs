@@ -133,6 +133,7 @@ fn tests(root: &Path) -> Result<()> {
     tools::brokers()?;
     let mut test = cargo(root, &["test", "--workspace"]);
     test.env("TILLWATCH_PROGRAMS", target(root).join(Profile::Dev.folder()));
+    test.env("TILLWATCH_CONSUMER_PYTHON", tools::consumer(root)?);
     crate::command::run(test.env("TILLWATCH_TRYTON_PYTHON", tools::point_of_sale()?))?;
     let mut compiler = cargo(
         &root.join("agent/compiler"),

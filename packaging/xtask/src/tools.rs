@@ -93,6 +93,29 @@ pub(crate) fn point_of_sale() -> Result<PathBuf> {
     Ok(wheels(&POINT_OF_SALE)?.join("bin/python"))
 }
 
+/// The interpreter that knows what the feed's sample consumer needs, each wheel of the hash that its list names.
+pub(crate) fn consumer(root: &Path) -> Result<PathBuf> {
+    let list = root.join("sdk/consumers/python/requirements.txt");
+    let wanted = std::fs::read_to_string(&list).with_context(|| format!("reading {}", list.display()))?;
+    let folder = cache()?.join("tools/consumer");
+    let whole = folder.join("whole");
+    if std::fs::read_to_string(&whole).is_ok_and(|installed| installed == wanted) {
+        return Ok(folder.join("bin/python"));
+    }
+    eprintln!("installing what {} lists", list.display());
+    make_python_environment(&folder)?;
+    let quiet = [
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--require-hashes",
+        "-r",
+    ];
+    run(Command::new(folder.join("bin/pip")).args(quiet).arg(&list))?;
+    std::fs::write(&whole, wanted).with_context(|| format!("writing {}", whole.display()))?;
+    Ok(folder.join("bin/python"))
+}
+
 /// A virtual environment with these, which is there as a whole or made anew.
 fn wheels(wheels: &[&str]) -> Result<PathBuf> {
     let folder = cache()?.join("tools").join(wheels.join("+").replace("==", "-"));

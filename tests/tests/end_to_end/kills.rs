@@ -97,6 +97,16 @@ fn through_kills(mut world: World, kills: u32) -> Result<()> {
     world.agent.restart()?;
     world.wait_for_everything(PATIENCE).context("after an orderly stop")?;
     wait_until("no record is missing", PATIENCE, || Ok(world.missing_records()? == 0))?;
+    let books = world.central.get("/api/v1/records")?;
+    let lines = books["lines"].as_array().context("lines")?;
+    for line in lines {
+        let of = |key: &str| line[key].as_u64().context("a number");
+        ensure!(of("produced")? == of("received")? + of("accounted")?, "{line}");
+    }
+    ensure!(
+        !lines.is_empty() && books["contradictions"] == serde_json::json!([]),
+        "{books}"
+    );
     println!("{:?} received once", world.sold);
     Ok(())
 }

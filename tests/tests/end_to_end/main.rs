@@ -12,6 +12,7 @@ mod torture;
 mod reload;
 mod rotation;
 mod rights;
+mod consumers;
 mod commands;
 mod backtest;
 mod bundles;

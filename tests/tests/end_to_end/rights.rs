@@ -1,6 +1,7 @@
 //! The shipped rights of mosquitto, tried by a client that does what it may not.
 
 use anyhow::{Context, Result};
+use std::time::Duration;
 use tillwatch_tests::mosquitto::Mosquitto;
 use tillwatch_tests::pki::{Authority, Identity};
 use tokio::time::timeout;
@@ -64,18 +65,63 @@ async fn a_store_hears_what_is_meant_for_it_alone() -> Result<()> {
     Ok(())
 }
 
+/// It trusts our broker, which need not trust it.
+async fn is_let_in(mosquitto: &Mosquitto, authority: &Authority, identity: Identity) -> Result<bool> {
+    let identity = Identity {
+        ca: authority.client("trusts")?.ca,
+        ..identity
+    };
+    let connecting = Client::connect(mosquitto.port, "store-1", &identity);
+    // Refused, its connection ends at once; to be let in may take as long as it takes.
+    Ok(connecting.await.is_ok())
+}
+
 #[tokio::test]
-async fn without_a_certificate_of_the_authority_there_is_no_connection() -> Result<()> {
+async fn an_expired_a_foreign_and_a_revoked_certificate_are_refused() -> Result<()> {
     let place = tempfile::tempdir()?;
     let authority = Authority::new(&place.path().join("pki"))?;
     let mosquitto = Mosquitto::start(&place.path().join("mosquitto"), &authority.server()?)?;
-    let stranger = Authority::new(&place.path().join("stranger"))?.client("store-1")?;
-    // It trusts our broker, but our broker does not trust it.
-    let stranger = Identity {
-        ca: authority.client("store-1")?.ca,
-        ..stranger
-    };
-    let refused = Client::connect(mosquitto.port, "store-1", &stranger).await;
-    assert!(refused.is_err());
+    let foreign = Authority::new(&place.path().join("foreign"))?.client("store-1")?;
+    assert!(!is_let_in(&mosquitto, &authority, foreign).await?, "foreign");
+    let expired = authority.expired_client("store-1")?;
+    assert!(!is_let_in(&mosquitto, &authority, expired).await?, "expired");
+    let (kept, stolen) = (authority.client("store-1")?, authority.client("store-2")?);
+    assert!(
+        is_let_in(&mosquitto, &authority, stolen.clone()).await?,
+        "not revoked yet"
+    );
+    authority.revoke(&["store-2"])?;
+    mosquitto.reload()?;
+    // A signal is taken when the broker comes to it.
+    timeout(PATIENCE, async {
+        while is_let_in(&mosquitto, &authority, stolen.clone()).await? {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        anyhow::Ok(())
+    })
+    .await
+    .context("a revoked certificate is let in")??;
+    assert!(is_let_in(&mosquitto, &authority, kept).await?, "another one's");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_store_that_went_wild_is_shut_out_while_its_connection_stands() -> Result<()> {
+    let place = tempfile::tempdir()?;
+    let authority = Authority::new(&place.path().join("pki"))?;
+    let mosquitto = Mosquitto::start(&place.path().join("mosquitto"), &authority.server()?)?;
+    let wild = Client::connect(mosquitto.port, "store-1", &authority.client("store-1")?).await?;
+    let other = Client::connect(mosquitto.port, "store-2", &authority.client("store-2")?).await?;
+    assert!(wild.may_write("tw1/a/store-1/sum").await?);
+    mosquitto.shut_out("store-1")?;
+    timeout(PATIENCE, async {
+        while wild.may_write("tw1/a/store-1/sum").await? {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        anyhow::Ok(())
+    })
+    .await
+    .context("it goes on")??;
+    assert!(other.may_write("tw1/a/store-2/sum").await?);
     Ok(())
 }

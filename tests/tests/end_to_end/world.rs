@@ -25,6 +25,8 @@ pub(crate) struct World {
     pub(crate) central: Central,
     pub(crate) agent: Agent,
     pub(crate) sold: Sold,
+    /// Of its certificates.
+    pub(crate) authority: Authority,
     sales: File,
     /// How far the points of sale are from real time, as the agent's clock must be then.
     pub(crate) skew_ms: i64,
@@ -73,6 +75,7 @@ impl World {
             central,
             agent,
             sold: Sold::default(),
+            authority,
             sales,
             skew_ms: 0,
             place,
@@ -86,15 +89,11 @@ impl World {
 
     /// Makes all certificates anew, of another authority, in the files that are in use.
     pub(crate) fn new_certificates(&self) -> Result<()> {
-        let authority = self.authority()?;
+        let authority = Authority::new(&self.place().join("pki"))?;
         authority.server()?;
         authority.client("main")?;
         authority.client(SITE)?;
         Ok(())
-    }
-
-    fn authority(&self) -> Result<Authority> {
-        Authority::new(&self.place().join("pki"))
     }
 
     /// The mosquitto of a world that has one.
@@ -162,6 +161,11 @@ impl World {
                 .saturating_sub(mark.accounted)
         });
         Ok(missing.sum())
+    }
+
+    /// Fails when the agent ended by itself.
+    pub(crate) fn agent_runs(&mut self) -> Result<()> {
+        self.agent.check()
     }
 
     /// Fails when one of the three ended by itself.
