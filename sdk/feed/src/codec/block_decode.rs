@@ -453,3 +453,70 @@ impl Columns {
         self.score_missing.end()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows of one histogram each, whose two buckets stand as far apart as they may.
+    fn wide(rows: usize) -> proto::Block {
+        let far = u64::try_from(BUCKETS_MAX - 2).unwrap() * BUCKET_COUNT_MAX;
+        proto::Block {
+            start_ms: vec![0],
+            length_ms: vec![60_000],
+            rows: vec![u32::try_from(rows).unwrap()],
+            series: vec![0; rows],
+            has_histogram: vec![true],
+            count: vec![0; rows],
+            scale: vec![4],
+            positive_offset: vec![0; rows],
+            positive_length: vec![2; rows],
+            positive_bucket: [0, far].repeat(rows),
+            exponent: vec![0],
+            min: vec![0; rows],
+            max: vec![0; rows],
+            ..proto::Block::default()
+        }
+    }
+
+    #[test]
+    fn empty_buckets_that_cost_nothing_to_send_are_bounded_in_memory() {
+        let rows_max = BLOCK_BUCKETS_MAX / BUCKETS_MAX;
+        assert_eq!(decode(wide(rows_max)).unwrap().row_count(), rows_max);
+        let refused = decode(wide(rows_max + 1)).unwrap_err();
+        assert!(
+            matches!(
+                refused,
+                DecodeError::Limit {
+                    what: "positive buckets",
+                    ..
+                }
+            ),
+            "{refused:?}"
+        );
+    }
+
+    #[test]
+    fn a_histogram_wider_than_its_limit_is_refused() {
+        let mut block = wide(1);
+        *block.positive_bucket.last_mut().unwrap() += BUCKET_COUNT_MAX;
+        assert!(matches!(decode(block), Err(DecodeError::Histogram { .. })));
+    }
+
+    #[test]
+    fn zeros_beyond_a_number_are_refused() {
+        let mut block = wide(1);
+        block.zeros = vec![9];
+        block.min = vec![i64::MAX / 2];
+        block.max = vec![0];
+        assert!(decode(block.clone()).is_err());
+        block.zeros = vec![10];
+        assert_eq!(
+            decode(block),
+            Err(DecodeError::OutOfRange {
+                what: "zeros",
+                value: 10
+            })
+        );
+    }
+}
