@@ -21,6 +21,7 @@ mod spool;
 mod scoring;
 mod till;
 mod unit;
+mod wire;
 
 use std::path::PathBuf;
 
@@ -67,6 +68,15 @@ enum Benchmark {
         #[arg(long)]
         json: bool,
     },
+    /// How many bytes a store's minute costs on the wire, beside other formats and an arithmetic coder
+    Wire {
+        /// One JSON object on one line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write what a dictionary of the feed learns from into a folder, a file for each message
+    #[command(hide = true)]
+    Samples { folder: PathBuf },
     /// The part of it that looks at the till, and at the agent's heartbeat beside runaway plugins
     Till {
         #[arg(long, default_value_t = 120)]
@@ -153,6 +163,8 @@ fn main() -> Result<()> {
         Benchmark::Footprint { json, seconds } => footprint::run(json, seconds),
         Benchmark::Sandbox { json, calls, seconds } => sandbox::run(json, calls, seconds),
         Benchmark::Parsers { json } => parsers::run(json),
+        Benchmark::Wire { json } => wire::run(json),
+        Benchmark::Samples { folder } => wire::write_samples(&folder),
         Benchmark::Till { seconds } => till::print(seconds),
         Benchmark::Delivery { json, faults, seed } => delivery::run(json, faults, seed),
         Benchmark::Spool { alone: true, .. } => spool::run_alone(),

@@ -304,7 +304,8 @@ impl Keeper {
             next_token: 1,
             said: SaidByKind::default(),
             started: Instant::now(),
-            boot_id: wire::boot_id(),
+            // Clock readings count from the agent's start, as this generation does.
+            boot_id: generation,
             observer: None,
             status: watch::Sender::new(status),
             state: watch::Sender::new(State {

@@ -142,8 +142,3 @@ fn join(records: &[Record]) -> Result<Body, WireError> {
 pub(super) fn monotonic_ms(started: Instant) -> u64 {
     u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
-
-/// The clock readings count from the agent's start, so that is the boot which they belong to.
-pub(super) fn boot_id() -> u64 {
-    getrandom::u64().unwrap_or_else(|_no_entropy| fastrand::u64(..))
-}

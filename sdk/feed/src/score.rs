@@ -25,18 +25,21 @@ pub struct Score {
     pub log10_p: f32,
     /// Distance from the expected value in robust standard deviations; negative when below.
     pub effect: f32,
-    /// Expected minus actual, in the metric's whole numbers, over the interval.
+    /// Expected minus actual, in the metric's whole numbers, over the interval; an estimate of [`MISSING_BITS`] bits.
     pub missing: i64,
 }
 
 /// The smallest `log10_p` that the wire can say.
 pub const LOG10_P_MIN: f32 = -25.5;
 
+/// Bits of `missing` that travel: a relative error of at most 1/64.
+pub const MISSING_BITS: u32 = 6;
+
 /// The largest absolute effect that the wire can say.
 pub const EFFECT_MAX: f32 = 3276.7;
 
 impl Score {
-    /// The score as the receiver will read it: `log10_p` and `effect` in tenths and within their bounds.
+    /// The score as the receiver will read it: `log10_p` and `effect` in tenths and within their bounds, `missing` rounded.
     ///
     /// Not-a-number becomes 0, and a detector that is warming up has no numbers at all.
     pub fn quantized(self) -> Score {
@@ -49,6 +52,7 @@ impl Score {
         Score {
             log10_p: log10_p(tenths_of_p(self.log10_p)),
             effect: effect(tenths_of_effect(self.effect)),
+            missing: missing(code_of_missing(self.missing)),
             ..self
         }
     }
@@ -72,6 +76,28 @@ pub(crate) fn log10_p(tenths: u8) -> f32 {
 #[expect(clippy::cast_possible_truncation, reason = "clamped; a cast from NaN gives 0")]
 pub(crate) fn tenths_of_effect(effect: f32) -> i16 {
     (effect * 10.0).round().clamp(-32767.0, 32767.0) as i16
+}
+
+/// Values of at most 6 bits as they are, then 32 codes for each power of two: the 6 upper bits, rounded.
+pub(crate) fn code_of_missing(missing: i64) -> i64 {
+    let shift_of = |size: u64| (u64::BITS - size.leading_zeros()).saturating_sub(MISSING_BITS);
+    let exact = missing.unsigned_abs();
+    let size = exact + ((1 << shift_of(exact)) >> 1);
+    let shift = shift_of(size);
+    let code = (u64::from(shift) << (MISSING_BITS - 1)) + (size >> shift);
+    let code = i64::try_from(code).unwrap_or(i64::MAX);
+    if missing < 0 { -code } else { code }
+}
+
+/// The value of a code, cut to an `i64`.
+pub(crate) fn missing(code: i64) -> i64 {
+    let size = code.unsigned_abs();
+    let shift = (size >> (MISSING_BITS - 1)).saturating_sub(1).min(64);
+    let bits = size - (shift << (MISSING_BITS - 1));
+    let value = (u128::from(bits) << shift).min(1 << 63);
+    let value = i128::try_from(value).unwrap_or(i128::MAX);
+    let value = if code < 0 { -value } else { value };
+    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 pub(crate) fn effect(tenths: i16) -> f32 {
@@ -101,6 +127,27 @@ mod tests {
             }
         );
         assert_eq!(wire.quantized(), wire);
+    }
+
+    #[test]
+    fn what_is_missing_keeps_its_upper_bits() {
+        for (missing_before, after) in [
+            (0, 0),
+            (-63, -63),
+            (64, 64),
+            (65, 66),
+            (129, 128),
+            (131, 132),
+            (127, 128),
+            (-1_204_551, -1_212_416),
+            (i64::MAX, i64::MAX),
+            (i64::MIN, i64::MIN),
+        ] {
+            let code = code_of_missing(missing_before);
+            assert_eq!(missing(code), after, "{missing_before} as {code}");
+            assert_eq!(code_of_missing(after), code);
+        }
+        assert_eq!((missing(i64::MAX), missing(i64::MIN)), (i64::MAX, i64::MIN));
     }
 
     #[test]

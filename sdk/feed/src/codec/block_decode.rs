@@ -3,14 +3,14 @@
 //! In: the protobuf `Block` of anybody, already within the limits of `scan`. Out: intervals of rows, or the first
 //! column that does not fit. FORMAT.md, "Block", has the rules in words.
 
-use super::block_encode::FLAG_ALARM;
-use super::error::{DecodeError, INTERVAL_MS_MAX, TIME_MS_MAX};
+use super::block_encode::{BUCKET_COUNT_MAX, FLAG_ALARM};
+use super::error::{BLOCK_BUCKETS_MAX, DecodeError, INTERVAL_MS_MAX, TIME_MS_MAX};
 use super::header::limit;
-use super::predict::{EXPONENT_MAX, Prediction, equal_sum, plain_sum};
+use super::predict::{EXPONENT_MAX, Prediction, equal_sum, plain_sum, power_of_ten};
 use crate::histogram::{BUCKETS_MAX, Buckets, Histogram, HistogramError};
 use crate::message::{Block, Interval, Row};
 use crate::proto;
-use crate::score::{Score, ScoreState, effect, log10_p};
+use crate::score::{Score, ScoreState, effect, log10_p, missing};
 use crate::summary::Summary;
 
 /// One column, read from front to back.
@@ -78,6 +78,7 @@ struct Columns {
     positive: BucketColumns,
     negative: BucketColumns,
     exponent: Column<u32>,
+    zeros: Column<u32>,
     min: Column<i64>,
     max: Column<i64>,
     sum: Column<i64>,
@@ -90,7 +91,14 @@ struct Columns {
 struct BucketColumns {
     offset: Column<i32>,
     length: Column<u32>,
-    count: Column<u64>,
+    bucket: Column<u64>,
+    what: &'static str,
+    /// How many buckets all histograms may still have, empty ones included.
+    left: usize,
+    /// Offsets by place, of the interval before and of this one; they stay empty when offsets are not differences.
+    before: Vec<i32>,
+    now: Vec<i32>,
+    is_difference: bool,
 }
 
 pub(super) fn decode(block: proto::Block) -> Result<Block, DecodeError> {
@@ -150,6 +158,7 @@ fn interval(columns: &mut Columns, start_ms: u64) -> Result<Interval, DecodeErro
         next_series = series.checked_add(1);
         decoded.push(row(columns, series)?);
     }
+    columns.positive.next_interval();
     Ok(Interval {
         start_ms,
         length_ms,
@@ -160,10 +169,13 @@ fn interval(columns: &mut Columns, start_ms: u64) -> Result<Interval, DecodeErro
 fn row(columns: &mut Columns, series: u32) -> Result<Row, DecodeError> {
     let has_histogram = columns.has_histogram.next()?;
     let count = columns.count.next()?.cast_unsigned();
-    let (histogram, exponent) = if has_histogram {
-        (Some(histogram(columns, series)?), exponent(columns)?)
+    let (histogram, prediction) = if has_histogram {
+        let histogram = histogram(columns, series)?;
+        let prediction = Prediction::of(&histogram, power(columns.exponent.next()?, "exponent")?);
+        let unit = power_of_ten(power(columns.zeros.next()?, "zeros")?);
+        (Some(histogram), Some((prediction, unit)))
     } else {
-        (None, 0)
+        (None, None)
     };
     let count = count.wrapping_add(histogram.as_ref().map_or(0, Histogram::count));
     if i64::try_from(count).is_err() {
@@ -172,7 +184,6 @@ fn row(columns: &mut Columns, series: u32) -> Result<Row, DecodeError> {
             value: count,
         });
     }
-    let prediction = histogram.as_ref().map(|histogram| Prediction::of(histogram, exponent));
     let (min, max, sum) = numbers(columns, count, prediction)?;
     let score = score(columns)?;
     Ok(Row {
@@ -197,33 +208,55 @@ fn histogram(columns: &mut Columns, series: u32) -> Result<Histogram, DecodeErro
     Histogram::from_parts(scale, zero_count, positive, negative).map_err(wrong)
 }
 
-fn exponent(columns: &mut Columns) -> Result<u32, DecodeError> {
-    let exponent = columns.exponent.next()?;
+fn power(exponent: u32, what: &'static str) -> Result<u32, DecodeError> {
     if exponent > EXPONENT_MAX {
         return Err(DecodeError::OutOfRange {
-            what: "exponent",
+            what,
             value: u64::from(exponent),
         });
     }
     Ok(exponent)
 }
 
-/// Minimum, maximum and sum.
-fn numbers(columns: &mut Columns, count: u64, prediction: Option<Prediction>) -> Result<(i64, i64, i64), DecodeError> {
+/// Minimum, maximum and sum; a prediction is in multiples of its unit.
+fn numbers(
+    columns: &mut Columns,
+    count: u64,
+    prediction: Option<(Prediction, i64)>,
+) -> Result<(i64, i64, i64), DecodeError> {
     if count == 0 {
         return Ok((0, 0, 0));
     }
+    let unit = prediction.map_or(1, |(_, unit)| unit);
+    let prediction = prediction.map(|(prediction, _)| prediction);
+    let (min, max, sum) = multiples(columns, count, prediction)?;
+    let [low, high] = [min, max].map(|n| n.checked_mul(unit).ok_or(OUT_OF_RANGE));
+    let (low, high) = (low?, high?);
+    let sum = match sum {
+        Some(sum) => sum.checked_mul(unit).ok_or(OUT_OF_RANGE)?,
+        None if low == high => equal_sum(count, low),
+        None => low.saturating_add(high),
+    };
+    Ok((low, high, sum))
+}
+
+const OUT_OF_RANGE: DecodeError = DecodeError::Column("zeros");
+
+/// Minimum, maximum, and the sum where it does not follow from them.
+fn multiples(
+    columns: &mut Columns,
+    count: u64,
+    prediction: Option<Prediction>,
+) -> Result<(i64, i64, Option<i64>), DecodeError> {
     let min = columns
         .min
         .next()?
         .wrapping_add(prediction.map_or(0, |prediction| prediction.min));
     if count == 1 {
-        return Ok((min, min, min));
+        return Ok((min, min, None));
     }
-    let max = columns
-        .max
-        .next()?
-        .wrapping_add(prediction.map_or(min, |prediction| prediction.max));
+    let max = columns.max.next()?;
+    let max = prediction.map_or_else(|| min.wrapping_add(max), |prediction| prediction.max.wrapping_sub(max));
     if max < min {
         return Err(DecodeError::Order {
             what: "values",
@@ -231,14 +264,11 @@ fn numbers(columns: &mut Columns, count: u64, prediction: Option<Prediction>) ->
             last: max.cast_unsigned(),
         });
     }
-    if max == min {
-        return Ok((min, max, equal_sum(count, min)));
-    }
-    if count == 2 {
-        return Ok((min, max, min.saturating_add(max)));
+    if max == min || count == 2 {
+        return Ok((min, max, None));
     }
     let predicted = prediction.map_or_else(|| plain_sum(count, min, max), |prediction| prediction.sum(min, max));
-    Ok((min, max, columns.sum.next()?.wrapping_add(predicted)))
+    Ok((min, max, Some(columns.sum.next()?.wrapping_add(predicted))))
 }
 
 fn score(columns: &mut Columns) -> Result<Option<Score>, DecodeError> {
@@ -265,7 +295,7 @@ fn score(columns: &mut Columns) -> Result<Option<Score>, DecodeError> {
     }
     let log10_p = log10_p(tenths_p(columns.score_p.next()?)?);
     let effect = effect(tenths_effect(columns.score_effect.next()?)?);
-    let missing = columns.score_missing.next()?;
+    let missing = missing(columns.score_missing.next()?);
     Ok(Some(Score {
         state,
         alarm,
@@ -309,20 +339,53 @@ impl BucketsError {
 
 impl BucketColumns {
     fn next(&mut self) -> Result<Buckets, BucketsError> {
-        let offset = self.offset.next().map_err(BucketsError::Column)?;
+        let mut offset = self.offset.next().map_err(BucketsError::Column)?;
+        if self.is_difference {
+            let before = self.before.get(self.now.len()).copied().unwrap_or(0);
+            offset = offset.wrapping_add(before);
+            self.now.push(offset);
+        }
         let length = self.length.next().map_err(BucketsError::Column)?;
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         if length > BUCKETS_MAX {
             return Err(BucketsError::TooMany(length));
         }
-        let counts: Result<Vec<u64>, DecodeError> = (0..length).map(|_| self.count.next()).collect();
-        Ok(Buckets::new(offset, counts.map_err(BucketsError::Column)?))
+        let mut counts = Vec::with_capacity(length);
+        for _ in 0..length {
+            self.next_bucket(&mut counts)?;
+        }
+        self.left = self.left.saturating_sub(counts.len());
+        Ok(Buckets::new(offset, counts))
+    }
+
+    /// The empty buckets before the next one that is not, and that one.
+    fn next_bucket(&mut self, counts: &mut Vec<u64>) -> Result<(), BucketsError> {
+        let code = self.bucket.next().map_err(BucketsError::Column)?;
+        let empty = usize::try_from(code / BUCKET_COUNT_MAX).unwrap_or(usize::MAX);
+        let length = counts.len().saturating_add(empty).saturating_add(1);
+        if length > BUCKETS_MAX {
+            return Err(BucketsError::TooMany(length));
+        }
+        limit(self.what, length, self.left).map_err(BucketsError::Column)?;
+        let mut n = (code % BUCKET_COUNT_MAX).saturating_add(1);
+        if n == BUCKET_COUNT_MAX {
+            let more = self.bucket.next().map_err(BucketsError::Column)?;
+            n = n.saturating_add(more);
+        }
+        counts.resize(length.saturating_sub(1), 0);
+        counts.push(n);
+        Ok(())
+    }
+
+    fn next_interval(&mut self) {
+        std::mem::swap(&mut self.before, &mut self.now);
+        self.now.clear();
     }
 
     fn end(self) -> Result<(), DecodeError> {
         self.offset.end()?;
         self.length.end()?;
-        self.count.end()
+        self.bucket.end()
     }
 }
 
@@ -340,14 +403,25 @@ impl Columns {
             positive: BucketColumns {
                 offset: Column::each("positive_offset", block.positive_offset),
                 length: Column::each("positive_length", block.positive_length),
-                count: Column::each("positive_count", block.positive_count),
+                bucket: Column::each("positive_bucket", block.positive_bucket),
+                what: "positive buckets",
+                left: BLOCK_BUCKETS_MAX,
+                before: Vec::new(),
+                now: Vec::new(),
+                is_difference: true,
             },
             negative: BucketColumns {
                 offset: Column::each("negative_offset", block.negative_offset).or(0),
                 length: Column::each("negative_length", block.negative_length).or(0),
-                count: Column::each("negative_count", block.negative_count),
+                bucket: Column::each("negative_bucket", block.negative_bucket),
+                what: "negative buckets",
+                left: BLOCK_BUCKETS_MAX,
+                before: Vec::new(),
+                now: Vec::new(),
+                is_difference: false,
             },
             exponent: Column::alike("exponent", block.exponent),
+            zeros: Column::alike("zeros", block.zeros).or(0),
             min: Column::each("min", block.min),
             max: Column::each("max", block.max),
             sum: Column::each("sum", block.sum),
@@ -369,6 +443,7 @@ impl Columns {
         self.positive.end()?;
         self.negative.end()?;
         self.exponent.end()?;
+        self.zeros.end()?;
         self.min.end()?;
         self.max.end()?;
         self.sum.end()?;
@@ -376,5 +451,72 @@ impl Columns {
         self.score_p.end()?;
         self.score_effect.end()?;
         self.score_missing.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows of one histogram each, whose two buckets stand as far apart as they may.
+    fn wide(rows: usize) -> proto::Block {
+        let far = u64::try_from(BUCKETS_MAX - 2).unwrap() * BUCKET_COUNT_MAX;
+        proto::Block {
+            start_ms: vec![0],
+            length_ms: vec![60_000],
+            rows: vec![u32::try_from(rows).unwrap()],
+            series: vec![0; rows],
+            has_histogram: vec![true],
+            count: vec![0; rows],
+            scale: vec![4],
+            positive_offset: vec![0; rows],
+            positive_length: vec![2; rows],
+            positive_bucket: [0, far].repeat(rows),
+            exponent: vec![0],
+            min: vec![0; rows],
+            max: vec![0; rows],
+            ..proto::Block::default()
+        }
+    }
+
+    #[test]
+    fn empty_buckets_that_cost_nothing_to_send_are_bounded_in_memory() {
+        let rows_max = BLOCK_BUCKETS_MAX / BUCKETS_MAX;
+        assert_eq!(decode(wide(rows_max)).unwrap().row_count(), rows_max);
+        let refused = decode(wide(rows_max + 1)).unwrap_err();
+        assert!(
+            matches!(
+                refused,
+                DecodeError::Limit {
+                    what: "positive buckets",
+                    ..
+                }
+            ),
+            "{refused:?}"
+        );
+    }
+
+    #[test]
+    fn a_histogram_wider_than_its_limit_is_refused() {
+        let mut block = wide(1);
+        *block.positive_bucket.last_mut().unwrap() += BUCKET_COUNT_MAX;
+        assert!(matches!(decode(block), Err(DecodeError::Histogram { .. })));
+    }
+
+    #[test]
+    fn zeros_beyond_a_number_are_refused() {
+        let mut block = wide(1);
+        block.zeros = vec![9];
+        block.min = vec![i64::MAX / 2];
+        block.max = vec![0];
+        assert!(decode(block.clone()).is_err());
+        block.zeros = vec![10];
+        assert_eq!(
+            decode(block),
+            Err(DecodeError::OutOfRange {
+                what: "zeros",
+                value: 10
+            })
+        );
     }
 }

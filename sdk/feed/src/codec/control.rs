@@ -6,7 +6,7 @@
 use super::birth::text;
 use super::error::{ACK_BIRTHS_MAX, ACK_GENERATIONS_MAX, ACK_RANGES_MAX, DecodeError};
 use super::header::limit;
-use crate::message::{Ack, ClockReading, Config, GenerationAck, State};
+use crate::message::{Ack, Body, ClockReading, Config, GenerationAck, Message, State};
 use crate::proto;
 
 pub(super) fn encode_clock(clock: ClockReading) -> proto::ClockReading {
@@ -14,7 +14,45 @@ pub(super) fn encode_clock(clock: ClockReading) -> proto::ClockReading {
         wall_ms: clock.wall_ms,
         monotonic_ms: clock.monotonic_ms,
         boot_id: clock.boot_id,
+        after_ms: 0,
     }
+}
+
+/// The same in a message: from the end of its block, and without the boot id when it is the generation.
+pub(super) fn encode_message_clock(message: &Message) -> Option<proto::ClockReading> {
+    if message.clock == ClockReading::default() {
+        return None;
+    }
+    let mut clock = encode_clock(message.clock);
+    if clock.boot_id == message.generation {
+        clock.boot_id = 0;
+    }
+    if let Some(end_ms) = end_of(&message.body) {
+        clock.after_ms = clock.wall_ms.wrapping_sub(end_ms).cast_signed();
+        clock.wall_ms = 0;
+    }
+    Some(clock)
+}
+
+pub(super) fn decode_message_clock(clock: Option<proto::ClockReading>, generation: u64, body: &Body) -> ClockReading {
+    let Some(clock) = clock else {
+        return ClockReading::default();
+    };
+    let after_end = || end_of(body).map_or(0, |end_ms| end_ms.wrapping_add(clock.after_ms.cast_unsigned()));
+    ClockReading {
+        wall_ms: if clock.wall_ms == 0 { after_end() } else { clock.wall_ms },
+        monotonic_ms: clock.monotonic_ms,
+        boot_id: if clock.boot_id == 0 { generation } else { clock.boot_id },
+    }
+}
+
+/// The end of a block's last interval.
+fn end_of(body: &Body) -> Option<u64> {
+    let Body::Block(block) = body else {
+        return None;
+    };
+    let last = block.intervals.last()?;
+    Some(last.start_ms.wrapping_add(u64::from(last.length_ms)))
 }
 
 pub(super) fn decode_clock(clock: Option<proto::ClockReading>) -> ClockReading {

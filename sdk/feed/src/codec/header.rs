@@ -6,6 +6,7 @@ use std::borrow::Cow;
 
 use zstd::zstd_safe::get_frame_content_size;
 
+use super::dictionary::{self, Dictionary};
 use super::error::{DecodeError, PAYLOAD_BYTES_MAX};
 
 /// The version of the format that this crate writes and reads.
@@ -18,17 +19,38 @@ const FLAG_ZSTD: u8 = 1;
 const DICTIONARY_NONE: u16 = 0;
 const ZSTD_LEVEL: i32 = 3;
 
+/// Larger bodies have their own statistics, and a dictionary's would be in their way.
+const DICTIONARY_BODY_BYTES_MAX: usize = 4 << 10;
+
 /// Body to payload; compressed when that is smaller.
 pub(super) fn seal(body: &[u8]) -> Vec<u8> {
     // Compression into memory fails only for want of memory; the body as it is says the same.
     let compressed = zstd::bulk::compress(body, ZSTD_LEVEL)
         .ok()
         .filter(|compressed| compressed.len() < body.len());
-    let (flags, body) = match &compressed {
-        Some(compressed) => (FLAG_ZSTD, compressed.as_slice()),
-        None => (0, body),
-    };
-    let [low, high] = DICTIONARY_NONE.to_le_bytes();
+    match &compressed {
+        Some(compressed) => payload_of(FLAG_ZSTD, DICTIONARY_NONE, compressed),
+        None => payload_of(0, DICTIONARY_NONE, body),
+    }
+}
+
+/// The same with a dictionary, where that helps.
+pub(super) fn seal_with(dictionary: &Dictionary, body: &[u8]) -> Vec<u8> {
+    if body.len() > DICTIONARY_BODY_BYTES_MAX {
+        return seal(body);
+    }
+    match dictionary
+        .compress(body)
+        .ok()
+        .filter(|compressed| compressed.len() < body.len())
+    {
+        Some(compressed) => payload_of(FLAG_ZSTD, dictionary.id, &compressed),
+        None => payload_of(0, DICTIONARY_NONE, body),
+    }
+}
+
+fn payload_of(flags: u8, dictionary: u16, body: &[u8]) -> Vec<u8> {
+    let [low, high] = dictionary.to_le_bytes();
     let mut payload = Vec::with_capacity(HEADER_BYTES.saturating_add(body.len()));
     payload.extend([FORMAT_VERSION, flags, low, high]);
     payload.extend_from_slice(body);
@@ -47,15 +69,15 @@ pub(super) fn open(payload: &[u8], bytes_max: usize) -> Result<Cow<'_, [u8]>, De
     if flags & !FLAG_ZSTD != 0 {
         return Err(DecodeError::Flags(flags));
     }
-    let dictionary = u16::from_le_bytes([low, high]);
-    if dictionary != DICTIONARY_NONE {
-        return Err(DecodeError::Dictionary(dictionary));
-    }
+    let dictionary = match u16::from_le_bytes([low, high]) {
+        DICTIONARY_NONE => None,
+        id => Some(dictionary::by_id(id).ok_or(DecodeError::Dictionary(id))?),
+    };
     if flags & FLAG_ZSTD == 0 {
         limit("body bytes", body.len(), bytes_max)?;
         return Ok(Cow::Borrowed(body));
     }
-    inflate(body, bytes_max).map(Cow::Owned)
+    inflate(body, dictionary, bytes_max).map(Cow::Owned)
 }
 
 /// An error when `found` is more than `max`.
@@ -67,11 +89,15 @@ pub(super) fn limit(what: &'static str, found: usize, max: usize) -> Result<(), 
     }
 }
 
-fn inflate(body: &[u8], bytes_max: usize) -> Result<Vec<u8>, DecodeError> {
+fn inflate(body: &[u8], dictionary: Option<&Dictionary>, bytes_max: usize) -> Result<Vec<u8>, DecodeError> {
     let size = get_frame_content_size(body).map_err(|error| DecodeError::Inflate(error.to_string()))?;
     let size = size.map_or(bytes_max, |size| usize::try_from(size).unwrap_or(usize::MAX));
     limit("body bytes", size, bytes_max)?;
-    zstd::bulk::decompress(body, size).map_err(|error| DecodeError::Inflate(error.to_string()))
+    match dictionary {
+        Some(dictionary) => dictionary.decompress(body, size),
+        None => zstd::bulk::decompress(body, size),
+    }
+    .map_err(|error| DecodeError::Inflate(error.to_string()))
 }
 
 #[cfg(test)]
@@ -95,6 +121,28 @@ mod tests {
         assert_eq!(open(&[1, 2, 0, 0], 9), Err(DecodeError::Flags(2)));
         assert_eq!(open(&[1, 0, 1, 2], 9), Err(DecodeError::Dictionary(513)));
         assert!(matches!(open(&[1, 1, 0, 0, 9, 9], 9), Err(DecodeError::Inflate(_))));
+    }
+
+    #[test]
+    fn a_dictionary_goes_by_its_id_and_an_unknown_one_is_refused() {
+        let body = [1, 2, 3, 4].repeat(100);
+        let mut payload = seal_with(dictionary::WRITTEN, &body);
+        assert_eq!(payload.get(..4), Some(&[1, 1, 1, 0][..]));
+        assert_eq!(open(&payload, 400).unwrap().as_ref(), body);
+        assert!(matches!(open(&payload, 399), Err(DecodeError::Limit { .. })));
+        // A reader of yesterday: it has not heard of the dictionary, says so, and takes nothing of it.
+        *payload.get_mut(2).unwrap() = 2;
+        assert_eq!(open(&payload, 400), Err(DecodeError::Dictionary(2)));
+        // A writer of yesterday knows none.
+        assert_eq!(open(&seal(&body), 400).unwrap().as_ref(), body);
+    }
+
+    #[test]
+    fn a_bomb_with_a_dictionary_is_refused_too() {
+        let bomb = dictionary::WRITTEN.compress(&vec![0; 100_000]).unwrap();
+        let payload = payload_of(FLAG_ZSTD, dictionary::WRITTEN.id, &bomb);
+        assert!(payload.len() < 100, "{}", payload.len());
+        assert!(matches!(open(&payload, 99_999), Err(DecodeError::Limit { .. })));
     }
 
     #[test]

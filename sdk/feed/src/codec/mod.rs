@@ -5,6 +5,7 @@
 #![warn(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 mod error;
+mod dictionary;
 mod header;
 mod scan;
 mod predict;
@@ -42,15 +43,21 @@ pub fn decode_body(bytes: &[u8]) -> Result<Body, DecodeError> {
 
 /// The payload of `birth`, `sum` and `evt`. Compare its length with [`PAYLOAD_BYTES_MAX`] before sending.
 pub fn encode(message: &Message) -> Vec<u8> {
-    let message = proto::Message {
+    // What is as most often is left out.
+    let unless_first = |seq: u64| if seq == message.seq_first { 0 } else { seq };
+    let body = proto::Message {
         body: Some(to_proto(&message.body)),
         generation: message.generation,
         seq_first: message.seq_first,
-        seq_last: message.seq_last,
-        oldest_seq_held: message.oldest_seq_held,
-        clock: Some(control::encode_clock(message.clock)),
-    };
-    header::seal(&message.encode_to_vec())
+        seq_last: unless_first(message.seq_last),
+        oldest_seq_held: unless_first(message.oldest_seq_held),
+        clock: control::encode_message_clock(message),
+    }
+    .encode_to_vec();
+    match message.body {
+        Body::Block(_) => header::seal_with(dictionary::WRITTEN, &body),
+        _ => header::seal(&body),
+    }
 }
 
 /// Reads the payload of `birth`, `sum` and `evt`.
@@ -59,13 +66,15 @@ pub fn encode(message: &Message) -> Vec<u8> {
 /// When the bytes are of another version, damaged, or break a limit.
 pub fn decode(payload: &[u8]) -> Result<Message, DecodeError> {
     let message = read_message(&header::open(payload, INFLATED_BYTES_MAX)?)?;
+    let or_first = |seq: u64| if seq == 0 { message.seq_first } else { seq };
+    let body = from_proto(message.body)?;
     let message = Message {
         generation: message.generation,
         seq_first: message.seq_first,
-        seq_last: message.seq_last,
-        oldest_seq_held: message.oldest_seq_held,
-        clock: control::decode_clock(message.clock),
-        body: from_proto(message.body)?,
+        seq_last: or_first(message.seq_last),
+        oldest_seq_held: or_first(message.oldest_seq_held),
+        clock: control::decode_message_clock(message.clock, message.generation, &body),
+        body,
     };
     check_seqs(&message)?;
     Ok(message)

@@ -45,6 +45,11 @@ impl Prediction {
     }
 }
 
+/// `10^zeros`, for at most [`EXPONENT_MAX`] zeros.
+pub(super) fn power_of_ten(zeros: u32) -> i64 {
+    10_i64.saturating_pow(zeros.min(EXPONENT_MAX))
+}
+
 /// The sum of a row without a histogram: as if all values were halfway between the smallest and the largest.
 pub(super) fn plain_sum(count: u64, min: i64, max: i64) -> i64 {
     let twice_middle = i128::from(min).wrapping_add(i128::from(max));

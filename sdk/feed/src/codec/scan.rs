@@ -77,10 +77,10 @@ const BLOCK: &[Rule] = &[
     numbers(10, "scales", ROWS_MAX),
     numbers(11, "positive offsets", ROWS_MAX),
     numbers(12, "positive lengths", ROWS_MAX),
-    numbers(13, "positive buckets", BLOCK_BUCKETS_MAX),
+    numbers(13, "positive bucket codes", BLOCK_BUCKETS_MAX),
     numbers(14, "negative offsets", ROWS_MAX),
     numbers(15, "negative lengths", ROWS_MAX),
-    numbers(16, "negative buckets", BLOCK_BUCKETS_MAX),
+    numbers(16, "negative bucket codes", BLOCK_BUCKETS_MAX),
     numbers(17, "exponents", ROWS_MAX),
     numbers(18, "minima", ROWS_MAX),
     numbers(19, "maxima", ROWS_MAX),
@@ -89,6 +89,7 @@ const BLOCK: &[Rule] = &[
     numbers(22, "score p-values", ROWS_MAX),
     numbers(23, "score effects", ROWS_MAX),
     numbers(24, "score differences", ROWS_MAX),
+    numbers(25, "zeros", ROWS_MAX),
 ];
 
 /// Checks a body of `Message`.
