@@ -8,10 +8,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
 use tillwatch_sdk::parse::Wrong;
 
 use crate::Rules;
 use crate::csv::{Columns, Records};
+use crate::lanes;
 use crate::number::{self, DecimalMark};
 use crate::row::Reading;
 use crate::seen::{Key, hash};
@@ -23,6 +25,11 @@ use crate::when::{self, DateOrder};
 const RECEIPTS_MAX: usize = 20_000;
 const LINES_MAX: usize = 100_000;
 const FIELD_BYTES_MAX: usize = 64;
+/// Of a set that waits, in the state: some two hundred receipts. What was read of a larger one ends with the instance,
+/// and its receipts count as wrong.
+const KEPT_BYTES_MAX: usize = 24 << 10;
+/// The least of an entry, so that what is too large is not written first.
+const KEPT_ENTRY_BYTES: usize = 10;
 /// So long a set may stay in part.
 const PATIENCE_MS: u64 = 10 * 60_000;
 const ITEMS_MAX: i64 = 10_000;
@@ -57,7 +64,7 @@ pub(crate) fn is_one(text: &str) -> bool {
 }
 
 /// What was read and is not yet whole.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 pub(crate) struct Set {
     heads: BTreeMap<u64, Head>,
     lines: BTreeMap<(u64, u64), Line>,
@@ -71,6 +78,7 @@ pub(crate) struct Set {
     since_ms: u64,
 }
 
+#[derive(Serialize, Deserialize)]
 struct Head {
     key: Key,
     lane: String,
@@ -79,14 +87,14 @@ struct Head {
     gross_minor: Result<i64, Wrong>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Kind {
     Receipt,
     Void,
     Other,
 }
 
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 struct Line {
     is_revenue: bool,
     items: i64,
@@ -97,6 +105,27 @@ struct Line {
 impl Set {
     pub(crate) fn is_empty(&self) -> bool {
         self.has == [false; 4]
+    }
+
+    /// Of what [`Set::encode`] gave.
+    pub(crate) fn decode(bytes: &[u8]) -> Self {
+        postcard::from_bytes(bytes).unwrap_or_default()
+    }
+
+    /// For the state; nothing of an empty one, and of one that is too large.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let entries = [self.heads.len(), self.lines.len(), self.paid.len()]
+            .into_iter()
+            .fold(0, usize::saturating_add);
+        if self.is_empty() || entries > KEPT_BYTES_MAX / KEPT_ENTRY_BYTES {
+            return Vec::new();
+        }
+        let bytes = postcard::to_stdvec(self).unwrap_or_default();
+        if bytes.len() > KEPT_BYTES_MAX {
+            Vec::new()
+        } else {
+            bytes
+        }
     }
 
     pub(crate) fn is_whole(&self) -> bool {
@@ -183,7 +212,7 @@ impl Set {
         let day = time_ms.map_or(0, |time_ms| rules.hours.business_day(time_ms));
         let head = Head {
             key: Key::new(day, &[till, closing], if number.is_empty() { id } else { number }),
-            lane: if terminal.is_empty() { till } else { terminal }.to_owned(),
+            lane: lanes::told(if terminal.is_empty() { till } else { terminal }),
             kind: match kind {
                 "Beleg" => Kind::Receipt,
                 "AVBelegabbruch" | "AVBelegstorno" => Kind::Void,

@@ -1,8 +1,10 @@
 //! What survives a restart, in the host's state, little-endian:
 //! ```text
-//! 1 byte   version, 2
+//! 1 byte   version, 2, or 3 while an export is there in part
 //! 4        length of the JSON
 //!          JSON: the last sale by lane, how far each query is read, the header of the lines
+//! 4        version 3: length of the export
+//!          version 3: what was read of it, see `dsfinvk`
 //!          the numbers that were seen, see `seen`
 //! ```
 //! Version 1 was the numbers alone.
@@ -14,6 +16,9 @@ use crate::lanes::Lanes;
 use crate::seen::Seen;
 
 const VERSION: u8 = 2;
+const VERSION_WITH_SET: u8 = 3;
+/// Of the 64 KiB that the host keeps, without the lengths. An export has what the others leave.
+const STATE_BYTES_MAX: usize = (64 << 10) - 64;
 /// A longer header is not kept.
 pub(crate) const HEADER_BYTES_MAX: usize = 4096;
 /// A longer text of a cursor is not kept.
@@ -86,20 +91,35 @@ mod halves {
     }
 }
 
-pub(crate) fn encode(kept: &Kept, seen: &Seen) -> Vec<u8> {
+pub(crate) fn encode(kept: &Kept, set: &[u8], seen: &Seen) -> Vec<u8> {
     let json = serde_json::to_vec(kept).unwrap_or_default();
-    let length = u32::try_from(json.len()).unwrap_or(0);
-    [&[VERSION][..], &length.to_le_bytes(), &json, &seen.encode()].concat()
+    let seen = seen.encode();
+    let most = STATE_BYTES_MAX.saturating_sub(json.len()).saturating_sub(seen.len());
+    if set.is_empty() || set.len() > most {
+        return [&[VERSION][..], &length(&json), &json, &seen].concat();
+    }
+    [&[VERSION_WITH_SET][..], &length(&json), &json, &length(set), set, &seen].concat()
+}
+
+fn length(part: &[u8]) -> [u8; 4] {
+    u32::try_from(part.len()).unwrap_or(0).to_le_bytes()
 }
 
 /// What was kept; none when it is of another version or damaged.
-pub(crate) fn decode(bytes: &[u8]) -> Option<(Kept, Seen)> {
-    let Some(rest) = bytes.strip_prefix(&[VERSION]) else {
-        return Some((Kept::default(), Seen::decode(bytes)?));
+pub(crate) fn decode(bytes: &[u8]) -> Option<(Kept, &[u8], Seen)> {
+    let (has_set, rest) = match bytes.split_first() {
+        Some((&VERSION, rest)) => (false, rest),
+        Some((&VERSION_WITH_SET, rest)) => (true, rest),
+        _ => return Some((Kept::default(), &[], Seen::decode(bytes)?)),
     };
-    let (length, rest) = rest.split_first_chunk()?;
-    let (json, seen) = rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
-    Some((serde_json::from_slice(json).ok()?, Seen::decode(seen)?))
+    let (json, rest) = part(rest)?;
+    let (set, seen) = if has_set { part(rest)? } else { (&[][..], rest) };
+    Some((serde_json::from_slice(json).ok()?, set, Seen::decode(seen)?))
+}
+
+fn part(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk()?;
+    rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)
 }
 
 #[cfg(test)]
@@ -128,18 +148,23 @@ mod tests {
             ..Kept::default()
         };
         kept.lanes.sold("34", 1_772_451_000_000);
-        let bytes = encode(&kept, &seen);
-        let (again, seen_again) = decode(&bytes).unwrap();
-        assert_eq!(again, kept);
-        assert!(seen_again.contains(key));
+        let bytes = encode(&kept, b"", &seen);
+        for set in [&b""[..], b"in part"] {
+            let bytes = encode(&kept, set, &seen);
+            let (again, set_again, seen_again) = decode(&bytes).unwrap();
+            assert_eq!((again, set_again), (kept.clone(), set));
+            assert!(seen_again.contains(key));
+        }
         // The version before had the numbers alone.
-        let (none, seen_before) = decode(&seen.encode()).unwrap();
+        let before = seen.encode();
+        let (none, _set, seen_before) = decode(&before).unwrap();
         assert_eq!(none, Kept::default());
         assert!(seen_before.contains(key));
         // Long numbers stood in one.
         let before = br#"{"query_at":{"integer":-41},"open":{"mark":18446744073709551615,"is_new":true}}"#;
         let length = u32::try_from(before.len()).unwrap().to_le_bytes();
-        let (kept, _) = decode(&[&[VERSION][..], &length, before].concat()).unwrap();
+        let before = [&[VERSION][..], &length, before].concat();
+        let (kept, _set, _seen) = decode(&before).unwrap();
         assert_eq!(
             (kept.query_at, kept.open.map(|open| open.mark)),
             (Some(At::Integer(-41)), Some(-1))

@@ -50,6 +50,12 @@ impl Lanes {
     }
 }
 
+/// A lane as it may be kept; nothing of what would be told as another one: it may be a card's number.
+pub(crate) fn told(lane: &str) -> String {
+    let lane = lane.to_ascii_lowercase();
+    if is_name(&lane) { lane } else { String::new() }
+}
+
 fn is_name(lane: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte);
     let digits = lane.bytes().filter(u8::is_ascii_digit).count();

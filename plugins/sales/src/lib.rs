@@ -76,6 +76,8 @@ pub struct Sales {
     ledger: Ledger,
     /// Files of a DSFinV-K export that wait for the others.
     set: Set,
+    /// As it stands in the state.
+    set_kept: Vec<u8>,
 }
 
 /// How rows are read.
@@ -97,12 +99,13 @@ impl Collector for Sales {
     fn new(settings: Settings, host: &mut dyn Host) -> Result<Self, Error> {
         let rules = Rules::new(&settings).map_err(Error::config)?;
         let reader = Reader::new(&settings).map_err(Error::config)?;
-        let (kept, seen) = kept::decode(&host.state()).unwrap_or_else(|| {
+        let state = host.state();
+        let (kept, set_kept, seen) = kept::decode(&state).unwrap_or_else(|| {
             host.log(
                 Level::Warn,
                 "the kept transaction numbers cannot be read: repeated transactions may count again",
             );
-            (Kept::default(), Seen::default())
+            (Kept::default(), &[], Seen::default())
         });
         let ledger = Ledger {
             seen,
@@ -113,7 +116,8 @@ impl Collector for Sales {
             rules,
             reader,
             ledger,
-            set: Set::default(),
+            set: Set::decode(set_kept),
+            set_kept: set_kept.to_vec(),
         };
         sales.reader.columns = sales
             .ledger
@@ -139,8 +143,10 @@ impl Collector for Sales {
             ));
         }
         self.ledger.finish(&self.rules.hours, &mut batch, host);
-        if self.ledger.seen.take_changed() || self.ledger.kept != before {
-            host.set_state(&kept::encode(&self.ledger.kept, &self.ledger.seen))?;
+        let set = self.set.encode();
+        if self.ledger.seen.take_changed() || self.ledger.kept != before || self.set_kept != set {
+            host.set_state(&kept::encode(&self.ledger.kept, &set, &self.ledger.seen))?;
+            self.set_kept = set;
         }
         Ok(batch)
     }

@@ -13,19 +13,21 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use serde::{Deserialize, Serialize};
+
 const VERSION: u8 = 1;
 /// Beyond these the oldest day's lanes and lowest numbers are forgotten: they count again when they come again.
 const LANES_MAX: usize = 512;
 const RUNS_MAX: usize = 2048;
 
 /// What tells a transaction from all others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Key {
     lane: Lane,
     number: u64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 struct Lane {
     day: u32,
     hash: u64,

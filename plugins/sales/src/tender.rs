@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// What is looked at of a name.
 const WORD_BYTES_MAX: usize = 32;
@@ -118,7 +118,7 @@ fn plain<'w>(text: &str, word: &'w mut [u8; WORD_BYTES_MAX]) -> &'w str {
 }
 
 /// What was paid by each tender.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Paid {
     minor: [Option<i64>; Tender::COUNT],
 }

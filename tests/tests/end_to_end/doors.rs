@@ -77,10 +77,9 @@ fn no_mutation_of_a_stores_input_breaks_a_parser() -> Result<()> {
         }
         files.sort();
         let corpus: Vec<&[u8]> = files.iter().map(Vec::as_slice).collect();
-        ensure!(
-            corpus.iter().any(|file| door(file)),
-            "{name} takes nothing of its corpus"
-        );
+        // Each of them: some are kept for what they once found.
+        let well = corpus.iter().filter(|file| door(file)).count();
+        ensure!(well > 0, "{name} takes nothing of its corpus");
         let begun = Instant::now();
         let (mut seed, mut runs, mut taken) = (SEED, 0, 0);
         loop {

@@ -57,6 +57,8 @@ pub(crate) mod time;
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 pub use decimal::Decimal;
 pub use document::document_text;
 pub use fields::{FieldMap, Value};
@@ -71,7 +73,7 @@ pub use time::{Offset, Zone, time_ms};
 /// assert_eq!(Wrong::Time.name(), "time");
 /// assert_eq!(Wrong::ALL.len(), 7);
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Wrong {
     /// It is not UTF-8.
     Encoding,
