@@ -268,6 +268,7 @@ mod tests {
             spool_records: 7,
             spool_bytes: 700,
             refused,
+            ..State::default()
         }
     }
 
