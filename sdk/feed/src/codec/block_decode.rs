@@ -52,9 +52,20 @@ impl<T: Copy> Column<T> {
     }
 
     fn next(&mut self) -> Result<T, DecodeError> {
+        let name = self.name;
         self.all
             .or_else(|| self.values.next())
-            .ok_or(DecodeError::Column(self.name))
+            .ok_or_else(|| DecodeError::Column(name))
+    }
+
+    /// The next `n` of a column with one value each.
+    fn take(&mut self, n: usize) -> Result<Vec<T>, DecodeError> {
+        let rest = self.values.as_slice();
+        let taken = rest.get(..n).ok_or(DecodeError::Column(self.name))?.to_vec();
+        if let Some(last) = n.checked_sub(1) {
+            self.values.nth(last);
+        }
+        Ok(taken)
     }
 
     fn end(self) -> Result<(), DecodeError> {
@@ -315,8 +326,8 @@ impl BucketColumns {
         if length > BUCKETS_MAX {
             return Err(BucketsError::TooMany(length));
         }
-        let counts: Result<Vec<u64>, DecodeError> = (0..length).map(|_| self.count.next()).collect();
-        Ok(Buckets::new(offset, counts.map_err(BucketsError::Column)?))
+        let counts = self.count.take(length).map_err(BucketsError::Column)?;
+        Ok(Buckets::new(offset, counts))
     }
 
     fn end(self) -> Result<(), DecodeError> {

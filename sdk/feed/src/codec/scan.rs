@@ -96,8 +96,12 @@ pub(super) fn message(body: &[u8]) -> Result<(), DecodeError> {
     check(body, MESSAGE)
 }
 
+/// Of one message; it has no more fields that are counted.
+const RULES_MAX: usize = 23;
+const _: () = assert!(BLOCK.len() <= RULES_MAX, "a rule without a count would bound nothing");
+
 fn check(body: &[u8], rules: &'static [Rule]) -> Result<(), DecodeError> {
-    let mut counts = vec![0_usize; rules.len()];
+    let mut counts = [0_usize; RULES_MAX];
     let mut rest = body;
     while !rest.is_empty() {
         let field = next_field(&mut rest).ok_or(DecodeError::Truncated)?;
