@@ -334,9 +334,12 @@ fn index_of(magnitude: f64) -> i32 {
 /// The lower bound of a bucket, within the range of normal numbers.
 pub(crate) fn lower_bound(index: i32, scale: i32) -> f64 {
     let fine = i64::from(index) << (SCALE_DEFAULT - scale);
-    let exponent = i32::try_from((fine >> 4).clamp(-1022, 1024)).unwrap_or(0);
-    let bound = libm::ldexp(BOUNDS[usize::try_from(fine & 15).unwrap_or(0)], exponent);
-    bound.clamp(f64::MIN_POSITIVE, f64::MAX)
+    // The power of two from its bits: below the largest, this is exact.
+    let exponent = u64::try_from((fine >> 4).clamp(-1022, 1024) + 1023).unwrap_or(0);
+    if exponent > 2046 {
+        return f64::MAX;
+    }
+    BOUNDS[usize::try_from(fine & 15).unwrap_or(0)] * f64::from_bits(exponent << 52)
 }
 
 /// The value whose relative distance to both bounds of a bucket is the same: their harmonic mean.
@@ -374,6 +377,16 @@ mod tests {
             assert!(histogram.record(*value));
         }
         histogram
+    }
+
+    #[test]
+    fn every_edge_is_the_double_that_the_format_names() {
+        for fine in 16 * -1030..=16 * 1030 {
+            let exponent = (fine >> 4).clamp(-1022, 1024);
+            let named = libm::ldexp(BOUNDS[usize::try_from(fine & 15).unwrap()], exponent);
+            let named = named.clamp(f64::MIN_POSITIVE, f64::MAX);
+            assert_eq!(lower_bound(fine, SCALE_DEFAULT).to_bits(), named.to_bits(), "{fine}");
+        }
     }
 
     #[test]

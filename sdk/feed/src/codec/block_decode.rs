@@ -52,9 +52,10 @@ impl<T: Copy> Column<T> {
     }
 
     fn next(&mut self) -> Result<T, DecodeError> {
+        let name = self.name;
         self.all
             .or_else(|| self.values.next())
-            .ok_or(DecodeError::Column(self.name))
+            .ok_or_else(|| DecodeError::Column(name))
     }
 
     fn end(self) -> Result<(), DecodeError> {

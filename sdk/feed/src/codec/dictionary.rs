@@ -3,6 +3,7 @@
 //! In: a body, or a frame and how large it may become. Out: the other of both. The files in `dictionaries/` are part of
 //! the format: they are never changed, only added to, and a reader keeps all of them.
 
+use std::cell::RefCell;
 use std::io;
 use std::sync::LazyLock;
 
@@ -44,7 +45,30 @@ impl Dictionary {
         compressor.compress(body)
     }
 
-    pub(super) fn decompress(&self, frame: &[u8], bytes_max: usize) -> io::Result<Vec<u8>> {
-        Decompressor::with_prepared_dictionary(&self.decoder)?.decompress(frame, bytes_max)
+    fn decompressor(&'static self) -> io::Result<Decompressor<'static>> {
+        Decompressor::with_prepared_dictionary(&self.decoder)
     }
+}
+
+thread_local! {
+    /// By the id of its dictionary, 0 for none: to make one takes three times as long as to inflate a payload.
+    static DECOMPRESSORS: RefCell<Vec<(u16, Decompressor<'static>)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What the frame holds, up to so many bytes.
+pub(super) fn decompress(
+    dictionary: Option<&'static Dictionary>,
+    frame: &[u8],
+    bytes_max: usize,
+) -> io::Result<Vec<u8>> {
+    let id = dictionary.map_or(0, |dictionary| dictionary.id);
+    DECOMPRESSORS.with_borrow_mut(|kept| {
+        if let Some((_id, decompressor)) = kept.iter_mut().find(|(of, _)| *of == id) {
+            return decompressor.decompress(frame, bytes_max);
+        }
+        let mut decompressor = dictionary.map_or_else(Decompressor::new, Dictionary::decompressor)?;
+        let inflated = decompressor.decompress(frame, bytes_max);
+        kept.push((id, decompressor));
+        inflated
+    })
 }

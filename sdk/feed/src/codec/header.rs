@@ -89,15 +89,11 @@ pub(super) fn limit(what: &'static str, found: usize, max: usize) -> Result<(), 
     }
 }
 
-fn inflate(body: &[u8], dictionary: Option<&Dictionary>, bytes_max: usize) -> Result<Vec<u8>, DecodeError> {
+fn inflate(body: &[u8], dictionary: Option<&'static Dictionary>, bytes_max: usize) -> Result<Vec<u8>, DecodeError> {
     let size = get_frame_content_size(body).map_err(|error| DecodeError::Inflate(error.to_string()))?;
     let size = size.map_or(bytes_max, |size| usize::try_from(size).unwrap_or(usize::MAX));
     limit("body bytes", size, bytes_max)?;
-    match dictionary {
-        Some(dictionary) => dictionary.decompress(body, size),
-        None => zstd::bulk::decompress(body, size),
-    }
-    .map_err(|error| DecodeError::Inflate(error.to_string()))
+    dictionary::decompress(dictionary, body, size).map_err(|error| DecodeError::Inflate(error.to_string()))
 }
 
 #[cfg(test)]

@@ -97,8 +97,11 @@ pub(super) fn message(body: &[u8]) -> Result<(), DecodeError> {
     check(body, MESSAGE)
 }
 
+/// Of one message: none has more fields that are counted than a block.
+const RULES_MAX: usize = BLOCK.len();
+
 fn check(body: &[u8], rules: &'static [Rule]) -> Result<(), DecodeError> {
-    let mut counts = vec![0_usize; rules.len()];
+    let mut counts = [0_usize; RULES_MAX];
     let mut rest = body;
     while !rest.is_empty() {
         let field = next_field(&mut rest).ok_or(DecodeError::Truncated)?;
