@@ -196,7 +196,8 @@ fn state(state: &State) -> Value {
     json!({
         "online": state.online, "generation": hex(state.generation), "birth_number": state.birth_number,
         "agent_version": state.agent_version, "clock": clock(state.clock), "spool_records": state.spool_records,
-        "spool_bytes": state.spool_bytes, "refused": state.refused,
+        "spool_bytes": state.spool_bytes, "refused": state.refused, "parked": state.parked,
+        "bytes_today": state.bytes_today, "bytes_per_day": state.bytes_per_day, "intervals": state.intervals,
     })
 }
 

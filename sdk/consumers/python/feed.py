@@ -39,14 +39,17 @@ def message(payload):
     said = [kind for kind in ("birth", "block", "gap", "finding") if body[kind] is not None]
     if len(said) != 1:
         raise Unreadable(f"a message has one body, not {len(said)}")
+    body["seq_last"] = body["seq_last"] or body["seq_first"]
+    body["oldest_seq_held"] = body["oldest_seq_held"] or body["seq_first"]
     # Up to where SQLite can count; an honest store gets nowhere near.
     if not 0 < body["seq_first"] <= body["seq_last"] < 1 << 63:
         raise Unreadable("its records have no numbers")
     kind = said[0]
     found = {key: body[key] for key in ("seq_first", "seq_last", "oldest_seq_held")}
     found["generation"] = identity(body["generation"])
-    found["clock"] = clock(body["clock"])
     found[kind] = {"birth": birth, "block": block, "gap": gap, "finding": finding}[kind](body[kind])
+    ends = [each["start_ms"] + each["length_ms"] for each in found["block"]["intervals"]] if kind == "block" else []
+    found["clock"] = clock(body["clock"], body["generation"], ends[-1] if ends else 0)
     return found
 
 
@@ -141,9 +144,12 @@ def signed(number):
     return number - (1 << 64) if number >> 63 else number
 
 
-def clock(reading):
-    reading = reading or {"wall_ms": 0, "monotonic_ms": 0, "boot_id": 0}
-    return reading | {"boot_id": identity(reading["boot_id"])}
+def clock(reading, generation=0, end_ms=0):
+    """A block tells its time by the end of its last interval, and a boot that began with the generation by that."""
+    reading = reading or {"wall_ms": 0, "monotonic_ms": 0, "boot_id": 0, "after_ms": 0}
+    wall_ms = reading["wall_ms"] or (end_ms and max(0, end_ms + reading["after_ms"]))
+    boot_id = identity(reading["boot_id"] or generation)
+    return {"wall_ms": wall_ms, "monotonic_ms": reading["monotonic_ms"], "boot_id": boot_id}
 
 
 def birth(said):
@@ -197,12 +203,15 @@ def tenths(number):
 class Columns:
     """The columns of a block, read from front to back; one that has a single value may hold for all rows."""
 
-    ALIKE = {"length_ms", "rows", "has_histogram", "scale", "exponent", "score_flags"}
+    ALIKE = {"length_ms", "rows", "has_histogram", "scale", "exponent", "zeros", "score_flags"}
     # What an empty column means.
-    EMPTY = {"has_histogram": False, "zero_count": 0, "negative_offset": 0, "negative_length": 0, "score_flags": 0}
+    NONE = ("has_histogram", "zero_count", "negative_offset", "negative_length", "zeros", "score_flags")
+    EMPTY = dict.fromkeys(NONE, 0)
 
     def __init__(self, block):
         self.columns, self.at, self.all = block, dict.fromkeys(block, 0), {}
+        # First buckets of the interval before and of this one: each is told by the one in its place before.
+        self.before, self.now = [], []
         for name, values in block.items():
             if name in self.EMPTY and not values:
                 self.all[name] = self.EMPTY[name]
@@ -244,42 +253,62 @@ def interval(columns, start_ms):
     for _ in range(min(columns.next("rows"), ROWS_MAX + 1)):
         series += 1 + columns.next("series")
         rows.append(row(columns, series))
+    columns.before, columns.now = columns.now, []
     return {"start_ms": start_ms, "length_ms": length_ms, "rows": rows}
 
 
 def row(columns, series):
-    has_histogram, count, found, predicted = columns.next("has_histogram"), columns.next("count"), None, None
+    has_histogram, count, found, predicted, unit = columns.next("has_histogram"), columns.next("count"), None, None, 1
     if has_histogram:
         found = histogram(columns)
         predicted = Prediction(found, columns.next("exponent"))
+        zeros = columns.next("zeros")
+        if zeros > 9:
+            raise Unreadable(f"{zeros} zeros")
+        unit = 10**zeros
         count += found["zero_count"] + sum(found["positive"]["counts"]) + sum(found["negative"]["counts"])
     count = signed(count)
     if count < 0:
         raise Unreadable("a count beyond 63 bits")
-    minimum, maximum, total = numbers(columns, count, predicted)
+    minimum, maximum, total = numbers(columns, count, predicted, unit)
     summary = {"count": count, "sum": total, "min": minimum, "max": maximum, "histogram": found}
     return {"series": series} | summary | {"score": score(columns)}
 
 
-def numbers(columns, count, predicted):
-    """Minimum, maximum and sum: each the difference to what the others say already."""
+def numbers(columns, count, predicted, unit):
+    """Minimum, maximum and sum, sent divided by the unit."""
     if count == 0:
         return 0, 0, 0
+    minimum, maximum, total = multiples(columns, count, predicted)
+    minimum, maximum = whole_product(minimum, unit), whole_product(maximum, unit)
+    if total is not None:
+        return minimum, maximum, whole_product(total, unit)
+    return minimum, maximum, clamped(count * minimum if minimum == maximum else minimum + maximum)
+
+
+def multiples(columns, count, predicted):
+    """Each is the difference to what the others say already; no sum where it follows from them."""
     minimum = signed(columns.next("min") + (predicted.low if predicted else 0))
     if count == 1:
-        return minimum, minimum, minimum
-    maximum = signed(columns.next("max") + (predicted.high if predicted else minimum))
+        return minimum, minimum, None
+    sent = columns.next("max")
+    maximum = signed(predicted.high - sent if predicted else minimum + sent)
     if maximum < minimum:
         raise Unreadable("a maximum below its minimum")
-    if maximum == minimum:
-        return minimum, maximum, clamped(count * minimum)
-    if count == 2:
-        return minimum, maximum, clamped(minimum + maximum)
+    if maximum == minimum or count == 2:
+        return minimum, maximum, None
     if predicted:
         expected = signed(predicted.between + minimum + maximum)
     else:
         expected = clamped(count * (minimum + maximum) >> 1)
     return minimum, maximum, signed(columns.next("sum") + expected)
+
+
+def whole_product(number, unit):
+    product = number * unit
+    if product != clamped(product):
+        raise Unreadable(f"{number} times {unit}")
+    return product
 
 
 def clamped(number):
@@ -300,9 +329,16 @@ def histogram(columns):
 
 def buckets(columns, sign):
     offset, length = columns.next(f"{sign}_offset"), columns.next(f"{sign}_length")
-    if length > BUCKETS_MAX:
-        raise Unreadable(f"{length} buckets")
-    counts = [columns.next(f"{sign}_count") for _ in range(length)]
+    if sign == "positive":
+        place = len(columns.now)
+        offset += columns.before[place] if place < len(columns.before) else 0
+        columns.now.append(offset)
+    counts = []
+    for _ in range(min(length, BUCKETS_MAX + 1)):
+        empty, few = divmod(columns.next(f"{sign}_bucket"), 8)
+        if len(counts) + empty >= BUCKETS_MAX:
+            raise Unreadable(f"{len(counts) + empty + 1} buckets")
+        counts += [0] * empty + [few + 1 + (columns.next(f"{sign}_bucket") if few == 7 else 0)]
     while counts and not counts[0]:
         del counts[0]
         offset += 1
@@ -320,10 +356,17 @@ def score(columns):
         raise Unreadable(f"score flags {flags}")
     if name == "warming":
         return {"state": name, "alarm": alarm, "log10_p": 0.0, "effect": 0.0, "missing": 0}
-    p, effect, missing = (columns.next(f"score_{part}") for part in ("p", "effect", "missing"))
+    p, effect, code = (columns.next(f"score_{part}") for part in ("p", "effect", "missing"))
     if p > 255 or not -(1 << 15) <= effect < 1 << 15:
         raise Unreadable(f"a score of {p} and {effect}")
-    return {"state": name, "alarm": alarm, "log10_p": tenths(-p), "effect": tenths(effect), "missing": missing}
+    return {"state": name, "alarm": alarm, "log10_p": tenths(-p), "effect": tenths(effect), "missing": missing(code)}
+
+
+def missing(code):
+    """Six bits and how far they are shifted."""
+    shift = max(0, min(abs(code) // 32 - 1, 64))
+    size = abs(code) - 32 * shift << shift
+    return clamped(-size if code < 0 else size)
 
 
 def bounds():

@@ -300,7 +300,11 @@ fn state(online: bool) -> State {
         clock: CLOCK,
         spool_records: 52,
         spool_bytes: 38_411,
-        ..State::default()
+        refused: 7,
+        parked: 3,
+        bytes_today: 1_204_551,
+        bytes_per_day: 2 << 20,
+        intervals: 5,
     }
 }
 
