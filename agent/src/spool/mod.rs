@@ -23,7 +23,7 @@
 //! ```
 //! A segment, numbers little-endian:
 //! ```text
-//!  0  8  "TWSPOOL1"
+//!  0  8  "TWSPOOL2"
 //!  8  8  position of the first frame
 //! 16     frames:
 //!        0  4  length of the body

@@ -7,7 +7,7 @@ use zstd::zstd_safe::get_frame_content_size;
 
 use super::{FRAME_BYTES_MAX, NewRecord, Record, RecordId, RecordKind};
 
-const MAGIC: &[u8; 8] = b"TWSPOOL1";
+const MAGIC: &[u8; 8] = b"TWSPOOL2";
 pub(super) const SEGMENT_HEAD_BYTES: usize = 16;
 const FRAME_HEAD_BYTES: usize = 8;
 const BODY_HEAD_BYTES: usize = 56;

@@ -47,6 +47,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
 /// Heavy crates, each with the only crates of ours that may use it.
 const DOORS: [(&str, &[&str]); 6] = [
     ("wasmtime", &["tillwatch-sandbox"]),
+    // The tests are the stores of a benchmark, too.
     (
         "rumqttc-v5-next",
         &["tillwatch-agent", "tillwatch-central", "tillwatch-tests"],
