@@ -3,7 +3,7 @@
 //!
 //! The waits of the outage itself are the agent's, but nobody waits for them; from the broker's return on time is real.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -198,7 +198,7 @@ async fn connect(port: u16, identity: &Identity) -> Result<TlsStream<TcpStream>>
     Ok(stream)
 }
 
-fn site_of(certificate: &PathBuf) -> Result<String> {
+fn site_of(certificate: &Path) -> Result<String> {
     let stem = certificate.file_stem().and_then(|stem| stem.to_str());
     stem.map(str::to_owned).context("a certificate without a name")
 }

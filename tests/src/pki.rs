@@ -32,6 +32,18 @@ pub struct Identity {
     pub revoked: PathBuf,
 }
 
+impl Identity {
+    /// The files of somebody whom the authority of this folder knows.
+    pub fn of(folder: &Path, name: &str) -> Self {
+        Self {
+            ca: folder.join("ca.pem"),
+            certificate: folder.join(format!("{name}.pem")),
+            key: folder.join(format!("{name}.key.pem")),
+            revoked: folder.join(REVOKED),
+        }
+    }
+}
+
 impl Authority {
     /// A new authority whose files go into `folder`.
     ///
@@ -111,12 +123,7 @@ impl Authority {
         params.serial_number = Some(serial(name));
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.issuer)?;
-        let identity = Identity {
-            ca: self.folder.join("ca.pem"),
-            certificate: self.folder.join(format!("{name}.pem")),
-            key: self.folder.join(format!("{name}.key.pem")),
-            revoked: self.folder.join(REVOKED),
-        };
+        let identity = Identity::of(&self.folder, name);
         write(&identity.certificate, &certificate.pem())?;
         write(&identity.key, &key.serialize_pem())?;
         Ok(identity)

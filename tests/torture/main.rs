@@ -45,9 +45,7 @@ enum Part {
     #[command(hide = true)]
     NaiveStore {
         port: u16,
-        ca: PathBuf,
-        certificate: PathBuf,
-        key: PathBuf,
+        certificates: PathBuf,
         made: PathBuf,
     },
 }
@@ -66,13 +64,11 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     if let Some(Part::NaiveStore {
         port,
-        ca,
-        certificate,
-        key,
+        certificates,
         made,
     }) = arguments.part
     {
-        let identity = Identity { ca, certificate, key };
+        let identity = Identity::of(&certificates, naive::SITE);
         return naive::run(port, &identity, &made);
     }
     let seed = arguments.seed.unwrap_or_else(|| fastrand::u64(1..1_000_000));

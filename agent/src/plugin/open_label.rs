@@ -43,7 +43,7 @@ pub(crate) fn cautions(manifest: &Manifest) -> Vec<String> {
     let is_long = |name: &&String| {
         let policy = &manifest.labels[*name];
         let allows = |text: &&str| policy.pattern.is_some() && policy.allows(text).unwrap_or(false);
-        NUMBERS.iter().any(|number| allows(number)) && !SHORT.iter().any(|short| allows(short))
+        NUMBERS.iter().any(&allows) && !SHORT.iter().any(allows)
     };
     let caution = |name: &String| {
         format!(

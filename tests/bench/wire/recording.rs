@@ -73,7 +73,7 @@ pub(super) fn make(seed: u64) -> Result<Recording> {
         measured: Vec::new(),
     };
     for now_ms in (START_MS..START_MS + DAYS * DAY_MS).step_by(usize::try_from(READ_MS)?) {
-        if (now_ms - START_MS) % DAY_MS == 0 {
+        if (now_ms - START_MS).is_multiple_of(DAY_MS) {
             store.open_new_logs(now_ms)?;
         }
         store.live(now_ms)?;

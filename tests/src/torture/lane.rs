@@ -5,6 +5,7 @@
 //! is in flight: kept by the spool, not acknowledged, and on its way.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -110,7 +111,8 @@ impl Lane {
     /// # Errors
     /// When a program does not start.
     pub fn start(place: &Path, number: u32, seed: u64, runtime: &Handle) -> Result<Self> {
-        let authority = Authority::new(&place.join("pki"))?;
+        let certificates = place.join("pki");
+        let authority = Authority::new(&certificates)?;
         let mosquitto = Mosquitto::start_with(&place.join("mosquitto"), &authority.server()?, recorder::RIGHTS)?;
         let agent_link = Proxy::start_with(mosquitto.port, CALM)?;
         let central_link = Proxy::start_with(mosquitto.port, CALM)?;
@@ -125,7 +127,8 @@ impl Lane {
         let producer = Producer::start(&sales, SUMMARY_MS, seed, is_cramped)?;
         let text = settings_text(&state, agent_link.port, &authority.client(SITE)?, &sales, is_cramped)?;
         let agent = Agent::start(place, &text)?;
-        let naive = Naive::start(place, agent_link.port, authority.client(naive::SITE)?)?;
+        authority.client(naive::SITE)?;
+        let naive = Naive::start(place, agent_link.port, certificates)?;
         let watch = Watch::start(&state.join("spool"));
         Ok(Self {
             number,
@@ -423,6 +426,14 @@ fn archived(central: &Central, kept: BTreeMap<RecordId, Kept>) -> Result<History
     Ok(history)
 }
 
+fn birth_of(archive: &impl archive::Archive, payload: &archive::Payload, schema: u64) -> Result<Birth> {
+    let bytes = archive.birth(&payload.site, schema)?;
+    match decode(&bytes.context("a block without its birth")?)?.body {
+        Body::Birth(birth) => Ok(birth),
+        _ => bail!("a birth that is none"),
+    }
+}
+
 /// The fresh records of a payload, each with what it says of the numbered sales.
 fn records(
     archive: &impl archive::Archive,
@@ -436,14 +447,10 @@ fn records(
         let seq = message.seq_first;
         return Ok(vec![(RecordId { generation, seq }, Values::new())]);
     };
-    if !births.contains_key(&block.schema) {
-        let bytes = archive.birth(&payload.site, block.schema)?;
-        let Body::Birth(birth) = decode(&bytes.context("a block without its birth")?)?.body else {
-            bail!("a birth that is none")
-        };
-        births.insert(block.schema, birth);
-    }
-    let birth = &births[&block.schema];
+    let birth = match births.entry(block.schema) {
+        Entry::Occupied(known) => known.into_mut(),
+        Entry::Vacant(place) => place.insert(birth_of(archive, payload, block.schema)?),
+    };
     let mut records = Vec::new();
     let mut intervals = block.intervals.as_slice();
     for (seq, count) in (message.seq_first..).zip(&block.records) {
@@ -536,16 +543,16 @@ fn lock(reader: &Mutex<SpoolReader>) -> MutexGuard<'_, SpoolReader> {
 struct Naive {
     port: u16,
     place: PathBuf,
-    identity: Identity,
+    certificates: PathBuf,
     process: Option<Process>,
 }
 
 impl Naive {
-    fn start(place: &Path, port: u16, identity: Identity) -> Result<Self> {
+    fn start(place: &Path, port: u16, certificates: PathBuf) -> Result<Self> {
         let mut naive = Self {
             port,
             place: place.to_owned(),
-            identity,
+            certificates,
             process: None,
         };
         naive.restart()?;
@@ -555,11 +562,10 @@ impl Naive {
     fn restart(&mut self) -> Result<()> {
         self.kill()?;
         let mut command = Command::new(program("tillwatch-torture")?);
-        let Identity { ca, certificate, key } = &self.identity;
         command
             .arg("naive-store")
             .arg(self.port.to_string())
-            .args([ca, certificate, key])
+            .arg(&self.certificates)
             .arg(self.made_file());
         self.process = Some(Process::start(
             "the naive store",

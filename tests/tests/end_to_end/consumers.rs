@@ -122,13 +122,13 @@ fn a_store_with_two_archives_waits_for_both_and_the_consumer_gets_everything_onc
     let mut random = fastrand::Rng::with_seed(11);
     let mut world = World::start()?;
     let place = world.place().to_path_buf();
-    world.mosquitto.allow_archive("lake")?;
-    world.mosquitto.reload()?;
+    world.mosquitto()?.allow_archive("lake")?;
+    world.mosquitto()?.reload()?;
     world
         .agent
         .change("reconnect_within", "archives = [\"main\", \"lake\"]\nreconnect_within")?;
     let lake = world.authority.client("lake")?;
-    let mut consumer = Consumer::new(&place, world.mosquitto.port, "lake", &lake, &[]);
+    let mut consumer = Consumer::new(&place, world.central.broker_port, "lake", &lake, &[]);
     // Central has it; the consumer has not begun.
     world.sell(&mut random, 40)?;
     let sold = world.sold;
@@ -143,7 +143,7 @@ fn a_store_with_two_archives_waits_for_both_and_the_consumer_gets_everything_onc
         world.sell(&mut random, 20)?;
         consumer.kill()?;
         world.sell(&mut random, 20)?;
-        world.mosquitto.restart()?;
+        world.mosquitto()?.restart()?;
         consumer.start()?;
     }
     let sold = world.sold;
@@ -160,11 +160,11 @@ fn where_the_broker_is_enough_a_store_keeps_nothing_and_a_reader_that_was_away_m
     let mut world = World::start()?;
     world.central.kill()?;
     let place = world.place().to_path_buf();
-    world.mosquitto.allow_archive("lake")?;
-    world.mosquitto.reload()?;
+    world.mosquitto()?.allow_archive("lake")?;
+    world.mosquitto()?.reload()?;
     let reader = |world: &World, name: &str| {
         let identity = world.authority.client(name)?;
-        let mut reader = Consumer::new(&place, world.mosquitto.port, name, &identity, &["--no-ack"]);
+        let mut reader = Consumer::new(&place, world.central.broker_port, name, &identity, &["--no-ack"]);
         reader.start().map(|()| reader)
     };
     let (witness, mut away) = (reader(&world, "main")?, reader(&world, "lake")?);

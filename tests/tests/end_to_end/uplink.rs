@@ -29,12 +29,7 @@ fn sell(world: &mut World) -> Result<()> {
 
 /// The files of somebody whom this world's authority knows.
 fn identity(world: &World, name: &str) -> Identity {
-    let pki = world.place().join("pki");
-    Identity {
-        ca: pki.join("ca.pem"),
-        certificate: pki.join(format!("{name}.pem")),
-        key: pki.join(format!("{name}.key.pem")),
-    }
+    Identity::of(&world.place().join("pki"), name)
 }
 
 /// The broker has a name that nobody but the proxy resolves; a wrong password is replaced while the agent runs.

@@ -52,10 +52,11 @@ impl<T: Copy> Column<T> {
     }
 
     fn next(&mut self) -> Result<T, DecodeError> {
-        let name = self.name;
-        self.all
-            .or_else(|| self.values.next())
-            .ok_or_else(|| DecodeError::Column(name))
+        // The error is made only where it is one: this runs for each number of a payload.
+        match self.all.or_else(|| self.values.next()) {
+            Some(value) => Ok(value),
+            None => Err(DecodeError::Column(self.name)),
+        }
     }
 
     fn end(self) -> Result<(), DecodeError> {
@@ -461,7 +462,7 @@ mod tests {
 
     /// Rows of one histogram each, whose two buckets stand as far apart as they may.
     fn wide(rows: usize) -> proto::Block {
-        let far = u64::try_from(BUCKETS_MAX - 2).unwrap() * BUCKET_COUNT_MAX;
+        let far = u64::try_from(BUCKETS_MAX - 2).unwrap().saturating_mul(BUCKET_COUNT_MAX);
         proto::Block {
             start_ms: vec![0],
             length_ms: vec![60_000],
