@@ -10,6 +10,10 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 pub(crate) const TARGET: &str = "wasm32-unknown-unknown";
+/// The compiler's own flags for that target.
+pub(crate) const FLAGS_VARIABLE: &str = "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS";
+/// Every engine has 128-bit vectors: the search for a line's end takes 16 bytes at once.
+pub(crate) const FLAGS: &str = "-C target-feature=+simd128";
 /// The newer compiler that Debian has for its browsers, and its standard library's sources.
 pub(crate) const DEBIAN_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
 const DEBIAN_FILES: [&str; 3] = [
@@ -64,6 +68,10 @@ pub(crate) fn cargo_build(folder: &Path, toolchain: Toolchain) -> Result<Command
             linkers.join("wasm-component-ld"),
         )
         .env("PATH", std::env::join_paths(folders).context("joining PATH")?);
+    // An author's own flags stay.
+    if std::env::var_os(FLAGS_VARIABLE).is_none() {
+        command.env(FLAGS_VARIABLE, FLAGS);
+    }
     if toolchain == Toolchain::Debian {
         command.args(["-Z", "build-std=std,panic_abort"]);
     }

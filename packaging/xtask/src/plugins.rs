@@ -15,7 +15,7 @@ use anyhow::{Context, Result};
 
 use crate::command::{run, target};
 use crate::tools;
-use toolchain::{DEBIAN_PACKAGES, TARGET, Toolchain};
+use toolchain::{DEBIAN_PACKAGES, FLAGS, FLAGS_VARIABLE, TARGET, Toolchain};
 
 const PLUGINS: [&str; 4] = ["pos-latency", "probe", "queue-depth", "sales"];
 /// Misbehaves on demand; never packed.
@@ -65,16 +65,15 @@ fn command(root: &Path, target_dir: &Path) -> Result<Command> {
         .arg(target_dir)
         // The standard library is built with them: a fifth more lines a second for a tenth more code.
         .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "3")
-        .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS", rust_flags(root));
+        .env(FLAGS_VARIABLE, rust_flags(root));
     Ok(command)
 }
 
-/// The texts of panics name files; without this they would name a developer's folders. Every engine has 128-bit vectors:
-/// the search for a line's end takes 16 bytes at once.
+/// The texts of panics name files; without this they would name a developer's folders.
 fn rust_flags(root: &Path) -> String {
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| Some(std::env::home_dir()?.join(".cargo")));
-    let mut flags = format!("-C target-feature=+simd128 --remap-path-prefix={}/=", root.display());
+    let mut flags = format!("{FLAGS} --remap-path-prefix={}/=", root.display());
     if let Some(home) = home {
         flags.push_str(&format!(" --remap-path-prefix={}/registry/src/=", home.display()));
     }

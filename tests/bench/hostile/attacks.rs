@@ -82,7 +82,8 @@ pub(super) const ATTACKS: &[Attack] = &[
     attack("describe-many-metrics", &["where metrics_max is 256"]),
     attack("describe-many-labels", &["where labels_max is 16"]),
     attack("describe-many-attrs", &["where labels_max is 16"]),
-    attack("collect-wide-history", &["\"open_full\""]),
+    // The most that one batch can make of the past, which is taken: it is less than its bound.
+    attack("collect-long-history", &["99000 count, refused: {}"]),
     attack("collect-churn", &["source_series_full\": 1000"]),
     // Forged names.
     attack("describe-other-plugin", &["its settings change more"]),

@@ -174,7 +174,8 @@ fn change(
     // Other settings, and a source that is opened anew.
     write("line_max = \"32KiB\"", "field_total = \"amount\"")?;
     reload(world, TAKEN, 1)?;
-    ensure!(processes_of(agent)? == 1, "the old process ended with its last call");
+    let one = |what: &str| wait_until(what, PATIENCE, || Ok(processes_of(agent)? == 1));
+    one("the old process ended with its last call")?;
     tills.is_renamed.store(true, Relaxed);
     some(world, 100)?;
     install(changing, "0.1.1", true)?;
@@ -185,11 +186,11 @@ fn change(
     reload(world, REFUSED, 1)?;
     let log = world.agent.log()?;
     ensure!(log.contains("it is version 0.1.1, plugin.toml says 0.1.2"), "{log}");
-    ensure!(processes_of(agent)? == 1, "the new process ended");
+    one("the new process ended")?;
     some(world, 100)?;
     install(changing, "0.1.1", true)?;
     refuse_what_traps(world, changing)?;
-    wait_until("the new process ended", PATIENCE, || Ok(processes_of(agent)? == 1))?;
+    one("the new process ended")?;
     some(world, 100)
 }
 

@@ -62,7 +62,7 @@ pub(super) enum Attack {
     /// New labels at each call.
     CollectChurn,
     /// Three hours of many series, each value as far from the next as can be: rows that fill all their buckets.
-    CollectWideHistory,
+    CollectLongHistory,
     /// Each good call makes up for the one that never ends.
     LoopEverySecondCall,
     /// Always says that there is more.
@@ -147,7 +147,7 @@ impl Attack {
             Self::CollectLongError => Err(Error::transient("x".repeat(100_000))),
             Self::CollectMore => Ok(more()),
             Self::CollectChurn => Ok(churn(calls, host.now_ms())),
-            Self::CollectWideHistory => Ok(wide_history(host.now_ms())),
+            Self::CollectLongHistory => Ok(long_history(host.now_ms())),
             // After each loop it begins anew.
             Self::LoopEverySecondCall if calls > 1 => endless(),
             Self::SourceWrongKind => wrong_kind(host),
@@ -293,15 +293,11 @@ fn churn(calls: u32, now_ms: u64) -> Batch {
     batch
 }
 
-fn wide_history(now_ms: u64) -> Batch {
+fn long_history(now_ms: u64) -> Batch {
     let mut batch = Batch::default();
-    for series in 0..120 {
-        let case = series.to_string();
-        for minute in 1..=200 {
-            for value in [1e-3, 1e6, -1e-3, -1e6] {
-                batch.push_real(metric::HOSTILE_TIME, &[&case], value, now_ms - minute * 60_000);
-            }
-        }
+    for minute in 1..=99_000_u32 {
+        let value = 1e12 + f64::from(minute) * 7_919.000_123;
+        batch.push_real(metric::HOSTILE_TIME, &["1"], value, now_ms - u64::from(minute) * 60_000);
     }
     batch
 }
