@@ -6,7 +6,7 @@
 //! offset  bytes
 //!      0      8  "TILLWASM"
 //!      8      4  length n of the fingerprint, little endian
-//!     12      n  fingerprint, UTF-8: engine version, processor, system, settings
+//!     12      n  fingerprint, UTF-8: engine version, processor, system, settings, whether it is metered
 //!   12+n     32  SHA-256 of the code
 //!   44+n         code, as wasmtime serializes it
 //! ```
@@ -25,9 +25,10 @@ const DIGEST_BYTES: usize = 32;
 
 /// Names everything that makes compiled code unfit for another engine.
 #[must_use]
-pub fn fingerprint() -> String {
+pub fn fingerprint(is_metered: bool) -> String {
     let (processor, system) = (std::env::consts::ARCH, std::env::consts::OS);
-    format!("wasmtime {WASMTIME_VERSION}; {processor}-{system}; stack {WASM_STACK_BYTES_MAX}; settings 2")
+    let metered = if is_metered { "; metered" } else { "" };
+    format!("wasmtime {WASMTIME_VERSION}; {processor}-{system}; stack {WASM_STACK_BYTES_MAX}; settings 2{metered}")
 }
 
 /// Why bytes are not an artifact of ours.
@@ -43,8 +44,8 @@ pub enum HeaderError {
 
 /// Puts the header before the code.
 #[must_use]
-pub fn with_header(code: &[u8]) -> Vec<u8> {
-    let fingerprint = fingerprint();
+pub fn with_header(code: &[u8], is_metered: bool) -> Vec<u8> {
+    let fingerprint = fingerprint(is_metered);
     let length = u32::try_from(fingerprint.len()).expect("a fingerprint is short");
     let mut artifact = Vec::with_capacity(code.len() + fingerprint.len() + 12 + DIGEST_BYTES);
     artifact.extend_from_slice(MAGIC);
@@ -55,18 +56,19 @@ pub fn with_header(code: &[u8]) -> Vec<u8> {
     artifact
 }
 
-/// The code behind a header that is ours.
+/// The code behind a header that is ours, and whether it is metered.
 ///
 /// # Errors
 /// When the header is not ours, or the code not what was written.
-pub fn without_header(artifact: &[u8]) -> Result<&[u8], HeaderError> {
+pub fn without_header(artifact: &[u8]) -> Result<(&[u8], bool), HeaderError> {
     let (found, rest) = split(artifact).ok_or(HeaderError::NotAnArtifact)?;
-    if found != fingerprint().as_bytes() {
+    let is_one = |is_metered: &bool| found == fingerprint(*is_metered).as_bytes();
+    let Some(is_metered) = [false, true].into_iter().find(is_one) else {
         return Err(HeaderError::Other(String::from_utf8_lossy(found).into_owned()));
-    }
+    };
     let (found, code) = rest.split_first_chunk().ok_or(HeaderError::Damaged)?;
     if *found == digest(code) {
-        Ok(code)
+        Ok((code, is_metered))
     } else {
         Err(HeaderError::Damaged)
     }

@@ -20,6 +20,7 @@ use crate::wire::Refusal;
 pub struct Code {
     path: PathBuf,
     memory: OwnedFd,
+    is_metered: bool,
 }
 
 impl Code {
@@ -42,14 +43,23 @@ impl Code {
         if !is_ours {
             return Err(LoadError::Untrusted { path });
         }
-        let code = match artifact::without_header(&artifact) {
-            Ok(code) => code,
+        let (code, is_metered) = match artifact::without_header(&artifact) {
+            Ok(found) => found,
             Err(error) => return Err(LoadError::header(path, error)),
         };
         match sealed_memory(code) {
-            Ok(memory) => Ok(Self { path, memory }),
+            Ok(memory) => Ok(Self {
+                path,
+                memory,
+                is_metered,
+            }),
             Err(source) => Err(LoadError::Memory { path, source }),
         }
+    }
+
+    /// It counts what it executes.
+    pub(crate) fn is_metered(&self) -> bool {
+        self.is_metered
     }
 
     pub(crate) fn refused(&self, refusal: Refusal) -> LoadError {

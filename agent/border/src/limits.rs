@@ -77,6 +77,8 @@ pub struct Counters {
     pub busy_us: u64,
     /// Linear memory now, which is also the most it ever was.
     pub memory_bytes: usize,
+    /// What was executed, in the engine's fuel, about one for each instruction; 0 when the code is not metered.
+    pub fuel: u64,
     /// Reads beyond `read_bytes_max`.
     pub reads_refused: u64,
     /// Questions beyond `asks_max`.
@@ -99,6 +101,7 @@ impl Counters {
         self.memory_bytes = other.memory_bytes;
         for (sum, other) in [
             (&mut self.busy_us, other.busy_us),
+            (&mut self.fuel, other.fuel),
             (&mut self.reads_refused, other.reads_refused),
             (&mut self.asks_refused, other.asks_refused),
             (&mut self.host_refused, other.host_refused),

@@ -407,6 +407,7 @@ fn hand_over(control: &mut Frames<UnixStream>, plugins: &[Load]) -> Result<Vec<U
     control.send(&Start {
         build: build(),
         codes: codes.len(),
+        is_metered: codes.iter().any(|code| code.is_metered()),
         plugins: start,
     })?;
     Ok(pairs.into_iter().map(|(ours, _theirs)| ours).collect())

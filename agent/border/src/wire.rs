@@ -40,6 +40,8 @@ pub struct Start {
     /// What the agent was built as; see [`build`]. It comes first, as what follows may change.
     pub build: String,
     pub codes: usize,
+    /// All codes count what they execute, or none does.
+    pub is_metered: bool,
     pub plugins: Vec<StartPlugin>,
 }
 
@@ -47,7 +49,11 @@ pub struct Start {
 /// the other may still run.
 #[must_use]
 pub fn build() -> String {
-    format!("tillwatch {}; {}", env!("CARGO_PKG_VERSION"), artifact::fingerprint())
+    format!(
+        "tillwatch {}; {}",
+        env!("CARGO_PKG_VERSION"),
+        artifact::fingerprint(false)
+    )
 }
 
 /// One plugin of the process.

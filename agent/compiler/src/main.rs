@@ -1,4 +1,4 @@
-//! `tillwatch-compile [--memory BYTES] IN.wasm OUT.cwasm [SHA256]`: a plugin's component comes in, native code for this
+//! `tillwatch-compile [--memory BYTES] [--metered] IN.wasm OUT.cwasm [SHA256]`: a plugin's component comes in, native code for this
 //! machine goes out.
 //! `tillwatch-compile --names IN.wasm`: what it imports and exports, and the contract that it was built for, as lines
 //! of a word and a value.
@@ -48,11 +48,15 @@ fn run() -> Result<()> {
         all => (limits::ADDRESS_SPACE_BYTES_MAX, all),
     };
     limits::limit_this_process(memory_bytes_max)?;
+    let (is_metered, arguments) = match arguments {
+        [option, rest @ ..] if option.as_os_str() == "--metered" => (true, rest),
+        all => (false, all),
+    };
     match arguments {
         [option, input] if option.as_os_str() == "--names" => print_names(input),
-        [input, output] => compile_file(input, output, None),
-        [input, output, expected] => compile_file(input, output, Some(&expected.to_string_lossy())),
-        _ => bail!("usage: tillwatch-compile [--memory BYTES] IN.wasm OUT.cwasm [SHA256], or --names IN.wasm"),
+        [input, output] => compile_file(input, output, None, is_metered),
+        [input, output, expected] => compile_file(input, output, Some(&expected.to_string_lossy()), is_metered),
+        _ => bail!("usage: tillwatch-compile [--memory BYTES] [--metered] IN.wasm OUT.cwasm [SHA256], or --names IN.wasm"),
     }
 }
 
@@ -62,14 +66,14 @@ fn number(argument: &Path) -> Result<u64> {
 }
 
 /// What does not hash to `expected` did not arrive whole.
-fn compile_file(input: &Path, output: &Path, expected: Option<&str>) -> Result<()> {
+fn compile_file(input: &Path, output: &Path, expected: Option<&str>, is_metered: bool) -> Result<()> {
     let name = shown(input);
     let wasm = read(input).with_context(|| format!("reading {name}"))?;
     let is_whole = expected.is_none_or(|expected| expected == sha256(&wasm));
     ensure!(is_whole, "{name} did not arrive as it was sent");
     admit::check(&wasm).with_context(|| format!("{name} is refused"))?;
-    let code = compile(&wasm).with_context(|| format!("compiling {name}"))?;
-    write(output, &artifact::with_header(&code)).with_context(|| format!("writing {}", output.display()))
+    let code = compile(&wasm, is_metered).with_context(|| format!("compiling {name}"))?;
+    write(output, &artifact::with_header(&code, is_metered)).with_context(|| format!("writing {}", output.display()))
 }
 
 fn print_names(input: &Path) -> Result<()> {
@@ -127,8 +131,8 @@ fn read_bounded(input: impl Read) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn compile(wasm: &[u8]) -> Result<Vec<u8>> {
-    let engine = Engine::new(&engine::config(artifact::WASM_STACK_BYTES_MAX)).map_err(|error| anyhow!("{error:#}"))?;
+fn compile(wasm: &[u8], is_metered: bool) -> Result<Vec<u8>> {
+    let engine = Engine::new(&engine::config(artifact::WASM_STACK_BYTES_MAX, is_metered)).map_err(|error| anyhow!("{error:#}"))?;
     engine.precompile_component(wasm).map_err(|error| anyhow!("{error:#}"))
 }
 

@@ -13,7 +13,7 @@ use std::process::{Command, ExitCode};
 use std::ptr::null_mut;
 
 use tillwatch_border::frames::Frames;
-use tillwatch_border::wire::{Answer, Ask, Call, Done, Output, Refusal, Reply, Request, TO_SANDBOX_BYTES_MAX};
+use tillwatch_border::wire::{Answer, Ask, Call, Done, Output, Refusal, Reply, Request, Start, TO_SANDBOX_BYTES_MAX};
 use tillwatch_border::{Counters, Fault, Level, PeerFailure, PeerFault, Question, TcpRequest};
 use tillwatch_core::sample::{Batch, Series, Values};
 use tillwatch_sandbox::process::{Worker, run};
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
     };
     let parent = std::os::unix::process::parent_id();
     let is_again = is_started_again();
-    let load = |_codes, plugins: &[_]| {
+    let load = |_codes, start: &Start| {
         let worker = |(index, _plugin)| {
             if is_again && index == 0 {
                 return Err(Refusal::Engine("not again".to_owned()));
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
             let worker: Worker = Box::new(move |socket| serve(socket, parent));
             Ok(worker)
         };
-        Ok(plugins.iter().enumerate().map(worker).collect())
+        Ok(start.plugins.iter().enumerate().map(worker).collect())
     };
     match run(load, seal) {
         Ok(()) => ExitCode::SUCCESS,

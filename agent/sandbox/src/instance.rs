@@ -16,14 +16,21 @@ pub struct Instance {
     collector: Prober,
     /// A call ended in the middle: the memory may be in any state.
     spent: bool,
+    is_metered: bool,
 }
 
+/// More than any call can use.
+const FUEL: u64 = u64::MAX;
+
 impl Instance {
-    pub(crate) fn new(pre: &ProberPre<Guest>, guest: Guest) -> Result<Self, CallError> {
+    pub(crate) fn new(pre: &ProberPre<Guest>, is_metered: bool, guest: Guest) -> Result<Self, CallError> {
         let limits = guest.limits;
         let mut store = Store::new(pre.engine(), guest);
         store.limiter(|guest| guest);
         store.set_hostcall_fuel(limits.output_bytes_max);
+        if is_metered {
+            store.set_fuel(FUEL).map_err(|error| call_error(&error, &limits))?;
+        }
         let collector = pre
             .instantiate(&mut store)
             .map_err(|error| call_error(&error, &limits))?;
@@ -31,6 +38,7 @@ impl Instance {
             store,
             collector,
             spent: false,
+            is_metered,
         })
     }
 
@@ -109,7 +117,18 @@ impl Instance {
         self.store.data_mut().begin_call();
         let result = function(&self.collector, &mut self.store);
         self.spent = result.is_err();
+        self.count_fuel();
         result.map_err(|error| call_error(&error, self.limits()))
+    }
+
+    fn count_fuel(&mut self) {
+        if self.is_metered
+            && let Ok(left) = self.store.get_fuel()
+            && self.store.set_fuel(FUEL).is_ok()
+        {
+            let fuel = &mut self.store.data_mut().counters.fuel;
+            *fuel = fuel.saturating_add(FUEL - left);
+        }
     }
 
     fn plugin_result<T>(&self, result: Result<T, types::Error>) -> Result<T, CallError> {

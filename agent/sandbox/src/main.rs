@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use tillwatch_border::wire::{Refusal, StartPlugin};
+use tillwatch_border::wire::{Refusal, Start, StartPlugin};
 use tillwatch_sandbox::process::{Worker, run};
 use tillwatch_sandbox::{Plugin, Sandbox, seal, serve};
 
@@ -25,11 +25,11 @@ fn main() -> ExitCode {
 }
 
 /// Plugins of the same code share it.
-fn load(codes: Vec<OwnedFd>, plugins: &[StartPlugin]) -> Result<Vec<Result<Worker, Refusal>>, String> {
-    let sandbox = Sandbox::new().map_err(|error| error.to_string())?;
+fn load(codes: Vec<OwnedFd>, start: &Start) -> Result<Vec<Result<Worker, Refusal>>, String> {
+    let sandbox = Sandbox::new(start.is_metered).map_err(|error| error.to_string())?;
     let codes: Vec<Result<Arc<Plugin>, Refusal>> =
         codes.into_iter().map(|code| sandbox.load(code).map(Arc::new)).collect();
-    Ok(plugins.iter().map(|plugin| worker(&codes, plugin)).collect())
+    Ok(start.plugins.iter().map(|plugin| worker(&codes, plugin)).collect())
 }
 
 fn worker(codes: &[Result<Arc<Plugin>, Refusal>], plugin: &StartPlugin) -> Result<Worker, Refusal> {

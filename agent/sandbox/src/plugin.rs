@@ -17,12 +17,14 @@ use crate::instance::Instance;
 /// The engine that all plugins of a process share.
 pub struct Sandbox {
     engine: Engine,
+    is_metered: bool,
     linker: Linker<Guest>,
 }
 
 /// A loaded plugin; instances of it share its code.
 pub struct Plugin {
     pre: ProberPre<Guest>,
+    is_metered: bool,
 }
 
 /// The engine did not start: this machine cannot run plugins.
@@ -33,18 +35,22 @@ pub struct EngineError {
 }
 
 impl Sandbox {
-    /// Starts the engine.
+    /// Starts the engine, for metered code or for code as stores run it.
     ///
     /// # Errors
     /// When this machine cannot run plugins.
-    pub fn new() -> Result<Self, EngineError> {
+    pub fn new(is_metered: bool) -> Result<Self, EngineError> {
         let reason = |error: wasmtime::Error| EngineError {
             reason: format!("{error:#}"),
         };
-        let engine = Engine::new(&engine::config(WASM_STACK_BYTES_MAX)).map_err(reason)?;
+        let engine = Engine::new(&engine::config(WASM_STACK_BYTES_MAX, is_metered)).map_err(reason)?;
         let mut linker = Linker::new(&engine);
         Prober::add_to_linker::<Guest, HasSelf<Guest>>(&mut linker, |guest| guest).map_err(reason)?;
-        Ok(Self { engine, linker })
+        Ok(Self {
+            engine,
+            is_metered,
+            linker,
+        })
     }
 
     /// Maps a plugin's code, whole and without a copy; after that it needs no file and no further mapping of code.
@@ -58,7 +64,10 @@ impl Sandbox {
         component.initialize_copy_on_write_image().map_err(refused)?;
         let pre = self.linker.instantiate_pre(&component).and_then(ProberPre::new);
         match pre {
-            Ok(pre) => Ok(Plugin { pre }),
+            Ok(pre) => Ok(Plugin {
+                pre,
+                is_metered: self.is_metered,
+            }),
             Err(error) => Err(Refusal::Contract(reason(error))),
         }
     }
@@ -82,6 +91,6 @@ impl Plugin {
     /// # Errors
     /// When the plugin wants more than its limits at the start already.
     pub fn instantiate(&self, limits: Limits, host: Box<dyn Host>) -> Result<Instance, CallError> {
-        Instance::new(&self.pre, Guest::new(limits, host))
+        Instance::new(&self.pre, self.is_metered, Guest::new(limits, host))
     }
 }

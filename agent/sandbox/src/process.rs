@@ -29,7 +29,7 @@ type Loaded = Vec<Result<(), Refusal>>;
 /// # Errors
 /// When standard input is no socket: nobody has started this as the agent does.
 pub fn run(
-    load: impl FnOnce(Vec<OwnedFd>, &[StartPlugin]) -> Result<Vec<Result<Worker, Refusal>>, String>,
+    load: impl FnOnce(Vec<OwnedFd>, &Start) -> Result<Vec<Result<Worker, Refusal>>, String>,
     seal: impl FnOnce(u64) -> Result<(), String>,
 ) -> io::Result<()> {
     let stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
@@ -51,7 +51,7 @@ pub fn run(
 
 fn start(
     control: &mut Frames<File>,
-    load: impl FnOnce(Vec<OwnedFd>, &[StartPlugin]) -> Result<Vec<Result<Worker, Refusal>>, String>,
+    load: impl FnOnce(Vec<OwnedFd>, &Start) -> Result<Vec<Result<Worker, Refusal>>, String>,
     seal: impl FnOnce(u64) -> Result<(), String>,
 ) -> Result<(Loaded, Arc<Barrier>), String> {
     let mut codes = receive_descriptors(&control.stream).map_err(|error| error.to_string())?;
@@ -61,7 +61,7 @@ fn start(
         return Err("not as many descriptors came as were announced".to_owned());
     }
     let sockets = codes.split_off(start.codes);
-    let workers = load(codes, &start.plugins)?;
+    let workers = load(codes, &start)?;
     let threads = workers.iter().filter(|worker| worker.is_ok()).count();
     // They and this thread meet when all are there, and again when the process is sealed.
     let barrier = Arc::new(Barrier::new(threads + 1));
@@ -118,11 +118,12 @@ mod tests {
         let start_message = Start {
             build,
             codes: 1,
+            is_metered: false,
             plugins: Vec::new(),
         };
         Frames::new(agent, 0).send(&start_message).unwrap();
         let mut control = Frames::new(File::from(OwnedFd::from(ours)), TO_SANDBOX_BYTES_MAX);
-        let load = |_codes: Vec<OwnedFd>, _plugins: &[StartPlugin]| Ok(Vec::new());
+        let load = |_codes: Vec<OwnedFd>, _start: &Start| Ok(Vec::new());
         start(&mut control, load, |_bytes| Ok(())).map(|(loaded, _barrier)| loaded.len())
     }
 

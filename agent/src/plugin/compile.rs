@@ -39,6 +39,8 @@ const HINT: &str = "\nhint: the agent starts with all of its plugins or not at a
 pub struct Loader {
     cache: PathBuf,
     compiler_bytes_max: u64,
+    /// What it compiles counts what it executes.
+    is_metered: bool,
     used: BTreeMap<PathBuf, Arc<Code>>,
     /// What the engine did not take from the cache.
     anew: BTreeSet<PathBuf>,
@@ -55,9 +57,19 @@ impl Loader {
         Ok(Self {
             cache,
             compiler_bytes_max,
+            is_metered: false,
             used: BTreeMap::new(),
             anew: BTreeSet::new(),
         })
+    }
+
+    /// One whose code counts what it executes: for measurements, in a cache of its own.
+    #[must_use]
+    pub fn metered(self) -> Self {
+        Self {
+            is_metered: true,
+            ..self
+        }
     }
 
     /// Loads a component; of a bundle only the bytes that were `verified`, named by their sha256. What was compiled from
@@ -111,8 +123,7 @@ impl Loader {
     fn compile(&mut self, wasm: &Path, bytes: Vec<u8>, hash: &str) -> Result<Arc<Code>> {
         let compiled = self.place(hash);
         let begun = Instant::now();
-        compile(bytes, hash, &compiled, self.compiler_bytes_max)
-            .with_context(|| format!("compiling {}", wasm.display()))?;
+        compile(bytes, hash, &compiled, self).with_context(|| format!("compiling {}", wasm.display()))?;
         info!(wasm = %wasm.display(), ms = begun.elapsed().as_millis(), "plugin compiled");
         let code = Code::open(&compiled);
         let code = code.with_context(|| format!("loading what was compiled from {}", wasm.display()))?;
@@ -198,9 +209,10 @@ fn make_private_folder(folder: &Path) -> std::io::Result<()> {
 }
 
 /// The child compares the hash, so that what it got of the bytes is all of them.
-fn compile(wasm: Vec<u8>, hash: &str, compiled: &Path, memory_bytes_max: u64) -> Result<()> {
+fn compile(wasm: Vec<u8>, hash: &str, compiled: &Path, loader: &Loader) -> Result<()> {
     let mut command = Command::new(program::find(program::COMPILER)?);
-    command.args(["--memory", &memory_bytes_max.to_string()]);
+    command.args(["--memory", &loader.compiler_bytes_max.to_string()]);
+    command.args(loader.is_metered.then_some("--metered"));
     command.args([Path::new("-"), compiled, Path::new(hash)]);
     run(command, wasm).map(drop)
 }
@@ -344,7 +356,7 @@ mod tests {
         let loader = Loader::new(folder.path(), 256 << 20).unwrap();
         for (name, wasm) in [("a", b"one"), ("b", b"one"), ("c", b"two")] {
             std::fs::write(folder.path().join(name), wasm).unwrap();
-            std::fs::write(loader.place(&sha256(wasm)), artifact::with_header(wasm)).unwrap();
+            std::fs::write(loader.place(&sha256(wasm)), artifact::with_header(wasm, false)).unwrap();
         }
         (folder, loader)
     }

@@ -37,8 +37,7 @@ impl Outside {
     /// When plugin.toml is wrong, or the component is missing or no plugin.
     pub fn open(folder: &Path, wasm: Option<&Path>) -> Result<Self> {
         let manifest = Manifest::load(folder)?;
-        let built = || folder.join(format!("{}.wasm", manifest.name));
-        let wasm = wasm.map_or_else(built, Path::to_owned);
+        let wasm = component_of(folder, &manifest, wasm);
         let code = Code::load(&wasm, None)?;
         check_world(manifest.world, &compile::names(&wasm)?)?;
         Ok(Self { manifest, code })
@@ -59,6 +58,12 @@ impl Outside {
     pub fn instantiate(&self, limits: Limits, host: Box<dyn Host>) -> Result<Instance, CallError> {
         self.code.instantiate(limits, host)
     }
+}
+
+/// The component of a plugin's folder, unless it is elsewhere.
+pub fn component_of(folder: &Path, manifest: &Manifest, wasm: Option<&Path>) -> PathBuf {
+    let built = || folder.join(format!("{}.wasm", manifest.name));
+    wasm.map_or_else(built, Path::to_owned)
 }
 
 /// Whoever reads in plugin.toml that it is a collector may rely on it: it asks nobody over the network.
@@ -120,8 +125,20 @@ impl Code {
     /// # Errors
     /// When it is missing or no plugin.
     pub fn load(wasm: &Path, verified: Option<&str>) -> Result<Self> {
+        Self::load_with(wasm, verified, |loader| loader)
+    }
+
+    /// The same, compiled so that it counts what it executes.
+    ///
+    /// # Errors
+    /// When it is missing or no plugin.
+    pub fn load_metered(wasm: &Path) -> Result<Self> {
+        Self::load_with(wasm, None, Loader::metered)
+    }
+
+    fn load_with(wasm: &Path, verified: Option<&str>, how: impl FnOnce(Loader) -> Loader) -> Result<Self> {
         let cache = PrivateFolder::new()?;
-        let code = Loader::new(&cache.0, COMPILER_BYTES_MAX)?.load(wasm, verified)?;
+        let code = how(Loader::new(&cache.0, COMPILER_BYTES_MAX)?).load(wasm, verified)?;
         Ok(Self { code, cache })
     }
 

@@ -542,6 +542,8 @@ fn bench_gives_the_documented_figures_of_each_case_with_input() -> Result<()> {
         "samples",
         "ms_per_mb",
         "memory_bytes",
+        "fuel_per_call",
+        "fuel_per_byte",
     ];
     for key in keys {
         ensure!(told[key].as_f64().is_some_and(|figure| figure >= 0.0), "{key}: {told}");
@@ -553,6 +555,13 @@ fn bench_gives_the_documented_figures_of_each_case_with_input() -> Result<()> {
         "{told}"
     );
     ensure!(told["input_bytes"].as_u64() >= Some(8 << 20), "{told}");
+    // Whatever else the machine does.
+    let again = tillwatch(&folder, &["plugin", "bench", "--json"])?;
+    let again: serde_json::Value = serde_json::from_slice(&again.stdout).with_context(|| text(&again))?;
+    ensure!(told["fuel_per_call"].as_u64() > Some(1_000), "{told}");
+    for key in ["fuel_per_call", "fuel_per_byte"] {
+        ensure!(told[key] == again[key], "{key}: {told} {again}");
+    }
     Ok(())
 }
 

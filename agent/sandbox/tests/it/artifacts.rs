@@ -151,7 +151,7 @@ fn the_compiler_limits_itself_before_it_has_its_input() {
 fn code_that_the_engine_does_not_take_is_refused_and_its_neighbor_runs() {
     let folder = tempfile::tempdir_in(folder()).unwrap();
     let path = folder.path().join("other.cwasm");
-    fs::write(&path, artifact::with_header(b"code for another processor")).unwrap();
+    fs::write(&path, artifact::with_header(b"code for another processor", false)).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     let load = |code: Code| Load {
         code: Arc::new(code),

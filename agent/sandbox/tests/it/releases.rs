@@ -16,7 +16,7 @@ use crate::build::compile;
 fn released(engine: &Engine) -> Component {
     let wasm = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../sdk/releases/0.1.0/plugins/sales/sales.wasm");
     let artifact = std::fs::read(compile(&wasm, "released")).expect("it was just written");
-    let code = without_header(&artifact).expect("the header is ours");
+    let (code, _is_metered) = without_header(&artifact).expect("the header is ours");
     #[expect(unsafe_code, reason = "the bytes are what the compiler has just written")]
     // SAFETY: `deserialize` trusts that they are what `precompile_component` returned.
     let component = unsafe { Component::deserialize(engine, code) };
@@ -46,7 +46,7 @@ fn host(engine: &Engine, component: &Component, version: &str, added: &[&str]) -
 
 #[test]
 fn a_plugin_of_an_older_patch_version_runs_in_a_host_with_more_functions() {
-    let engine = Engine::new(&engine::config(WASM_STACK_BYTES_MAX)).unwrap();
+    let engine = Engine::new(&engine::config(WASM_STACK_BYTES_MAX, false)).unwrap();
     let component = released(&engine);
     for (version, added, is_good) in [
         ("@0.1.0", &[][..], true),
