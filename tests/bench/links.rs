@@ -31,8 +31,9 @@ use tillwatch_tests::torture::recorder;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use crate::footprint::MODEL;
+
 const SITE: &str = "store-0412";
-const MODEL: &str = "[[site]]\nid = \"store-0412\"\ntime_zone = \"UTC\"\n";
 const OFFLINE_MINUTES: u64 = 8 * 60;
 const MINUTE_MS: u64 = 60_000;
 /// While it catches up, so that there are enough of them.
