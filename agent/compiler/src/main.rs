@@ -56,7 +56,9 @@ fn run() -> Result<()> {
         [option, input] if option.as_os_str() == "--names" => print_names(input),
         [input, output] => compile_file(input, output, None, is_metered),
         [input, output, expected] => compile_file(input, output, Some(&expected.to_string_lossy()), is_metered),
-        _ => bail!("usage: tillwatch-compile [--memory BYTES] [--metered] IN.wasm OUT.cwasm [SHA256], or --names IN.wasm"),
+        _ => bail!(
+            "usage: tillwatch-compile [--memory BYTES] [--metered] IN.wasm OUT.cwasm [SHA256], or --names IN.wasm"
+        ),
     }
 }
 
@@ -132,7 +134,8 @@ fn read_bounded(input: impl Read) -> Result<Vec<u8>> {
 }
 
 fn compile(wasm: &[u8], is_metered: bool) -> Result<Vec<u8>> {
-    let engine = Engine::new(&engine::config(artifact::WASM_STACK_BYTES_MAX, is_metered)).map_err(|error| anyhow!("{error:#}"))?;
+    let engine = Engine::new(&engine::config(artifact::WASM_STACK_BYTES_MAX, is_metered))
+        .map_err(|error| anyhow!("{error:#}"))?;
     engine.precompile_component(wasm).map_err(|error| anyhow!("{error:#}"))
 }
 

@@ -49,7 +49,10 @@ const STEPS: [(&str, Step); 9] = [
 
 fn format(root: &Path) -> Result<()> {
     crate::command::run(&mut cargo(root, &["fmt", "--all", "--check"]))?;
-    crate::command::run(&mut cargo(&root.join("agent/compiler"), &["fmt", "--check"]))
+    for alone in ["agent/compiler", "sdk/feed/generate", "tests/fuzz"] {
+        crate::command::run(&mut cargo(&root.join(alone), &["fmt", "--check"]))?;
+    }
+    Ok(())
 }
 
 fn spelling(root: &Path) -> Result<()> {

@@ -16,8 +16,7 @@ fn main() -> Result<()> {
     let text = fs::read(&proto).with_context(|| format!("reading {}", proto.display()))?;
     let committed = feed.join("src/proto.rs");
     let first = format!("// @generated from {} as {}", hash(&text), hash(code.as_bytes()));
-    fs::write(&committed, format!("{first}\n{code}"))
-        .with_context(|| format!("writing {}", committed.display()))
+    fs::write(&committed, format!("{first}\n{code}")).with_context(|| format!("writing {}", committed.display()))
 }
 
 fn generate(feed: &Path, proto: &Path) -> Result<String> {
