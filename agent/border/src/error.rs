@@ -95,7 +95,7 @@ pub enum CallError {
     #[error("the plugin used more than its stack")]
     Stack,
     /// The call was stopped, and the process of all plugins with it.
-    #[error("the plugin took longer than {call_ms_max} ms")]
+    #[error("the plugin took more than {call_ms_max} ms of a processor")]
     Deadline { call_ms_max: u64 },
     /// The plugin wanted more memory than it may have.
     #[error("the plugin wanted {wanted} bytes of memory, at most {memory_bytes_max}")]

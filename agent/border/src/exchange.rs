@@ -8,6 +8,7 @@ use rustix::net::{RecvFlags, recv};
 use tillwatch_core::sample::{Batch, Descriptor};
 
 use crate::frames::{FrameError, Frames, is_timeout};
+use crate::processor::Processor;
 use crate::wire::{Answer, Ask, Call, Done, Failure, Output, Reply, Request, TO_AGENT_BYTES_MAX};
 use crate::{
     Budget, CallError, Counters, Host, Limits, PeerFailure, PeerFault, PluginError, Question, check_batch,
@@ -26,9 +27,16 @@ pub(crate) enum Brought {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Lost {
     Deadline,
+    /// It did not answer, and has not used its time.
+    Starved,
     /// The process ended, or says what makes no sense.
     Broken,
 }
+
+/// A call waits so much longer than it may run for a processor that others use.
+pub(crate) const STARVED_MAX: Duration = Duration::from_secs(10);
+/// The kernel's count of a thread that runs is so old at most; nobody looks more often.
+const TICK: Duration = Duration::from_millis(4);
 
 /// Does what it is given without the call's turn, so that others may run meanwhile.
 pub(crate) type Outside<'a> = dyn FnMut(&mut dyn FnMut()) + 'a;
@@ -38,9 +46,12 @@ pub(crate) type Outside<'a> = dyn FnMut(&mut dyn FnMut()) + 'a;
 pub(crate) struct Connection(Frames<Timed>);
 
 impl Connection {
-    pub(crate) fn new(stream: UnixStream) -> Self {
+    pub(crate) fn new(stream: UnixStream, processor: Processor) -> Self {
         let timed = Timed {
             stream,
+            used_before: processor.used().unwrap_or_default(),
+            processor,
+            starved_max: STARVED_MAX,
             begun: Instant::now(),
             allowed: Duration::ZERO,
             in_host: Duration::ZERO,
@@ -68,10 +79,11 @@ impl Connection {
         };
         self.0.stream.begin(Duration::from_millis(limits.call_ms_max));
         let done = self.converse(&request, host, limits, outside, counters);
-        let busy = self.0.stream.busy();
+        let busy = self.0.stream.end();
+        let is_starved = self.0.stream.is_starved(busy);
         let result = done.map(|done| taken(done, host, limits, counters));
         counters.busy_us = u64::try_from(busy.as_micros()).unwrap_or(u64::MAX);
-        result.map_err(|error| lost(&error))
+        result.map_err(|error| lost(&error, is_starved))
     }
 
     /// Counts what the sandbox let through and is too much.
@@ -231,7 +243,7 @@ fn call_error(failure: Failure, limits: &Limits) -> CallError {
 /// In words, also when nothing comes in time.
 #[doc(hidden)]
 pub fn collect_on(stream: UnixStream, host: &mut dyn Host, limits: &Limits) -> Result<Batch, String> {
-    let mut connection = Connection::new(stream);
+    let mut connection = Connection::new(stream, Processor::default());
     let mut counters = Counters::default();
     let called = connection.call(Call::Collect, true, host, limits, &mut |wait| wait(), &mut counters);
     match called {
@@ -240,17 +252,23 @@ pub fn collect_on(stream: UnixStream, host: &mut dyn Host, limits: &Limits) -> R
     }
 }
 
-fn lost(error: &FrameError) -> Lost {
+fn lost(error: &FrameError, is_starved: bool) -> Lost {
     match error {
+        FrameError::Stream(error) if is_timeout(error) && is_starved => Lost::Starved,
         FrameError::Stream(error) if is_timeout(error) => Lost::Deadline,
         FrameError::Stream(_) | FrameError::TooLarge { .. } | FrameError::Decode(_) => Lost::Broken,
     }
 }
 
-/// A stream with a deadline for the other side: all time counts but that of our own host.
+/// A stream with a deadline for the other side, by the processor time that it uses: it runs, or waits for us.
 #[derive(Debug)]
 struct Timed {
     stream: UnixStream,
+    processor: Processor,
+    /// When the last call ended.
+    used_before: Duration,
+    /// [`STARVED_MAX`]
+    starved_max: Duration,
     begun: Instant,
     allowed: Duration,
     in_host: Duration,
@@ -266,6 +284,13 @@ impl Timed {
         self.is_over = false;
     }
 
+    /// What the call used. What its thread does until the next one, such as giving memory back, counts there.
+    fn end(&mut self) -> Duration {
+        let used = self.used();
+        self.used_before += used;
+        used
+    }
+
     /// Time that is not the other side's.
     fn in_host<T>(&mut self, work: impl FnOnce() -> T) -> T {
         let begun = Instant::now();
@@ -274,41 +299,71 @@ impl Timed {
         result
     }
 
-    fn busy(&self) -> Duration {
+    /// Time that passed but for our own host's.
+    fn waited(&self) -> Duration {
         self.begun.elapsed().saturating_sub(self.in_host)
     }
 
+    fn used(&self) -> Duration {
+        let used = self.processor.used();
+        used.map_or_else(|| self.waited(), |used| used.saturating_sub(self.used_before))
+    }
+
+    /// Whether a call that is over had no processor to end on.
+    fn is_starved(&self, used: Duration) -> bool {
+        used < self.allowed
+    }
+
     fn left(&self) -> io::Result<Duration> {
-        let left = self.allowed.saturating_sub(self.busy());
+        let waited = self.waited();
+        // Nobody uses more time than passes.
+        let left = self.allowed.checked_sub(waited).unwrap_or_else(|| {
+            let unused = self.allowed.saturating_sub(self.used());
+            unused.min((self.allowed + self.starved_max).saturating_sub(waited))
+        });
         if left.is_zero() {
             return Err(ErrorKind::TimedOut.into());
         }
-        Ok(left)
+        Ok(left.max(TICK))
+    }
+
+    /// Until it succeeds, fails, or the deadline is over.
+    fn in_time(&self, mut attempt: impl FnMut(Duration) -> io::Result<usize>) -> io::Result<usize> {
+        loop {
+            match attempt(self.left()?) {
+                Err(error) if is_timeout(&error) => {}
+                done => return done,
+            }
+        }
     }
 }
 
 impl Read for Timed {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self.left() {
-            Ok(left) => {
-                self.stream.set_read_timeout(Some(left))?;
-                self.stream.read(buffer)
-            }
-            Err(error) if self.is_over => Err(error),
-            // What has come in time is taken, also by an agent that was itself kept from running.
-            Err(_too_late) => {
+        let mut stream = &self.stream;
+        let read = self.in_time(|left| {
+            stream.set_read_timeout(Some(left))?;
+            stream.read(buffer)
+        });
+        match read {
+            Err(error) if is_timeout(&error) && !self.is_over => {
+                // What has come in time is taken, also by an agent that was itself kept from running.
                 self.is_over = true;
                 let (read, _whole) = recv(&self.stream, buffer, RecvFlags::DONTWAIT)?;
                 Ok(read)
             }
+            read => read,
         }
     }
 }
 
 impl Write for Timed {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.stream.set_write_timeout(Some(self.left()?))?;
-        self.stream.write(bytes)
+        let mut stream = &self.stream;
+        self.in_time(|left| {
+            stream.set_write_timeout(Some(left))?;
+            stream.write(bytes)
+        })
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -398,7 +453,14 @@ mod tests {
         }
         sandbox.stream.shutdown(std::net::Shutdown::Write).unwrap();
         let mut counters = Counters::default();
-        let result = Connection::new(ours).call(Call::Collect, true, host, limits, &mut |wait| wait(), &mut counters);
+        let result = Connection::new(ours, Processor::default()).call(
+            Call::Collect,
+            true,
+            host,
+            limits,
+            &mut |wait| wait(),
+            &mut counters,
+        );
         (result.map(|brought| drop(brought.unwrap())), counters)
     }
 
@@ -407,6 +469,69 @@ mod tests {
             call_ms_max: CALL_MS,
             ..Limits::default()
         }
+    }
+
+    /// What came of a call to a thread of its own that sleeps, computes and answers, and what the call used.
+    fn call_thread(sleep: Duration, compute: Duration, starved_max: Duration) -> (Result<(), Lost>, u64) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (go, gone) = std::sync::mpsc::channel::<()>();
+        let sandbox = std::thread::spawn(move || {
+            crate::hand_over_processor(&theirs).unwrap();
+            let mut sandbox = Frames::new(theirs, TO_AGENT_BYTES_MAX);
+            gone.recv().unwrap();
+            drop(sandbox.receive::<Request>().unwrap());
+            std::thread::sleep(sleep);
+            let processor = rustix::time::ClockId::ThreadCPUTime;
+            let used = || Duration::try_from(rustix::time::clock_gettime(processor)).unwrap();
+            let before = used();
+            while used() - before < compute {}
+            // The agent may have hung up.
+            drop(sandbox.send(&done()));
+            drop(sandbox.receive::<Request>());
+        });
+        ours.set_nonblocking(false).unwrap();
+        let mut first = [0];
+        while recv(&ours, &mut first, RecvFlags::PEEK).unwrap().0 == 0 {}
+        let processor = Processor::receive(&ours);
+        let mut connection = Connection::new(ours, processor);
+        connection.0.stream.starved_max = starved_max;
+        go.send(()).unwrap();
+        let (mut host, mut counters) = (Slow::default(), Counters::default());
+        let called = connection.call(
+            Call::Collect,
+            true,
+            &mut host,
+            &limits(),
+            &mut |wait| wait(),
+            &mut counters,
+        );
+        drop(connection);
+        sandbox.join().unwrap();
+        (called.map(|brought| drop(brought.unwrap())), counters.busy_us)
+    }
+
+    /// On a machine whose processors others used, plugins were stopped that had hardly run.
+    #[test]
+    fn a_plugin_has_its_time_on_a_processor_however_long_it_waits_for_one() {
+        let (call, long) = (Duration::from_millis(CALL_MS), Duration::from_secs(60));
+        let (result, busy_us) = call_thread(call * 2, call / 4, long);
+        assert_eq!(result, Ok(()));
+        assert!(busy_us < CALL_MS * 1_000, "{busy_us}");
+        let (result, busy_us) = call_thread(Duration::ZERO, call * 2, long);
+        assert_eq!(result, Err(Lost::Deadline));
+        assert!(busy_us >= CALL_MS * 1_000, "{busy_us}");
+    }
+
+    #[test]
+    fn who_gets_no_processor_at_all_is_not_waited_for_for_ever_and_not_blamed() {
+        let starved_max = Duration::from_millis(20);
+        let (result, busy_us) = call_thread(
+            Duration::from_millis(CALL_MS) + 4 * starved_max,
+            Duration::ZERO,
+            starved_max,
+        );
+        assert_eq!(result, Err(Lost::Starved));
+        assert!(busy_us < CALL_MS * 1_000, "{busy_us}");
     }
 
     /// A journal that stood still convicted the plugin that had logged a line.
@@ -461,7 +586,7 @@ mod tests {
             sandbox.send(&read()).unwrap();
             sandbox.send(&done()).unwrap();
             let (mut host, mut counters) = (Slow::default(), Counters::default());
-            let mut connection = Connection::new(ours);
+            let mut connection = Connection::new(ours, Processor::default());
             let called = connection.call(call, true, &mut host, &limits(), &mut |wait| wait(), &mut counters);
             assert!(called.is_ok_and(|brought| brought.is_ok()));
             assert_eq!(
@@ -477,19 +602,26 @@ mod tests {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let mut sandbox = Frames::new(theirs, 0);
         sandbox.send(&done()).unwrap();
-        let mut connection = Connection::new(ours);
+        let mut connection = Connection::new(ours, Processor::default());
         connection.0.stream.begin(Duration::ZERO);
         assert!(matches!(connection.0.receive(), Ok(Reply::Done(_))));
         sandbox.send(&done()).unwrap();
         let late = connection.0.receive::<Reply>().unwrap_err();
-        assert_eq!(lost(&late), Lost::Deadline, "who says more and more has no more time");
+        assert_eq!(
+            lost(&late, false),
+            Lost::Deadline,
+            "who says more and more has no more time"
+        );
     }
 
     #[test]
     fn a_silent_sandbox_is_beyond_its_deadline() {
         let (ours, _theirs) = UnixStream::pair().unwrap();
-        let mut connection = Connection::new(ours);
+        let mut connection = Connection::new(ours, Processor::default());
         connection.0.stream.begin(Duration::from_millis(1));
-        assert_eq!(lost(&connection.0.receive::<Reply>().unwrap_err()), Lost::Deadline);
+        assert_eq!(
+            lost(&connection.0.receive::<Reply>().unwrap_err(), false),
+            Lost::Deadline
+        );
     }
 }

@@ -20,7 +20,9 @@ const SPACE: usize = rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX));
 pub fn send_descriptors(socket: impl AsFd, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); SPACE];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    if descriptors.len() > DESCRIPTORS_MAX || !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
+    let is_taken = descriptors.len() <= DESCRIPTORS_MAX
+        && (descriptors.is_empty() || ancillary.push(SendAncillaryMessage::ScmRights(descriptors)));
+    if !is_taken {
         return Err(ErrorKind::ArgumentListTooLong.into());
     }
     sendmsg(socket, &[IoSlice::new(&[0])], &mut ancillary, SendFlags::NOSIGNAL)?;
@@ -28,8 +30,8 @@ pub fn send_descriptors(socket: impl AsFd, descriptors: &[BorrowedFd<'_>]) -> io
 }
 
 /// # Errors
-/// When the socket brings none.
-pub fn receive_descriptors(socket: impl AsFd) -> io::Result<Vec<OwnedFd>> {
+/// When the socket brings nothing.
+pub fn receive_descriptors(socket: impl AsFd, flags: RecvFlags) -> io::Result<Vec<OwnedFd>> {
     let mut space = [MaybeUninit::uninit(); SPACE];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut byte = [0];
@@ -37,7 +39,7 @@ pub fn receive_descriptors(socket: impl AsFd) -> io::Result<Vec<OwnedFd>> {
         socket,
         &mut [IoSliceMut::new(&mut byte)],
         &mut ancillary,
-        RecvFlags::CMSG_CLOEXEC,
+        flags | RecvFlags::CMSG_CLOEXEC,
     )?;
     let mut descriptors = Vec::new();
     for message in ancillary.drain() {

@@ -26,6 +26,7 @@ pub mod frames;
 pub mod handover;
 pub mod artifact;
 mod code;
+mod processor;
 mod turn;
 mod process;
 mod exchange;
@@ -45,3 +46,4 @@ pub use peer::{
 };
 pub use plugin::{Load, Plugin, start};
 pub use process::make_expendable;
+pub use processor::hand_over_processor;

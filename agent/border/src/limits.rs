@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 pub struct Limits {
     /// Linear memory. It never shrinks: recycle the instance to give it back.
     pub memory_bytes_max: usize,
-    /// One call of `describe`, `configure` or `collect`.
+    /// A processor's time for one call of `describe`, `configure` or `collect`; it may wait 10 s longer for one.
     pub call_ms_max: u64,
     /// The agent's own time for one call, such as a slow disk's; beyond it sources are exhausted, too.
     pub host_ms_max: u64,
@@ -73,7 +73,7 @@ impl Default for Limits {
 /// What a plugin did since its counters were taken last, for its own metrics. Most of it is the sandbox's word.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
-    /// Time in calls without the host's own, waiting for the processor included.
+    /// A processor's time in calls, by the kernel's count, which is some milliseconds old while a thread runs.
     pub busy_us: u64,
     /// Linear memory now, which is also the most it ever was.
     pub memory_bytes: usize,

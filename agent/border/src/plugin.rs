@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tillwatch_core::sample::{Batch, Descriptor};
 
-use crate::exchange::{Brought, Connection, Lost};
+use crate::exchange::{Brought, Connection, Lost, STARVED_MAX};
 use crate::process::{CallTurn, Shared, Spec, Verdict};
 use crate::wire::{Call, PLUGINS_MAX};
 use crate::{CallError, Code, Counters, Host, Limits, LoadError, StartError};
@@ -199,9 +199,19 @@ impl Plugin {
         self.connection = None;
         match lost {
             Lost::Deadline => {
-                shared.end(self.index, generation);
-                Err(CallError::Deadline {
-                    call_ms_max: limits.call_ms_max,
+                let Limits { call_ms_max, .. } = *limits;
+                shared.end(
+                    self.index,
+                    generation,
+                    &format!("took more than {call_ms_max} ms of a processor"),
+                );
+                Err(CallError::Deadline { call_ms_max })
+            }
+            Lost::Starved => {
+                let reason = format!("got no processor for {} s", STARVED_MAX.as_secs());
+                shared.end(self.index, generation, &reason);
+                Err(CallError::Unavailable {
+                    reason: format!("the plugin {reason}\nhint: the machine is overloaded"),
                 })
             }
             Lost::Broken => match shared.broke(self.index, generation) {

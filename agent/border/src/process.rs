@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use crate::exchange::Connection;
 use crate::frames::{FrameError, Frames, is_timeout};
 use crate::handover::send_descriptors;
+use crate::processor::Processor;
 use crate::turn::{Turn, Turns, WAIT_MAX};
 use crate::wire::{Call, Ready, Refusal, Start, StartPlugin, TO_AGENT_BYTES_MAX, build};
 use crate::{CallError, Code, Limits, Load, StartError};
@@ -196,12 +197,11 @@ impl Shared {
     }
 
     /// Ends the process because this plugin's call does not end. Other open calls notice, and are repeated.
-    pub(crate) fn end(&self, plugin: usize, generation: u64) {
+    pub(crate) fn end(&self, plugin: usize, generation: u64, reason: &str) {
         let mut state = self.lock();
         state.suspects.remove(&plugin);
         if state.generation == generation {
-            let Limits { call_ms_max, .. } = self.limits(plugin);
-            state.end(format!("{} took longer than {call_ms_max} ms", self.name(plugin)));
+            state.end(format!("{} {reason}", self.name(plugin)));
         }
     }
 
@@ -274,10 +274,11 @@ impl Shared {
         state.generation += 1;
         state.process = Some(process);
         state.loaded = loaded;
-        state.connections = sockets
-            .into_iter()
-            .map(|socket| Some(Connection::new(socket)))
-            .collect();
+        let connect = |socket| {
+            let processor = Processor::receive(&socket);
+            Some(Connection::new(socket, processor))
+        };
+        state.connections = sockets.into_iter().map(connect).collect();
         Ok(())
     }
 

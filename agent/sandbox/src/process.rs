@@ -8,7 +8,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Barrier};
 
+use rustix::net::RecvFlags;
 use tillwatch_border::frames::Frames;
+use tillwatch_border::hand_over_processor;
 use tillwatch_border::handover::receive_descriptors;
 use tillwatch_border::wire::{Bounded, Ready, Refusal, Start, StartPlugin, TO_SANDBOX_BYTES_MAX, build};
 
@@ -54,7 +56,7 @@ fn start(
     load: impl FnOnce(Vec<OwnedFd>, &Start) -> Result<Vec<Result<Worker, Refusal>>, String>,
     seal: impl FnOnce(u64) -> Result<(), String>,
 ) -> Result<(Loaded, Arc<Barrier>), String> {
-    let mut codes = receive_descriptors(&control.stream).map_err(|error| error.to_string())?;
+    let mut codes = receive_descriptors(&control.stream, RecvFlags::empty()).map_err(|error| error.to_string())?;
     let start: Start = control.receive().map_err(|error| error.to_string())?;
     check_build(&start.build)?;
     if codes.len() != start.codes + start.plugins.len() {
@@ -99,6 +101,8 @@ fn start_thread(worker: Worker, socket: OwnedFd, barrier: &Arc<Barrier>) -> io::
     let barrier = Arc::clone(barrier);
     let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
     thread.spawn(move || {
+        // When the agent is gone already, the next thing to come is the end.
+        drop(hand_over_processor(&socket));
         barrier.wait();
         barrier.wait();
         worker(socket);

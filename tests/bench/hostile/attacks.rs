@@ -13,7 +13,7 @@ pub(super) struct Attack {
     pub(super) is_restrained: bool,
 }
 
-pub(super) const DEADLINE: &str = "took longer than 100 ms";
+pub(super) const DEADLINE: &str = "took more than 100 ms of a processor";
 
 impl Attack {
     pub(super) fn is_contained(&self, became: &str) -> bool {

@@ -162,9 +162,9 @@ impl Arena {
     /// Each attack once, in processes of as many plugins as an agent may have.
     fn attack(&self, attacks: &[Attack], outcome: &mut Outcome) -> Result<()> {
         for attacks in attacks.chunks(PLUGINS_MAX - NEIGHBORS) {
-            let patient = [PATIENT_MS; NEIGHBORS];
+            let neighbors = [Limits::DEFAULT.call_ms_max; NEIGHBORS];
             let deadlines = attacks.iter().map(|attack| attack.call_ms_max());
-            let mut plugins = self.start(patient.into_iter().chain(deadlines))?;
+            let mut plugins = self.start(neighbors.into_iter().chain(deadlines))?;
             let bad = plugins.split_off(NEIGHBORS);
             let neighbors = Neighbors::start(self, plugins)?;
             for (attack, plugin) in attacks.iter().zip(bad) {

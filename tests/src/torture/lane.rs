@@ -620,7 +620,6 @@ name = "sales"
 use = "sales"
 interval = "1s"
 # What is tortured is delivery: a call that waits for a processor is no fault of the plugin's.
-deadline = "10s"
 [plugin.sources.lines]
 file = "{sales}"
 {more}"#,

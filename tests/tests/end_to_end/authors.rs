@@ -315,7 +315,7 @@ fn runnable(place: &Path, behavior: &str) -> Result<PathBuf> {
     let folder = hostile(place, behavior)?;
     std::fs::copy(guest()?, folder.join("hostile.wasm"))?;
     let settings = format!(
-        "[[plugin]]\nname = \"tried\"\nuse = \"hostile\"\ninterval = \"100ms\"\ndeadline = \"10s\"\n[plugin.sources.input]\nfile = \"in.log\"\n[plugin.settings]\nbehavior = {behavior:?}\n"
+        "[[plugin]]\nname = \"tried\"\nuse = \"hostile\"\ninterval = \"100ms\"\n[plugin.sources.input]\nfile = \"in.log\"\n[plugin.settings]\nbehavior = {behavior:?}\n"
     );
     std::fs::write(folder.join("sample.toml"), settings)?;
     std::fs::write(folder.join("in.log"), "one\ntwo\n")?;

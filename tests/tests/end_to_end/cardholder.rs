@@ -79,7 +79,7 @@ impl Place {
         for behavior in ["leak", "leak-error"] {
             write!(
                 text,
-                "[[plugin]]\nname = \"{behavior}\"\nuse = \"hostile\"\ndeadline = \"10s\"\n\
+                "[[plugin]]\nname = \"{behavior}\"\nuse = \"hostile\"\n\
                  [plugin.sources.input]\nfile = \"input.log\"\n[plugin.settings]\nbehavior = \"{behavior}\"\n"
             )?;
         }

@@ -279,7 +279,7 @@ fn each_restart_names_its_cause_once() {
     silent.collect().unwrap_err();
     neighbor.collect_anew().unwrap();
     let told = neighbor.plugin.take_restart();
-    assert_eq!(told.as_deref(), Some("hostile took longer than 200 ms"));
+    assert_eq!(told.as_deref(), Some("hostile took more than 200 ms of a processor"));
     let [mut guilty, mut neighbor] = native(["abort", "report"], PATIENT);
     guilty.collect().unwrap_err();
     neighbor.collect_anew().unwrap();
