@@ -1,7 +1,8 @@
 //! What plugins in a process of their own cost, and what a bad one costs the others.
 //!
 //! Real components in the real process, called as the agent calls them; the same collector natively, in this process.
-//! Every call here crosses the border between the processes.
+//! Every call here crosses the border between the processes, but those that are named `inside`: the same engine and code
+//! without a process of its own, a deadline and a seal.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,6 +13,8 @@ use serde::Serialize;
 use tillwatch_agent::config::COMPILER_BYTES_MAX;
 use tillwatch_agent::plugin::compile::Loader;
 use tillwatch_border::{CallError, Code, Limits, Load, Plugin, start};
+use tillwatch_core::sample::Batch;
+use tillwatch_sandbox::{Instance, Sandbox};
 use tillwatch_sdk::Collector;
 use tillwatch_tests::process::{plugin_dir, program};
 use tillwatch_tests::usage;
@@ -45,6 +48,9 @@ struct Figures {
     healthy_intervals_lost: u64,
     rss_growth_kib: i64,
     wasm_native_ratio: f64,
+    inside_wasm_native_ratio: f64,
+    inside_empty_call_ns: u64,
+    inside_idle_collect_ns: u64,
     empty_call_ns: u64,
     idle_collect_ns: u64,
     rss_kib_per_plugin: u64,
@@ -63,7 +69,8 @@ pub(crate) fn run(json: bool, calls: u64, seconds: u64) -> Result<()> {
         eprintln!("not contained: {escaped}");
     }
     let bench = Bench::new()?;
-    let wasm_native_ratio = bench.ratio()?;
+    let (wasm_native_ratio, inside_wasm_native_ratio) = bench.ratios()?;
+    let (inside_empty_call, inside_idle_collect) = bench.inside_calls()?;
     let empty_call_ns = nanoseconds(bench.empty_call()?);
     let idle_collect_ns = nanoseconds(bench.idle_collect()?);
     let rss_kib_per_plugin = bench.memory()?;
@@ -79,6 +86,9 @@ pub(crate) fn run(json: bool, calls: u64, seconds: u64) -> Result<()> {
             healthy_intervals_lost: corpus.healthy_intervals_lost,
             rss_growth_kib: corpus.rss_growth_kib,
             wasm_native_ratio,
+            inside_wasm_native_ratio,
+            inside_empty_call_ns: nanoseconds(inside_empty_call),
+            inside_idle_collect_ns: nanoseconds(inside_idle_collect),
             empty_call_ns,
             idle_collect_ns,
             rss_kib_per_plugin,
@@ -145,53 +155,69 @@ impl Bench {
         Ok(plugin)
     }
 
-    /// The same lines over the border and natively, in turn.
-    fn ratio(&self) -> Result<f64> {
+    /// The same lines over the border, in this process and natively, in turn: both by the last.
+    fn ratios(&self) -> Result<(f64, f64)> {
         let mut plugin = self.one(&self.latency, PATIENT_MS, &self.settings)?;
+        let mut inside = self.inside(&self.latency, &self.settings)?;
         let settings = serde_json::from_str(&self.settings)?;
         let mut native =
             pos_latency::PosLatency::new(settings, &mut MemoryHost::default()).map_err(|error| anyhow!("{error}"))?;
-        let (mut bordered, mut natively) = (Vec::new(), Vec::new());
+        let (mut bordered, mut insides, mut natively) = (Vec::new(), Vec::new(), Vec::new());
         for _turn in 0..41 {
             let mut host = MemoryHost::with_lines(&self.lines);
-            let mut samples = 0;
-            bordered.push(timed(|| {
-                loop {
-                    let batch = plugin.collect(&mut host)?;
-                    samples += batch.series.iter().map(|series| series.times_ms.len()).sum::<usize>();
-                    if !batch.more {
-                        return Ok(());
-                    }
-                }
-            })?);
+            let over = drained(&mut bordered, || {
+                let batch = plugin.collect(&mut host)?;
+                Ok((samples(&batch), batch.more))
+            })?;
+            *inside.host_as::<MemoryHost>().context("another host")? = MemoryHost::with_lines(&self.lines);
+            let within = drained(&mut insides, || {
+                let batch = inside.collect()?;
+                Ok((samples(&batch), batch.more))
+            })?;
             let mut host = MemoryHost::with_lines(&self.lines);
-            let mut natives = 0;
-            natively.push(timed(|| {
-                loop {
-                    let batch = native.collect(&mut host).map_err(|error| anyhow!("{error}"))?;
-                    natives += batch.samples();
-                    if !batch.more {
-                        return Ok(());
-                    }
-                }
-            })?);
+            let natives = drained(&mut natively, || {
+                let batch = native.collect(&mut host).map_err(|error| anyhow!("{error}"))?;
+                Ok((batch.samples(), batch.more))
+            })?;
             ensure!(
-                samples == natives && samples > 0,
-                "{samples} samples, natively {natives}"
+                over == natives && within == natives && natives > 0,
+                "{over} and {within} samples, natively {natives}"
             );
         }
-        Ok(median(bordered)?.as_secs_f64() / median(natively)?.as_secs_f64())
+        let natively = median(natively)?.as_secs_f64();
+        let by = |took| Ok::<_, anyhow::Error>(median(took)?.as_secs_f64() / natively);
+        Ok((by(bordered)?, by(insides)?))
+    }
+
+    /// A plugin in this process, as the sandbox has it in its own.
+    fn inside(&self, code: &Arc<Code>, settings: &str) -> Result<Instance> {
+        let plugin = Sandbox::new(false)?.load(&**code)?;
+        let mut instance = plugin.instantiate(Limits::default(), Box::<MemoryHost>::default())?;
+        instance.configure(settings)?;
+        Ok(instance)
+    }
+
+    /// Empty, and with a question to a source that has nothing new, both in this process.
+    fn inside_calls(&self) -> Result<(Duration, Duration)> {
+        let mut idle = self.inside(&self.hostile, &behavior("idle"))?;
+        let mut latency = self.inside(&self.latency, &self.settings)?;
+        Ok((
+            calls(CALLS, || Ok(idle.collect().map(drop)?))?,
+            calls(CALLS, || Ok(latency.collect().map(drop)?))?,
+        ))
     }
 
     fn empty_call(&self) -> Result<Duration> {
         let mut plugin = self.one(&self.hostile, PATIENT_MS, &behavior("idle"))?;
-        calls(&mut plugin, CALLS)
+        let mut host = MemoryHost::default();
+        calls(CALLS, || Ok(plugin.collect(&mut host).map(drop)?))
     }
 
     /// One question to a source that has nothing new.
     fn idle_collect(&self) -> Result<Duration> {
         let mut plugin = self.one(&self.latency, PATIENT_MS, &self.settings)?;
-        calls(&mut plugin, CALLS)
+        let mut host = MemoryHost::default();
+        calls(CALLS, || Ok(plugin.collect(&mut host).map(drop)?))
     }
 
     /// Of each further plugin in the process.
@@ -279,13 +305,31 @@ fn slope(points: &[(f64, f64)]) -> f64 {
 
 /// With a pause before each, as an agent's calls have one: what follows at once finds both threads awake on whatever
 /// processors they are.
-fn calls(plugin: &mut Plugin, count: usize) -> Result<Duration> {
-    let mut host = MemoryHost::default();
+fn calls(count: usize, mut call: impl FnMut() -> Result<()>) -> Result<Duration> {
     let took = (0..count).map(|_call| {
         std::thread::sleep(CALL_PAUSE);
-        timed(|| Ok(plugin.collect(&mut host).map(drop)?))
+        timed(&mut call)
     });
     median(took.collect::<Result<_>>()?)
+}
+
+/// Collects until there is no more, and notes the time: how many samples came.
+fn drained(took: &mut Vec<Duration>, mut collect: impl FnMut() -> Result<(usize, bool)>) -> Result<usize> {
+    let mut samples = 0;
+    took.push(timed(|| {
+        loop {
+            let (more_samples, is_more) = collect()?;
+            samples += more_samples;
+            if !is_more {
+                return Ok(());
+            }
+        }
+    })?);
+    Ok(samples)
+}
+
+fn samples(batch: &Batch) -> usize {
+    batch.series.iter().map(|series| series.times_ms.len()).sum()
 }
 
 fn behavior(name: &str) -> String {

@@ -38,6 +38,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
             "tillwatch-central",
             "tillwatch-core",
             "tillwatch-feed",
+            "tillwatch-sandbox",
             "tillwatch-sdk",
         ],
     ),
