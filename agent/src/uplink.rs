@@ -359,8 +359,12 @@ impl Session<'_> {
     async fn subscribe(&mut self) -> Result<(), String> {
         let settings = &self.uplink.settings;
         let acks = format!("{PREFIX}/{}/{}/ack/+", settings.shard, settings.site);
-        let filters =
-            [acks, self.uplink.topic(&Leaf::Cfg)].map(|filter| SubscribeFilterInput::new(filter, QoS::AtLeastOnce));
+        // An acknowledgement says all that was said before, and is retained: one that is lost with its connection, or by
+        // a broker without room, is made good by the next, and answering each would cost two packets a minute.
+        let filters = [
+            SubscribeFilterInput::new(acks, QoS::AtMostOnce),
+            SubscribeFilterInput::new(self.uplink.topic(&Leaf::Cfg), QoS::AtLeastOnce),
+        ];
         let notice = self
             .client
             .subscribe_many_tracked(filters)

@@ -40,6 +40,8 @@ const GENERATION: u64 = 0xfedc_ba98_7654_3210;
 const START_MS: u64 = 1_780_306_200_000;
 const TWICE_EVERY: usize = 20;
 const ROUNDS: usize = 5;
+/// The only one that is written.
+const DICTIONARY: &[u8] = include_bytes!("../../sdk/feed/dictionaries/1.zdict");
 
 #[derive(Serialize)]
 struct Figures {
@@ -142,10 +144,16 @@ fn print(figures: &Figures, json: bool) -> Result<()> {
 }
 
 fn inflate(payloads: &[(SiteId, Vec<u8>)]) -> Result<Duration> {
-    let mut decompressor = zstd::bulk::Decompressor::new()?;
+    let mut plain = zstd::bulk::Decompressor::new()?;
+    let mut trained = zstd::bulk::Decompressor::with_dictionary(DICTIONARY)?;
     let begun = Processor::now()?;
     for (_, payload) in payloads {
         let (header, body) = payload.split_at(codec::HEADER_BYTES);
+        let decompressor = if header[2..] == [0, 0] {
+            &mut plain
+        } else {
+            &mut trained
+        };
         if header[1] != 0 {
             black_box(decompressor.decompress(body, codec::INFLATED_BYTES_MAX)?);
         }

@@ -73,6 +73,9 @@ enum Benchmark {
         /// One JSON object on one line
         #[arg(long)]
         json: bool,
+        /// How long a real agent's quiet link is counted, before it is cut a few times; 0 for payloads alone
+        #[arg(long, default_value_t = 10)]
+        minutes: u32,
     },
     /// Write what a dictionary of the feed learns from into a folder, a file for each message
     #[command(hide = true)]
@@ -163,7 +166,7 @@ fn main() -> Result<()> {
         Benchmark::Footprint { json, seconds } => footprint::run(json, seconds),
         Benchmark::Sandbox { json, calls, seconds } => sandbox::run(json, calls, seconds),
         Benchmark::Parsers { json } => parsers::run(json),
-        Benchmark::Wire { json } => wire::run(json),
+        Benchmark::Wire { json, minutes } => wire::run(json, minutes),
         Benchmark::Samples { folder } => wire::write_samples(&folder),
         Benchmark::Till { seconds } => till::print(seconds),
         Benchmark::Delivery { json, faults, seed } => delivery::run(json, faults, seed),

@@ -2,7 +2,9 @@
 //!
 //! One store of 30 series, 16 of them distributions, over two days; the dictionary has learned from two others.
 //! A series-minute is one of 30 in each minute; a few have no row at night.
+//! Then a real agent goes on in real time, with every byte of its link counted.
 
+mod day;
 mod limit;
 mod peers;
 mod recording;
@@ -17,6 +19,7 @@ use serde::Serialize;
 use tillwatch_feed::codec;
 use tillwatch_feed::message::{Birth, Block, Body, ClockReading, Message};
 
+use day::Day;
 use limit::Limit;
 use recording::Recording;
 
@@ -40,6 +43,9 @@ struct Report {
     json_zstd: Size,
     otlp_gzip: Size,
     sparkplug_dictionary: Size,
+    /// Of a real agent, when that was asked for.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    day: Option<Day>,
 }
 
 /// Bytes per series and minute.
@@ -50,9 +56,12 @@ struct Size {
 }
 
 /// Measures and prints.
-pub(crate) fn run(json: bool) -> Result<()> {
+pub(crate) fn run(json: bool, minutes: u32) -> Result<()> {
     let recording = recording::make(SEED)?;
-    let report = measure(&recording)?;
+    let mut report = measure(&recording)?;
+    if minutes > 0 {
+        report.day = Some(day::measure(&recording.learned, minutes)?);
+    }
     if json {
         println!("{}", serde_json::to_string(&report)?);
         return Ok(());
@@ -105,6 +114,7 @@ fn measure(recording: &Recording) -> Result<Report> {
         })?,
         otlp_gzip: size(recording, &|block, _| gzip(&peers::otlp(block, birth(recording)?)))?,
         sparkplug_dictionary: sparkplug(recording)?,
+        day: None,
     })
 }
 

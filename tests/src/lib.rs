@@ -8,6 +8,7 @@ pub mod story;
 pub mod cards;
 pub mod doors;
 pub mod parsers;
+pub mod payloads;
 pub mod pki;
 pub mod process;
 pub mod mosquitto;

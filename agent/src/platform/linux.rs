@@ -2,6 +2,7 @@
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
@@ -95,6 +96,20 @@ pub fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize>
         }
     }
     Ok(filled)
+}
+
+/// What was sent and is not confirmed after so long ends the connection; elsewhere than on Linux TCP's own patience holds.
+///
+/// Source: RFC 5482, tcp(7) `TCP_USER_TIMEOUT`.
+///
+/// # Errors
+/// When the system refuses.
+pub fn end_when_unheard(connection: impl AsFd, after: Duration) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    rustix::net::sockopt::set_tcp_user_timeout(connection, u32::try_from(after.as_millis()).unwrap_or(u32::MAX))?;
+    #[cfg(not(target_os = "linux"))]
+    drop((connection, after));
+    Ok(())
 }
 
 /// Tells systemd about us when it started us (`NOTIFY_SOCKET`); silent otherwise.

@@ -15,9 +15,13 @@ use tokio::time::timeout;
 
 use super::address::BrokerAddress;
 use super::proxy::Proxy;
+use crate::platform::end_when_unheard;
 
 /// For the connection, and as much again for the proxy's way to the broker.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
+
+/// What the other side's machine does not confirm in this time ends the connection.
+pub(crate) const UNHEARD_MAX: Duration = Duration::from_secs(60);
 
 /// Bytes of all connections since the start, both ways, as TCP carries them.
 #[derive(Debug, Default)]
@@ -61,7 +65,10 @@ pub(crate) async fn connect(
 
 async fn dial(host: &str, port: u16, whom: &str) -> io::Result<TcpStream> {
     match timeout(CONNECT_MAX, TcpStream::connect((host, port))).await {
-        Ok(Ok(stream)) => Ok(stream),
+        Ok(Ok(stream)) => {
+            end_when_unheard(&stream, UNHEARD_MAX)?;
+            Ok(stream)
+        }
         Ok(Err(error)) => Err(io::Error::new(
             error.kind(),
             format!("{whom} at {host}:{port}: {error}"),
@@ -130,6 +137,15 @@ mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn what_nobody_hears_ends_sooner_than_tcp_would() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let stream = dial("127.0.0.1", port, "the broker").await.unwrap();
+        let unheard_ms = rustix::net::sockopt::tcp_user_timeout(&stream).unwrap();
+        assert_eq!(Duration::from_millis(u64::from(unheard_ms)), UNHEARD_MAX);
+    }
 
     #[tokio::test]
     async fn every_byte_of_both_directions_is_counted_over_all_connections() {

@@ -36,6 +36,8 @@ pub struct UplinkSettings {
     pub retry_ms_max: u64,
     /// The broker says that we are gone when we were for so long.
     pub will_delay_s: u32,
+    /// A summary each minute says the same, and a connection on which it is not confirmed ends in a minute
+    /// (`connector.rs`): a ping a minute would be a tenth of a day's bytes.
     pub keep_alive_s: u16,
     /// For the jitter: another one at each site.
     pub seed: u64,
@@ -59,7 +61,7 @@ impl UplinkSettings {
             first_retry_ms_max: 60_000,
             retry_ms_max: 120_000,
             will_delay_s: 30,
-            keep_alive_s: 60,
+            keep_alive_s: 240,
             seed: fastrand::u64(..),
             traffic: Arc::default(),
         }

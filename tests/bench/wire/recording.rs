@@ -21,7 +21,7 @@ use tillwatch_sdk::{Batch, Collector, Values};
 /// Monday, 2026-06-01 00:00 UTC.
 const START_MS: u64 = 1_780_272_000_000;
 const DAY_MS: u64 = 86_400_000;
-const READ_MS: u64 = 10_000;
+pub(super) const READ_MS: u64 = 10_000;
 const LEVEL_MS: u64 = 300_000;
 /// The agent's own close delay and a bit.
 const CLOSED_MS: u64 = 13_000;
@@ -31,6 +31,8 @@ const REQUESTS_PER_CHECKOUT: f64 = 15.0;
 /// The detectors know a slot of the week after a week and judge a day later; then the dictionary learns from two days and two others are measured.
 const WARM_DAYS: u64 = 9;
 const DAYS: u64 = 13;
+/// Friday, 10:00 UTC, the first of the measured days: from here on a real agent goes on with what was learned.
+pub(super) const LIVE_MS: u64 = START_MS + (WARM_DAYS + 2) * DAY_MS + 10 * 3_600_000;
 
 /// Share of the requests, and the middle of the response time in milliseconds.
 const ROUTES: [(&str, f64, f64); 16] = [
@@ -53,7 +55,7 @@ const ROUTES: [(&str, f64, f64); 16] = [
 ];
 /// The ages of the routes' last requests, one a route, are left out: the store has 30 series.
 const LEFT_OUT: &str = "http.server.last_request.age";
-const QUEUES: [&str; 3] = ["mainframe", "loyalty", "labels"];
+pub(super) const QUEUES: [&str; 3] = ["mainframe", "loyalty", "labels"];
 
 /// What the core made, ready to be spooled: one block for each minute.
 pub(super) struct Recording {
@@ -62,6 +64,16 @@ pub(super) struct Recording {
     pub(super) training: Vec<Block>,
     /// To measure.
     pub(super) measured: Vec<Block>,
+    /// At `LIVE_MS`.
+    pub(super) learned: Learned,
+}
+
+/// What a core goes on from.
+#[derive(Default)]
+pub(super) struct Learned {
+    pub(super) birth: Birth,
+    pub(super) checkpoint: Vec<u8>,
+    pub(super) detectors: Vec<u8>,
 }
 
 /// Reads the levels and lives through the time.
@@ -71,10 +83,18 @@ pub(super) fn make(seed: u64) -> Result<Recording> {
         births: Vec::new(),
         training: Vec::new(),
         measured: Vec::new(),
+        learned: Learned::default(),
     };
     for now_ms in (START_MS..START_MS + DAYS * DAY_MS).step_by(usize::try_from(READ_MS)?) {
         if (now_ms - START_MS).is_multiple_of(DAY_MS) {
             store.open_new_logs(now_ms)?;
+        }
+        if now_ms == LIVE_MS {
+            recording.learned = Learned {
+                birth: recording.births.last().cloned().unwrap_or_default(),
+                checkpoint: store.core.checkpoint(),
+                detectors: store.core.detectors(),
+            };
         }
         store.live(now_ms)?;
         for record in store.core.take_records() {
@@ -141,10 +161,22 @@ struct Source<C> {
 struct Store {
     core: Core,
     collectors: Collectors,
+    scribe: Scribe,
+}
+
+/// Writes what happens in a store.
+pub(super) struct Scribe {
     levels: Vec<Levels>,
     /// Response times around their middle, as shares of it.
     spread: Vec<f64>,
     rng: Rng,
+}
+
+/// Lines of ten seconds.
+pub(super) struct Written {
+    pub(super) requests: String,
+    pub(super) sales: String,
+    pub(super) readings: String,
 }
 
 /// The store at one time.
@@ -165,15 +197,14 @@ impl Store {
             limits: Limits::default(),
         });
         core.begin_generation(None);
-        let routes: Vec<String> = ROUTES
-            .iter()
-            .map(|(route, ..)| format!(r#"{{"exact":"{route}","route":"{route}"}}"#))
+        let exact: Vec<_> = routes()
+            .map(|route| serde_json::json!({ "exact": route, "route": route }))
             .collect();
         let collectors = Collectors {
             latency: Source::new(
                 &mut core,
                 "pos-latency",
-                format!(r#"{{"routes":[{}]}}"#, routes.join(",")),
+                serde_json::json!({ "routes": exact }).to_string(),
             )?,
             queue: Source::new(
                 &mut core,
@@ -185,9 +216,7 @@ impl Store {
         Ok(Self {
             core,
             collectors,
-            levels: levels()?,
-            spread: spread()?,
-            rng: Rng::with_seed(seed),
+            scribe: Scribe::new(seed)?,
         })
     }
 
@@ -200,7 +229,11 @@ impl Store {
 
     /// What happens in the time until the next read, and that read.
     fn live(&mut self, from_ms: u64) -> Result<()> {
-        let (requests, sales, readings) = self.write(from_ms)?;
+        let Written {
+            requests,
+            sales,
+            readings,
+        } = self.scribe.write(from_ms)?;
         let now_ms = from_ms + READ_MS;
         let core = &mut self.core;
         self.collectors.latency.read(core, now_ms, "access_log", &requests)?;
@@ -209,8 +242,24 @@ impl Store {
         core.on_tick(now_ms + CLOSED_MS - READ_MS);
         Ok(())
     }
+}
 
-    fn write(&mut self, from_ms: u64) -> Result<(String, String, String)> {
+/// As the plugins' settings name them.
+pub(super) fn routes() -> impl Iterator<Item = &'static str> {
+    ROUTES.iter().map(|(route, ..)| *route)
+}
+
+impl Scribe {
+    pub(super) fn new(seed: u64) -> Result<Self> {
+        Ok(Self {
+            levels: levels()?,
+            spread: spread()?,
+            rng: Rng::with_seed(seed),
+        })
+    }
+
+    /// What happens in the ten seconds from then on.
+    pub(super) fn write(&mut self, from_ms: u64) -> Result<Written> {
         let at = usize::try_from((from_ms - START_MS) / LEVEL_MS)?;
         let level = self.levels.get(at).context("a level for each time")?;
         let (rng, share) = (&mut self.rng, READ_MS as f64 / 60_000.0);
@@ -230,7 +279,11 @@ impl Store {
                 time(from_ms + READ_MS - 1, "%Y-%m-%dT%H:%M:%SZ")?
             )?;
         }
-        Ok((requests, sales, readings))
+        Ok(Written {
+            requests,
+            sales,
+            readings,
+        })
     }
 }
 

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use tillwatch_sdk::testing::mutated;
 use tillwatch_tests::doors::{DOORS, Door};
 use tillwatch_tests::parsers::PARSERS;
+use tillwatch_tests::payloads::PAYLOADS;
 
 const SEED: u64 = 20_261_123;
 const MUTATIONS_PER_FILE: usize = 3_000;
@@ -18,9 +19,18 @@ const SECONDS: &str = "TILLWATCH_FUZZ_SECONDS";
 
 #[test]
 fn no_mutation_of_a_corpus_breaks_a_door() -> Result<()> {
+    replay(&DOORS)
+}
+
+#[test]
+fn no_mutation_of_a_payload_breaks_who_reads_it() -> Result<()> {
+    replay(&PAYLOADS)
+}
+
+fn replay(doors: &[(&str, Door)]) -> Result<()> {
     println!("seed {SEED}");
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
-    for (name, door) in DOORS {
+    for (name, door) in doors {
         let mut files = Vec::new();
         for file in std::fs::read_dir(corpus.join(name)).with_context(|| format!("the corpus of {name}"))? {
             files.push(file?.path());
@@ -30,12 +40,15 @@ fn no_mutation_of_a_corpus_breaks_a_door() -> Result<()> {
         let mut taken = 0;
         for file in &files {
             let bytes = std::fs::read(file)?;
-            // What is good and what is not stands in the name.
-            let is_good = !file
-                .file_name()
-                .is_some_and(|name| name.to_string_lossy().starts_with("bad-"));
-            ensure!(door(&bytes) == is_good, "{} is taken otherwise", file.display());
-            taken += mutate(door, &bytes);
+            let file_name = file.file_name().context("a file")?.to_string_lossy();
+            let is_taken = door(&bytes);
+            // What is good and what is not stands in the name, but for what a fuzzer found.
+            ensure!(
+                file_name.starts_with("found-") || is_taken != file_name.starts_with("bad-"),
+                "{} is taken otherwise",
+                file.display()
+            );
+            taken += mutate(*door, &bytes);
         }
         ensure!(
             taken > MUTATIONS_PER_FILE / 100,
