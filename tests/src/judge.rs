@@ -62,7 +62,7 @@ pub fn scenarios() -> Result<BTreeMap<String, Scenario>> {
 /// # Errors
 /// When the generator's model is none.
 pub fn live(scenario: &Scenario, seed: u64, history_days: u64) -> Result<Judged> {
-    let mut world = World::new(scenario, seed);
+    let world = World::new(scenario, seed);
     let (from_ms, to_ms) = world.span_ms();
     let mut history = world.history();
     history.retain(|rollup| rollup.slot_ms + history_days * 1_440 * MINUTE_MS >= from_ms);
@@ -278,7 +278,7 @@ mod tests {
     use super::*;
 
     const SEED: u64 = 1;
-    const DAYS: u64 = 35;
+    const DAYS: u64 = 42;
 
     #[test]
     fn every_scenario_is_told_as_it_must_be() {
