@@ -51,6 +51,9 @@ struct Day {
     sold: Vec<(u32, i64)>,
 }
 
+/// What a store sold, minute by minute, and what each event took from it.
+type Lived = (Vec<(u32, i64)>, Vec<(usize, Lost)>);
+
 /// A chain on one day, with its past.
 #[derive(Debug)]
 pub struct World {
@@ -80,7 +83,7 @@ impl World {
                 .collect(),
             transactions: series("sales.transactions", "sales.count", Kind::Sum, 0, &[]),
             amount: series("sales.amount", "sales.amount", Kind::Sum, 2, &[]),
-            health: signals::SERVICES.iter().map(|service| health(service)).collect(),
+            health: signals::SERVICES.iter().map(health).collect(),
             lost: vec![Lost::default(); scenario.events.len()],
             scenario: scenario.clone(),
             stores,
@@ -229,7 +232,7 @@ impl World {
     }
 
     /// Customers minute by minute, of whom a share leaves while a fault lasts.
-    fn drawn_day(&self, store: usize, events: &[(usize, Event)]) -> (Vec<(u32, i64)>, Vec<(usize, Lost)>) {
+    fn drawn_day(&self, store: usize, events: &[(usize, Event)]) -> Lived {
         let mut random = Random::new(self.seed, 20_000 + as_u64(store));
         let (mut sold, mut lost) = (Vec::with_capacity(1_440), Vec::new());
         for minute in 0..1_440_u32 {
@@ -256,7 +259,7 @@ impl World {
     }
 
     /// Customers queue at tills; the same customers queue once more without the faults, to tell what was lost.
-    fn queue_day(&self, store: usize, day_ms: u64, events: &[(usize, Event)]) -> (Vec<(u32, i64)>, Vec<(usize, Lost)>) {
+    fn queue_day(&self, store: usize, day_ms: u64, events: &[(usize, Event)]) -> Lived {
         let mut random = Random::new(self.seed ^ day_ms, 30_000 + as_u64(store));
         let rates = (0..1_440).map(|minute| self.calendar.rate(store, day_ms + minute * MINUTE_MS));
         let rates: Vec<f64> = rates.collect();

@@ -228,7 +228,7 @@ impl Event {
 
     /// It lasts, and does not pause.
     pub(super) fn strikes(&self, minute: u32) -> bool {
-        let on = |length: u32| (minute - self.from_minute) / length.max(1) % 2 == 0;
+        let on = |length: u32| ((minute - self.from_minute) / length.max(1)).is_multiple_of(2);
         self.lasts(minute) && self.flaps.is_none_or(on)
     }
 

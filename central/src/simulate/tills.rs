@@ -38,9 +38,9 @@ pub(super) fn count(busiest: f64) -> usize {
 /// A day's customers by their minute of the day.
 pub(super) fn arrivals(rates: &[f64], random: &mut Random) -> Vec<Customer> {
     let mut customers = Vec::new();
-    for (minute, rate) in (0_u32..).zip(rates) {
+    for (minute, rate) in (0_u32..).zip(rates).filter(|(_, rate)| **rate > 0.0) {
         let mut at = f64::from(minute);
-        while *rate > 0.0 {
+        loop {
             at += random.exponential(1.0 / rate);
             if at >= f64::from(minute + 1) {
                 break;
