@@ -334,10 +334,10 @@ mod tests {
                 anomalies.observe(site, service, NOW - 60_000, NOW, (site < hit).then_some(alarm));
             }
             let groups = group(&topology, &anomalies, NOW, |_| 0.0);
-            groups
-                .iter()
-                .map(|group| (group.cause.service, group.cause.extent))
-                .collect()
+            let causes = groups.iter().map(|group| (group.cause.service, group.cause.extent));
+            let mut causes: Vec<_> = causes.collect();
+            causes.sort_unstable();
+            causes
         };
         assert_eq!(causes(24), [(LINK, Extent::Region(0)), (LINK, Extent::Region(1))]);
         let all: Vec<Extent> = causes(39).into_iter().map(|(_, extent)| extent).collect();
