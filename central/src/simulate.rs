@@ -173,8 +173,8 @@ impl World {
         for day_ms in (from_ms..to_ms).step_by(usize::try_from(DAY_MS).unwrap_or(usize::MAX)) {
             let minutes = match self.scenario.mechanism {
                 Mechanism::Statistical => None,
-                Mechanism::Queueing if day_ms == self.calendar.today_ms => None,
-                Mechanism::Queueing => Some(self.queue_day(store, day_ms, &[]).0),
+                Mechanism::Queuing if day_ms == self.calendar.today_ms => None,
+                Mechanism::Queuing => Some(self.queue_day(store, day_ms, &[]).0),
             };
             for slot_ms in (day_ms..(day_ms + DAY_MS).min(to_ms)).step_by(900_000) {
                 let (count, amount) = match &minutes {
@@ -222,7 +222,7 @@ impl World {
             .collect();
         let (sold, lost) = match self.scenario.mechanism {
             Mechanism::Statistical => self.drawn_day(store, &here),
-            Mechanism::Queueing => self.queue_day(store, self.calendar.today_ms, &here),
+            Mechanism::Queuing => self.queue_day(store, self.calendar.today_ms, &here),
         };
         for (event, lost) in lost {
             self.lost[event].transactions += lost.transactions;
@@ -431,7 +431,7 @@ mod tests {
 
     #[test]
     fn the_truth_is_what_the_same_customers_pay_without_the_event() {
-        for mechanism in ["statistical", "queueing"] {
+        for mechanism in ["statistical", "queuing"] {
             let with = scenario(mechanism);
             let mut without = with.clone();
             without.events[0].loss = 0.0;
@@ -444,7 +444,7 @@ mod tests {
 
     #[test]
     fn a_loss_is_about_as_large_as_asked_for() {
-        for mechanism in ["statistical", "queueing"] {
+        for mechanism in ["statistical", "queuing"] {
             let (mut lost, mut usual) = (0, 0);
             for seed in 1..=8 {
                 let world = World::new(&scenario(mechanism), seed);
@@ -482,7 +482,7 @@ mod tests {
 
     #[test]
     fn the_same_seed_tells_the_same_and_another_does_not() {
-        let feed = |seed| World::new(&scenario("queueing"), seed).history();
+        let feed = |seed| World::new(&scenario("queuing"), seed).history();
         assert_eq!(feed(5), feed(5));
         assert_ne!(feed(5), feed(6));
     }

@@ -73,7 +73,7 @@ pub enum Mechanism {
     #[default]
     Statistical,
     /// Tills are slower, queues grow, and who waits too long leaves.
-    Queueing,
+    Queuing,
 }
 
 #[derive(Clone, Debug, Deserialize)]

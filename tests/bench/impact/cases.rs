@@ -12,7 +12,7 @@ pub(crate) struct Case {
 /// Where a shift is told from: one chain in three lets customers queue.
 fn mechanism(seed: u64) -> Mechanism {
     if seed.is_multiple_of(3) {
-        Mechanism::Queueing
+        Mechanism::Queuing
     } else {
         Mechanism::Statistical
     }

@@ -95,7 +95,7 @@ fn lived(options: &Options, days: u64, case: impl Fn(u64) -> Case + Sync) -> Res
 
 /// What is kept of a chain.
 struct Outcome {
-    queueing: bool,
+    queuing: bool,
     /// Per event.
     events: Vec<EventOutcome>,
     first_is_costliest: bool,
@@ -126,7 +126,7 @@ impl Outcome {
         let losing: Vec<usize> = losing.collect();
         let stores: usize = judged.scenario.chain.regions.iter().sum();
         Outcome {
-            queueing: judged.scenario.mechanism == Mechanism::Queueing,
+            queuing: judged.scenario.mechanism == Mechanism::Queuing,
             events: losing.iter().map(|event| EventOutcome::of(judged, *event)).collect(),
             first_is_costliest: costliest
                 .zip(first)
@@ -181,7 +181,7 @@ fn cost(name: &str, options: &Options, days: u64, case: impl Fn(u64) -> Case + S
     Ok(json!({
         "measure": name, "case": about, "history_days": days,
         "seeds": [options.seed, options.seed + options.chains - 1], "incidents": events.len(),
-        "queueing": outcomes.iter().filter(|(_, outcome)| outcome.queueing).count(),
+        "queuing": outcomes.iter().filter(|(_, outcome)| outcome.queuing).count(),
         "priced": Rate::of(costed.len(), events.len()),
         "cause_named": Rate::of(events.iter().filter(|event| event.named).count(), events.len()),
         "median_error_percent": bounds::percent(figure(&|event| event.error.unwrap_or(1.0))),
@@ -206,7 +206,7 @@ fn ranks(name: &str, options: &Options, case: fn(u64) -> Case) -> Result<Value> 
     Ok(json!({
         "measure": name, "case": case(options.seed).about,
         "seeds": [options.seed, options.seed + options.chains - 1], "incidents": outcomes.len(),
-        "queueing": outcomes.iter().filter(|(_, outcome)| outcome.queueing).count(),
+        "queuing": outcomes.iter().filter(|(_, outcome)| outcome.queuing).count(),
         "costliest_cause_first": count(&|outcome| outcome.first_is_costliest),
         "all_causes_on_top": count(&|outcome| outcome.all_named),
         "first_by_technical_score": count(&|outcome| outcome.by_rank[0]),
