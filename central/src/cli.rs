@@ -7,6 +7,8 @@ use crate::archive::{self, Archive};
 use crate::books::{Day, Line, balance};
 use crate::config::Config;
 use crate::incident::book::CLOSED_KEPT_MS;
+use crate::simulate::scenario::Scenario;
+use crate::simulate::{World, feed};
 use crate::{json, run};
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
@@ -35,6 +37,8 @@ enum Command {
     Incidents(Incidents),
     /// Show what each site sent and lost, by day.
     Reconcile(Reconcile),
+    /// Write the feed of a simulated chain, its model and what its faults truly cost.
+    Simulate(Simulate),
 }
 
 #[derive(Debug, Args)]
@@ -83,6 +87,17 @@ struct Reconcile {
     from_day: u32,
 }
 
+#[derive(Debug, Args)]
+struct Simulate {
+    /// What happens, see tests/scenarios.
+    scenario: PathBuf,
+    /// Gets feed.ndjson, model.toml and truth.json.
+    #[arg(long)]
+    folder: PathBuf,
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
 /// Does what the arguments say.
 ///
 /// # Errors
@@ -97,6 +112,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Decode(decode) => print(&json::decode(&read_input(&decode.file)?, decode.kind)?),
         Command::Incidents(incidents) => list_incidents(incidents),
         Command::Reconcile(reconcile) => list_tallies(reconcile),
+        Command::Simulate(options) => write_simulated(options),
     }
 }
 
@@ -105,6 +121,29 @@ fn check(settings: &Settings) -> anyhow::Result<()> {
     let (regions, sites, services) = (model.regions.len(), model.sites.len(), model.services.len());
     print(&format!(
         "settings and model are good: {regions} regions, {sites} sites, {services} services"
+    ))
+}
+
+fn write_simulated(options: &Simulate) -> anyhow::Result<()> {
+    let name = options.scenario.display();
+    let text = std::fs::read_to_string(&options.scenario).with_context(|| format!("reading {name}"))?;
+    let scenario = Scenario::parse(&text).with_context(|| format!("in {name}"))?;
+    let mut world = World::new(&scenario, options.seed);
+    let folder = &options.folder;
+    std::fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
+    std::fs::write(folder.join("model.toml"), world.model())?;
+    std::fs::write(
+        folder.join("truth.json"),
+        serde_json::to_vec_pretty(&feed::truth(&world))?,
+    )?;
+    let mut lines = std::io::BufWriter::new(std::fs::File::create(folder.join("feed.ndjson"))?);
+    feed::write(&mut world, &mut lines)?;
+    lines.flush()?;
+    print(&format!(
+        "written to {}: seed {}, {}",
+        folder.display(),
+        options.seed,
+        scenario.about
     ))
 }
 

@@ -21,6 +21,7 @@ pub mod correlate;
 pub mod cost;
 pub mod incident;
 pub mod impact;
+pub mod simulate;
 pub mod engine;
 pub mod view;
 pub mod api;

@@ -19,6 +19,7 @@ mod reconnect;
 mod sandbox;
 mod spool;
 mod scoring;
+mod impact;
 mod till;
 mod unit;
 mod wire;
@@ -126,6 +127,8 @@ enum Benchmark {
     },
     /// How well series are judged: calibration, recall, delay, false alarms, NAB, cost
     Scoring(scoring::Options),
+    /// How well incidents are found, priced and ranked, beside simpler methods
+    Impact(impact::Options),
     /// What the others wait when one store sends 1,000 times as much as each of them, over a real mosquitto
     Access {
         /// One JSON object in one line
@@ -176,6 +179,7 @@ fn main() -> Result<()> {
         } => spool::run(json, seconds, speed),
         Benchmark::Links { json } => links::run(json),
         Benchmark::Scoring(options) => scoring::run(&options),
+        Benchmark::Impact(options) => impact::run(&options),
         Benchmark::Intake { json } => intake::run(json),
         Benchmark::Access {
             json,

@@ -21,4 +21,5 @@ pub mod tunnel;
 pub mod usage;
 pub mod fleet;
 pub mod simulation;
+pub mod judge;
 pub mod torture;

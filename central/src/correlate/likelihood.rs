@@ -312,6 +312,38 @@ mod tests {
         );
     }
 
+    /// Two of three regions had a fault of their own; the mainframe behind both links, which nobody sees, was blamed.
+    #[test]
+    fn faults_of_two_regions_are_not_one_of_the_whole_chain() {
+        let mut text = String::new();
+        for (region, sites) in [("a", 12), ("b", 12), ("c", 15)] {
+            text += &format!("[[region]]\nid = \"{region}\"\n");
+            (0..sites).for_each(|n| text += &format!("[[site]]\nid = \"{region}{n}\"\nregion = \"{region}\"\n"));
+        }
+        text += "[[service]]\nid = \"web\"\ndepends_on = [\"link\"]\n";
+        text += "[[service]]\nid = \"link\"\nscope = \"region\"\ndepends_on = [\"mainframe\"]\n";
+        text += "[[service]]\nid = \"mainframe\"\nscope = \"chain\"\n";
+        let topology = Topology::new(Model::parse("model.toml", &text).unwrap());
+        let causes = |hit: usize| -> Vec<(Service, Extent)> {
+            let mut anomalies = Anomalies::new(&topology, 600_000);
+            let alarm = Alarm {
+                effect: 8.0,
+                log10_p: -6.0,
+            };
+            for (site, service) in (0..39).flat_map(|site| [(site, LATENCY), (site, LINK)]) {
+                anomalies.observe(site, service, NOW - 60_000, NOW, (site < hit).then_some(alarm));
+            }
+            let groups = group(&topology, &anomalies, NOW, |_| 0.0);
+            let causes = groups.iter().map(|group| (group.cause.service, group.cause.extent));
+            let mut causes: Vec<_> = causes.collect();
+            causes.sort_unstable();
+            causes
+        };
+        assert_eq!(causes(24), [(LINK, Extent::Region(0)), (LINK, Extent::Region(1))]);
+        let all: Vec<Extent> = causes(39).into_iter().map(|(_, extent)| extent).collect();
+        assert_eq!(all, [Extent::Chain]);
+    }
+
     #[test]
     fn dependents_that_are_fine_speak_against_a_wider_cause() {
         let topology = topology();

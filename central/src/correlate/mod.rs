@@ -81,7 +81,7 @@ fn score_all(context: &Context<'_>, open: &BTreeSet<(Site, Service)>) -> BTreeMa
 fn best(context: &Context<'_>, open: &BTreeSet<(Site, Service)>, scored: BTreeMap<Candidate, Scored>) -> Option<Group> {
     let (&cause, chosen) = scored
         .iter()
-        .filter(|(candidate, whole)| whole.by_counts > regions_apart(context.topology, &scored, candidate))
+        .filter(|(candidate, whole)| whole.by_counts > regions_apart(context, candidate))
         .max_by(|a, b| a.1.log_likelihood.total_cmp(&b.1.log_likelihood))?;
     if chosen.log_likelihood <= LOG_LIKELIHOOD_MIN {
         return None;
@@ -99,8 +99,9 @@ fn best(context: &Context<'_>, open: &BTreeSet<(Site, Service)>, scored: BTreeMa
     })
 }
 
-/// What several causes in single regions would explain together; a cause of the whole chain must do better.
-fn regions_apart(topology: &Topology, scored: &BTreeMap<Candidate, Scored>, candidate: &Candidate) -> f64 {
+/// What the same failure in single regions would explain together; a cause of the whole chain must do better. Asked of
+/// the same service, though there may be one of it only: a farther or nearer one would explain more or less by itself.
+fn regions_apart(context: &Context<'_>, candidate: &Candidate) -> f64 {
     if candidate.extent != Extent::Chain {
         return f64::NEG_INFINITY;
     }
@@ -108,7 +109,8 @@ fn regions_apart(topology: &Topology, scored: &BTreeMap<Candidate, Scored>, cand
         service: candidate.service,
         extent: Extent::Region(region),
     };
-    let parts = (0..topology.regions_len()).filter_map(|number| scored.get(&region(number)));
+    let regions = 0..context.topology.regions_len();
+    let parts = regions.filter_map(|number| likelihood::score(context, region(number)));
     parts.map(|part| part.by_counts.max(0.0)).sum()
 }
 

@@ -613,7 +613,16 @@ fn what_reckons_with_money_asks_for_no_time_and_opens_nothing() {
     }
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut found = Vec::new();
-    for module in ["model", "topology", "expect", "correlate", "cost", "incident", "impact"] {
+    for module in [
+        "model",
+        "topology",
+        "expect",
+        "correlate",
+        "cost",
+        "incident",
+        "impact",
+        "simulate",
+    ] {
         let file = root.join(format!("{module}.rs"));
         file.is_file().then(|| found.push(file));
         let folder = root.join(module);
