@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn bounds_are_those_of_the_tables() {
         let rate = Rate::of(380, 400);
-        assert_eq!((rate.lower, rate.upper), (json!(0.9239), json!(0.9674)));
+        assert_eq!((rate.lower, rate.upper), (json!(0.924), json!(0.9674)));
         assert!((poisson_upper(0) - 3.0).abs() < 0.1 && (poisson_upper(10) - 16.96).abs() < 0.05);
     }
 }
