@@ -28,5 +28,6 @@ pub mod uplink;
 pub mod backfill;
 pub mod preview;
 pub mod inspect;
+mod evidence;
 mod whole;
 mod output;

@@ -11,7 +11,7 @@ use tillwatch_feed::summary::Summary;
 use crate::budget::Resolution;
 use crate::checkpoint;
 use crate::detect::alarm::Alarm;
-use crate::detect::slot::{Pace, Slot};
+use crate::detect::slot::Pace;
 use crate::detect::transform::Shape;
 use crate::detect::{Detector, Verdict};
 use crate::encode;
@@ -37,6 +37,9 @@ pub const FLUSHED_EARLY: usize = 60;
 
 /// After so many refused series of a batch no further new one of it is looked at.
 const SERIES_REFUSED_MAX: usize = 64;
+
+/// Roles of what customers do, which the opening hours bound.
+const SALES_ROLES: &str = "sales.";
 
 /// No interval of the feed is longer.
 const INTERVAL_MS_MAX: u32 = 3_600_000;
@@ -65,6 +68,8 @@ struct Judged {
     kind: Kind,
     scale: f64,
     source: u32,
+    /// There is none of it when the store is closed.
+    keeps_hours: bool,
 }
 
 /// The store's mind.
@@ -502,6 +507,7 @@ impl Core {
             .filter(|learned| learned.shape == shape)
             .unwrap_or_else(|| Detector::new(shape));
         let (kind, scale, source) = (entry.metric.kind, scale_of(entry.metric.decimals), entry.source);
+        let keeps_hours = entry.metric.role.starts_with(SALES_ROLES);
         self.judged.insert(
             id,
             Judged {
@@ -510,6 +516,7 @@ impl Core {
                 kind,
                 scale,
                 source,
+                keeps_hours,
             },
         );
     }
@@ -566,7 +573,7 @@ impl Core {
     fn close_window(&mut self, start_ms: u64) {
         let cells = self.windows.take(start_ms);
         let end_ms = start_ms + u64::from(self.settings.window_ms);
-        let slot = Slot::at(start_ms, &self.settings.time_zone);
+        let (slot, occasion) = self.settings.calendar.at(start_ms, &self.settings.time_zone);
         let mut verdicts: Vec<(u32, Kind, Verdict)> = Vec::with_capacity(self.judged.len());
         for (id, judged) in &mut self.judged {
             let source = usize::try_from(judged.source)
@@ -575,9 +582,15 @@ impl Core {
             let read = source.is_some_and(|source| source.has_read(start_ms, end_ms));
             match judged.value(cells.get(id), read) {
                 Some(value) => {
+                    let occasion = if judged.keeps_hours {
+                        occasion
+                    } else {
+                        occasion.without_hours()
+                    };
+                    let place = (slot, occasion);
                     let verdict = judged
                         .detector
-                        .step(&self.pace, slot, start_ms, value, &mut judged.alarm);
+                        .step_on(&self.pace, place, start_ms, value, &mut judged.alarm);
                     verdicts.push((*id, judged.kind, verdict));
                 }
                 None => judged.detector.skip(&mut judged.alarm),

@@ -21,6 +21,7 @@ fn settings() -> Settings {
         window_ms: 10_000,
         summary_ms: 60_000,
         time_zone: TimeZone::UTC,
+        calendar: Default::default(),
         agent_version: "0.1.0".to_owned(),
         limits: Limits {
             series_max: 6,

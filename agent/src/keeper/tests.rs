@@ -22,6 +22,7 @@ fn settings() -> KeeperSettings {
         window_ms: 10_000,
         summary_ms: 60_000,
         time_zone: jiff::tz::TimeZone::UTC,
+        calendar: Default::default(),
         agent_version: "test".to_owned(),
         limits: Limits::default(),
     };
