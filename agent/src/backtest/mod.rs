@@ -12,6 +12,8 @@ mod csv;
 mod inputs;
 mod windows;
 
+pub(crate) use csv::length;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

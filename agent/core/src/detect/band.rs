@@ -2,7 +2,8 @@
 //!
 //! In: what the judge said of a window. Out: the lower and the upper end, in the metric's whole numbers.
 
-use super::{Judge, Verdict, to_f32};
+use super::slot::{Pace, Slot};
+use super::{Detector, Judge, Verdict, to_f32};
 
 /// Before so many ranked windows the past says nothing of the share, and noise is taken for normal.
 const RANKED_MIN: u32 = 100;
@@ -14,14 +15,39 @@ impl Judge {
     /// The ends between which nine of ten windows like this one lie.
     #[must_use]
     pub fn band(&self, verdict: &Verdict) -> (f64, f64) {
-        let reach = self.reach() * verdict.sd;
-        let shape = self.detector.shape;
-        let [lower, upper] = [verdict.mean - reach, verdict.mean + reach].map(|end| shape.inverse(end, 0.0));
-        (lower.min(verdict.expected), upper.max(verdict.expected))
+        self.detector.ends(verdict.mean, verdict.sd, verdict.expected)
+    }
+}
+
+impl Detector {
+    /// The same of a window of the past, from what was expected of it.
+    pub(crate) fn band_of(&self, pace: &Pace, slot: Slot, expected: f64) -> (f64, f64) {
+        let mean = self.shape.forward(expected);
+        let sd = self
+            .baseline
+            .variance_of(pace, slot)
+            .sqrt()
+            .max(self.shape.sd_min(mean));
+        self.ends(mean, sd, expected)
+    }
+
+    /// What would have been expected with another level.
+    pub(crate) fn expected_at(&self, level: f32, slot: Slot, verdict: &Verdict) -> f64 {
+        if verdict.expected <= 0.0 {
+            return verdict.expected;
+        }
+        let mean = verdict.mean + level - self.baseline.level;
+        self.shape.inverse(mean, self.baseline.variance[slot.day])
+    }
+
+    fn ends(&self, mean: f32, sd: f32, expected: f64) -> (f64, f64) {
+        let reach = self.reach() * sd;
+        let [lower, upper] = [mean - reach, mean + reach].map(|end| self.shape.inverse(end, 0.0));
+        (lower.min(expected), upper.max(expected))
     }
 
     fn reach(&self) -> f32 {
-        let past = &self.detector.calibrations[0];
+        let past = &self.calibrations[0];
         if past.total < to_f32(RANKED_MIN) {
             NORMAL_90
         } else {

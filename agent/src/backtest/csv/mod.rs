@@ -29,6 +29,7 @@ use crate::source::gzip;
 use judge::{Plan, interval_of, judge};
 use read::{Points, read};
 use report::Report;
+pub(crate) use report::length;
 
 /// Windows of the detector.
 const WINDOW_RANGE_MS: (u32, u32) = (1_000, 86_400_000);

@@ -116,7 +116,7 @@ fn legend(out: &mut String, report: &Report<'_>) {
         (
             "<rect class=\"band\" width=\"22\" height=\"10\"/>",
             "9 of 10 windows are expected here",
-            240.0,
+            265.0,
         ),
         ("<path class=\"expected\" d=\"M0 5h22\"/>", "expected", 110.0),
         ("<path class=\"value\" d=\"M0 5h22\"/>", "value", 90.0),

@@ -332,7 +332,7 @@ pub(super) fn shown(time_ms: u64, zone: &TimeZone) -> String {
 }
 
 /// `45 min`
-pub(super) fn length(ms: u64) -> String {
+pub(crate) fn length(ms: u64) -> String {
     let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "s")];
     let exact = units
         .iter()
