@@ -18,7 +18,7 @@ use crate::plugin::manifest::Manifest;
 use crate::plugin::{self, bench, build, docs, golden, list, new, record};
 use crate::preview::{self, Preview};
 use crate::stop::Stop;
-use crate::{backfill, backtest, check, doctor, init, run};
+use crate::{backfill, backtest, check, doctor, findings, init, run};
 
 /// Watches what a store's tills, queues and sales do, and tells central.
 #[derive(Debug, Parser)]
@@ -47,6 +47,8 @@ enum Command {
     Backfill(Backfill),
     /// Print what a plugin would have emitted for files of the past, window by window.
     Backtest(backtest::Backtest),
+    /// Say what was found in this store and what it cost, also while the center is away.
+    Findings(Doctor),
     /// Work with plugins.
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -225,6 +227,7 @@ fn dispatch(command: Command) -> Result<ExitCode> {
             )?;
         }
         Command::Backtest(arguments) => return backtest::run(&arguments),
+        Command::Findings(arguments) => return findings::list(&load(&arguments.settings)?, arguments.json),
         Command::Plugin(PluginCommand::List(settings)) => list::run(&settings.config)?,
         Command::Plugin(PluginCommand::New(arguments)) => new::run(&arguments)?,
         Command::Plugin(PluginCommand::Build { folder }) => build::run(&folder)?,

@@ -682,6 +682,7 @@ mod tests {
             window_ms: 10_000,
             summary_ms: 60_000,
             time_zone: jiff::tz::TimeZone::UTC,
+            calendar: Default::default(),
             agent_version: String::new(),
             limits: tillwatch_core::Limits::default(),
         });

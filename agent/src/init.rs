@@ -103,6 +103,13 @@ key = "/etc/tillwatch/key.pem"
 # bytes_max = "64MiB"
 # age_max = "14d"
 
+# [calendar]                         # what the store's days are; see docs/OPERATIONS.md
+# open = ["mon-fri 07:00-21:00", "sat 08:00-22:00"]
+# closed = ["2026-12-25"]
+# like_sunday = ["2026-10-03"]
+# special_hours = ["2026-12-24 07:00-14:00"]
+# promotions = ["2026-11-27..2026-11-30"]
+
 # [trust]                            # only plugins run that these keys signed; see docs/SECURITY.md
 # root = "/etc/tillwatch/root.pub"
 # keys = "/etc/tillwatch/keys.toml"

@@ -28,5 +28,7 @@ pub mod uplink;
 pub mod backfill;
 pub mod preview;
 pub mod inspect;
+pub mod findings;
+mod evidence;
 mod whole;
 mod output;

@@ -61,6 +61,7 @@ pub fn core_settings(config: &Config) -> Settings {
         window_ms: config.window_ms,
         summary_ms: config.summary_ms,
         time_zone: config.time_zone.clone(),
+        calendar: config.calendar.clone(),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         limits: Limits::default(),
     }

@@ -331,6 +331,7 @@ fn keeper_settings(uplink: Option<UplinkSettings>, summary_ms: u32) -> KeeperSet
             window_ms: summary_ms,
             summary_ms,
             time_zone: jiff::tz::TimeZone::UTC,
+            calendar: Default::default(),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             limits: Limits::default(),
         },

@@ -214,6 +214,7 @@ fn core() -> Core {
         window_ms: 10_000,
         summary_ms: 60_000,
         time_zone: jiff::tz::TimeZone::UTC,
+        calendar: Default::default(),
         agent_version: "0.1.0".to_owned(),
         limits: tillwatch_core::Limits::default(),
     })

@@ -214,6 +214,7 @@ fn start(
             window_ms: WINDOW_MS,
             summary_ms,
             time_zone: chain.zone.clone(),
+            calendar: Default::default(),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             limits,
         },

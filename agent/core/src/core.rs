@@ -6,16 +6,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tillwatch_feed::message::{Interval, RecordId};
+use tillwatch_feed::score::ScoreState;
 use tillwatch_feed::summary::Summary;
 
 use crate::budget::Resolution;
 use crate::checkpoint;
-use crate::detect::alarm::Alarm;
+use crate::detect::alarm::{Alarm, OpenFinding};
+use crate::detect::calendar::Occasion;
 use crate::detect::slot::{Pace, Slot};
 use crate::detect::transform::Shape;
 use crate::detect::{Detector, Verdict};
 use crate::encode;
 use crate::guard::Guard;
+use crate::local::{Local, Sale, Told};
 use crate::record::NewRecord;
 use crate::registry::{Bounds, DeclareError, LabelPolicy, Registry, SourceKey};
 use crate::room::{Full, Room};
@@ -37,6 +40,11 @@ pub const FLUSHED_EARLY: usize = 60;
 
 /// After so many refused series of a batch no further new one of it is looked at.
 const SERIES_REFUSED_MAX: usize = 64;
+
+/// Roles of what customers do, which the opening hours bound.
+const SALES_ROLES: &str = "sales.";
+/// What a finding costs the store.
+const SOLD_ROLES: [&str; 2] = ["sales.count", "sales.amount"];
 
 /// No interval of the feed is longer.
 const INTERVAL_MS_MAX: u32 = 3_600_000;
@@ -65,6 +73,8 @@ struct Judged {
     kind: Kind,
     scale: f64,
     source: u32,
+    /// There is none of it when the store is closed.
+    keeps_hours: bool,
 }
 
 /// The store's mind.
@@ -89,6 +99,7 @@ pub struct Core {
     /// Bytes of what is open.
     open: Room,
     caused: Caused,
+    local: Local,
 }
 
 impl Core {
@@ -121,6 +132,7 @@ impl Core {
             counters: Counters::default(),
             open,
             caused: Caused::default(),
+            local: Local::default(),
         }
     }
 
@@ -274,6 +286,19 @@ impl Core {
     /// Flushes all intervals, whether closed or not: a checkpoint with them is too large to be kept.
     pub fn flush_open(&mut self) {
         self.flush_early(|_series| true);
+    }
+
+    /// What the store itself is told; worth a file of its own whenever its revision has grown.
+    pub fn local(&self) -> &Local {
+        &self.local
+    }
+
+    /// What was told before a restart; findings that are not open any more have ended by `now_ms`.
+    pub fn restore_local(&mut self, local: Local, now_ms: u64) {
+        self.local = local;
+        let judged = &self.judged;
+        let is_open = |id: u32| judged.get(&id).is_some_and(|judged| judged.alarm.is_open());
+        self.local.end_unknown(is_open, now_ms);
     }
 
     /// What was dropped of each source since the start.
@@ -502,6 +527,7 @@ impl Core {
             .filter(|learned| learned.shape == shape)
             .unwrap_or_else(|| Detector::new(shape));
         let (kind, scale, source) = (entry.metric.kind, scale_of(entry.metric.decimals), entry.source);
+        let keeps_hours = entry.metric.role.starts_with(SALES_ROLES);
         self.judged.insert(
             id,
             Judged {
@@ -510,6 +536,7 @@ impl Core {
                 kind,
                 scale,
                 source,
+                keeps_hours,
             },
         );
     }
@@ -566,7 +593,7 @@ impl Core {
     fn close_window(&mut self, start_ms: u64) {
         let cells = self.windows.take(start_ms);
         let end_ms = start_ms + u64::from(self.settings.window_ms);
-        let slot = Slot::at(start_ms, &self.settings.time_zone);
+        let (slot, occasion) = self.settings.calendar.at(start_ms, &self.settings.time_zone);
         let mut verdicts: Vec<(u32, Kind, Verdict)> = Vec::with_capacity(self.judged.len());
         for (id, judged) in &mut self.judged {
             let source = usize::try_from(judged.source)
@@ -575,9 +602,15 @@ impl Core {
             let read = source.is_some_and(|source| source.has_read(start_ms, end_ms));
             match judged.value(cells.get(id), read) {
                 Some(value) => {
+                    let occasion = if judged.keeps_hours {
+                        occasion
+                    } else {
+                        occasion.without_hours()
+                    };
+                    let place = (slot, occasion);
                     let verdict = judged
                         .detector
-                        .step(&self.pace, slot, start_ms, value, &mut judged.alarm);
+                        .step_on(&self.pace, place, start_ms, value, &mut judged.alarm);
                     verdicts.push((*id, judged.kind, verdict));
                 }
                 None => judged.detector.skip(&mut judged.alarm),
@@ -586,6 +619,7 @@ impl Core {
         for (id, summary) in &cells {
             self.merge(start_ms, *id, summary);
         }
+        self.sell(start_ms, (slot, occasion), &verdicts);
         for (id, kind, verdict) in verdicts {
             let source = self.source_of(id);
             let interval_ms = self.interval_ms(start_ms);
@@ -599,6 +633,60 @@ impl Core {
             self.recount(source, before, after);
         }
         self.tell_findings();
+    }
+
+    /// What was sold, beside what was expected, for the store itself.
+    fn sell(&mut self, start_ms: u64, (slot, occasion): (Slot, Occasion), verdicts: &[(u32, Kind, Verdict)]) {
+        let sale = |(id, _kind, verdict): &(u32, Kind, Verdict)| {
+            let judged = self.judged.get(id)?;
+            let entry = &self.registry.metric_of(*id)?.metric;
+            let is_sold = verdict.state == ScoreState::Ok && SOLD_ROLES.contains(&entry.role.as_str());
+            let level = judged.detector.baseline.level;
+            let usual_level = self.local.usual_level(*id).unwrap_or(level);
+            is_sold.then(|| Sale {
+                series: *id,
+                level,
+                metric: &entry.name,
+                unit: entry.currency.as_ref().unwrap_or(&entry.unit),
+                labels: encode::labels(&self.registry, *id),
+                expected: judged.detector.expected_at(usual_level, slot, verdict) / judged.scale,
+                actual: verdict.actual / judged.scale,
+            })
+        };
+        let sales: Vec<Sale<'_>> = verdicts.iter().filter_map(sale).collect();
+        let is_usual = occasion == Occasion::Usual;
+        self.local.sell(start_ms, self.settings.window_ms, is_usual, &sales);
+    }
+
+    /// The finding as the store itself is told of it.
+    fn hear(&mut self, id: u32, finding: &OpenFinding, closed: bool) {
+        let (Some(judged), Some(entry)) = (self.judged.get(&id), self.registry.metric_of(id)) else {
+            return;
+        };
+        let (slot, _occasion) = self
+            .settings
+            .calendar
+            .at(finding.peak.start_ms, &self.settings.time_zone);
+        let (lower, upper) = judged.detector.band_of(&self.pace, slot, finding.peak.expected);
+        let metric = &entry.metric;
+        let end_ms = finding.last_ms + u64::from(finding.peak.window_ms);
+        self.local.hear(Told {
+            metric: metric.name.clone(),
+            unit: metric.currency.as_ref().unwrap_or(&metric.unit).clone(),
+            labels: encode::labels(&self.registry, id),
+            start_ms: finding.start_ms,
+            peak_ms: finding.peak.start_ms,
+            end_ms: closed.then_some(end_ms),
+            expected: finding.peak.expected / judged.scale,
+            actual: finding.peak.actual / judged.scale,
+            lower: lower / judged.scale,
+            upper: upper / judged.scale,
+            effect: finding.peak.effect,
+            severity: finding.peak.severity,
+            also: 0,
+            series: id,
+            revision: finding.revision,
+        });
     }
 
     /// A cell of a window that is gone.
@@ -629,6 +717,7 @@ impl Core {
             .collect();
         for (id, finding, closed) in news {
             self.say_birth();
+            self.hear(id, &finding, closed);
             self.counters.findings += u64::from(finding.revision == 1);
             self.records
                 .extend(encode::finding_record(&self.registry, id, &finding, closed));

@@ -8,13 +8,18 @@
 //! statistics, and for events [`runs`] of windows; [`calibrate`] ranks each among the series' own past, and [`alarm`] opens
 //! and closes findings. All transcendental functions are libm's, so that every machine computes the same bits.
 
+pub(crate) mod after_hours;
 pub(crate) mod alarm;
+mod band;
+pub mod calendar;
 pub(crate) mod baseline;
 pub(crate) mod calibrate;
 pub(crate) mod runs;
 pub(crate) mod slot;
 pub(crate) mod transform;
 mod judge;
+#[cfg(test)]
+mod occasions;
 #[cfg(test)]
 mod simulation;
 
@@ -24,8 +29,10 @@ pub use judge::{Finding, Judge};
 pub use slot::Slot;
 pub use transform::Shape;
 
+use after_hours::AfterHours;
 use alarm::{Alarm, Evidence};
 use baseline::{Baseline, Forecast};
+use calendar::Occasion;
 use calibrate::{Calibration, Placed};
 use runs::Runs;
 use slot::Pace;
@@ -69,6 +76,9 @@ pub struct Verdict {
     pub severity: f32,
     /// A finding is open.
     pub alarm: bool,
+    /// What was expected and how much it varies, on the scale on which noise is even.
+    pub mean: f32,
+    pub sd: f32,
 }
 
 /// What one series has taught so far.
@@ -82,6 +92,7 @@ pub(crate) struct Detector {
     /// While the alarm is on: the evidence that it is over.
     pub(crate) relief: f32,
     pub(crate) runs: Runs,
+    pub(crate) after_hours: AfterHours,
     /// Windows with a value.
     pub(crate) seen: u32,
     /// Windows without one since.
@@ -99,6 +110,7 @@ impl Detector {
             sustained: [0.0; 3],
             relief: 0.0,
             runs: Runs::default(),
+            after_hours: AfterHours::default(),
             seen: 0,
             missing: 0,
             stale: 0,
@@ -117,18 +129,36 @@ impl Detector {
     }
 
     /// Judges the window's value, then learns from it.
+    #[cfg(test)]
     pub(crate) fn step(&mut self, pace: &Pace, slot: Slot, start_ms: u64, actual: f64, alarm: &mut Alarm) -> Verdict {
+        self.step_on(pace, (slot, Occasion::Usual), start_ms, actual, alarm)
+    }
+
+    /// The same of a window of which the calendar knows something.
+    pub(crate) fn step_on(
+        &mut self,
+        pace: &Pace,
+        (slot, occasion): (Slot, Occasion),
+        start_ms: u64,
+        actual: f64,
+        alarm: &mut Alarm,
+    ) -> Verdict {
         self.missing = 0;
         let y = self.shape.forward(actual);
         if self.baseline.enter(pace, slot) {
             self.calibrations.iter_mut().for_each(Calibration::settle);
         }
-        let forecast = self.forecast(pace, slot, y);
+        let forecast = self.forecast(pace, slot, occasion, y);
         let expected = self.shape.inverse(forecast.mean, forecast.variance);
         self.baseline.busy |= actual.abs() > 0.0;
-        let z = (y - forecast.mean) / forecast.sd;
+        let mut z = (y - forecast.mean) / forecast.sd;
+        let mut counted = actual;
+        if occasion.expects_more(self.shape) {
+            (z, counted) = (z.min(0.0), actual.min(expected));
+        }
         self.sustain(z);
-        self.count(actual, expected, forecast.sd);
+        self.count(counted, expected, forecast.sd);
+        self.after_hours.step(pace, self.shape, occasion, actual);
         let state = self.state(pace);
         let statistics = self.statistics(z);
         let (p, effect) = self.rank(z, &statistics);
@@ -145,11 +175,7 @@ impl Detector {
             alarm.step(&evidence);
             self.relieve(z, alarm);
         }
-        self.baseline
-            .learn(pace, slot, y - forecast.mean, forecast.sd, alarm.is_open());
-        self.seen = self.seen.saturating_add(1);
-        self.stale = self.stale.saturating_sub(1);
-        self.learn_ranks(pace, &statistics, alarm.is_open());
+        self.learn(pace, (slot, occasion), y, &forecast, alarm.is_open(), &statistics);
         let log10_p = if state == ScoreState::Warming {
             0.0
         } else {
@@ -163,13 +189,36 @@ impl Detector {
             actual,
             severity: evidence.severity,
             alarm: alarm.is_open(),
+            mean: forecast.mean,
+            sd: forecast.sd,
+        }
+    }
+
+    /// What a holiday or a promotion shows is of no usual day.
+    fn learn(
+        &mut self,
+        pace: &Pace,
+        (slot, occasion): (Slot, Occasion),
+        y: f32,
+        forecast: &Forecast,
+        open: bool,
+        statistics: &[Placed; 4],
+    ) {
+        self.seen = self.seen.saturating_add(1);
+        self.stale = self.stale.saturating_sub(1);
+        if occasion.teaches() {
+            self.baseline.learn(pace, slot, y - forecast.mean, forecast.sd, open);
+            self.learn_ranks(pace, statistics, open);
+        } else {
+            // Nor does it say that there is never anything at this time.
+            self.baseline.busy |= !self.baseline.closed;
         }
     }
 
     /// Of events, nothing is expected where there never were any.
-    fn forecast(&mut self, pace: &Pace, slot: Slot, y: f32) -> Forecast {
+    fn forecast(&mut self, pace: &Pace, slot: Slot, occasion: Occasion, y: f32) -> Forecast {
         let forecast = self.baseline.forecast(pace, slot, y, self.shape.sd_min(y));
-        if self.shape == Shape::Count && self.baseline.closed {
+        if self.shape == Shape::Count && (self.baseline.closed || occasion.is_closed()) {
             return Forecast {
                 mean: self.shape.forward(0.0),
                 variance: 0.0,
@@ -210,6 +259,7 @@ impl Detector {
         if self.relief > RELIEF_BAR {
             self.sustained = [0.0; 3];
             self.runs.start_anew();
+            self.after_hours = AfterHours::default();
         }
     }
 
@@ -255,7 +305,7 @@ impl Detector {
     fn severity(&self, statistics: &[Placed; 4]) -> f32 {
         let sustained = statistics.iter().zip(&self.calibrations).skip(1);
         let severities = sustained.map(|(statistic, past)| statistic.magnitude / past.bar);
-        severities.fold(self.runs.severity(), f32::max)
+        severities.fold(self.runs.severity().max(self.after_hours.severity()), f32::max)
     }
 
     /// What is under alarm must not become the measure of alarms.

@@ -146,7 +146,6 @@ pub(crate) fn finding_record(
     finding: &OpenFinding,
     closed: bool,
 ) -> Option<NewRecord> {
-    let entry = registry.series.get(&series)?;
     let declared = registry.metric_of(series)?;
     let metric = &declared.metric;
     let plugin = registry
@@ -154,12 +153,7 @@ pub(crate) fn finding_record(
         .get(usize::try_from(declared.source).ok()?)?
         .name
         .clone();
-    let labels: Vec<(String, String)> = metric
-        .label_keys
-        .iter()
-        .cloned()
-        .zip(entry.labels.iter().cloned())
-        .collect();
+    let labels = labels(registry, series);
     let end_ms = closed.then(|| finding.last_ms + u64::from(finding.peak.window_ms));
     let finding = Finding {
         id: finding_id(&metric.name, &labels, finding.start_ms),
@@ -185,6 +179,15 @@ pub(crate) fn finding_record(
         schema: 0,
         payload: encode_body(&Body::Finding(finding)),
     })
+}
+
+/// Keys with their values; none when the series is gone.
+pub(crate) fn labels(registry: &Registry, series: u32) -> Vec<(String, String)> {
+    let (Some(entry), Some(declared)) = (registry.series.get(&series), registry.metric_of(series)) else {
+        return Vec::new();
+    };
+    let keys = declared.metric.label_keys.iter().cloned();
+    keys.zip(entry.labels.iter().cloned()).collect()
 }
 
 /// The same for the same series and start, on any machine. Source: FNV-1a, 64 bits.

@@ -2,7 +2,7 @@
 //!
 //! The path of a datum through this crate: a [`sample`] passes the [`guard`] and the [`registry`], falls into its
 //! `window`, the windows of a minute become a `summary` interval, `detect` judges each window, `encode` turns
-//! intervals and findings into records, and [`delivery`] says which record goes over the wire next and which may be
+//! intervals and findings into records, [`local`] what the store itself is told, and [`delivery`] says which record goes over the wire next and which may be
 //! forgotten, and [`budget`] how much of it today. [`core`] is the state machine around all of it, `checkpoint` its memory across a kill.
 //!
 //! Nothing here opens a file or a socket or asks for the time: `now_ms` is always an argument.
@@ -19,6 +19,7 @@ mod window;
 mod summary;
 pub mod detect;
 mod encode;
+pub mod local;
 mod checkpoint;
 pub mod core;
 pub mod delivery;

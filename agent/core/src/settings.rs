@@ -1,5 +1,6 @@
 //! What the operator decides of the state machine, its bounds, and what it says of itself.
 
+use crate::detect::calendar::Calendar;
 use crate::tally::Tally;
 
 /// Bounds, each counted when hit.
@@ -90,6 +91,8 @@ pub struct Settings {
     pub summary_ms: u32,
     /// The site's, for its daily and weekly rhythm.
     pub time_zone: jiff::tz::TimeZone,
+    /// Opening hours, holidays and promotions.
+    pub calendar: Calendar,
     /// Goes into every birth.
     pub agent_version: String,
     /// Bounds.

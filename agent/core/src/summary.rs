@@ -149,6 +149,8 @@ mod tests {
             actual: 0.0,
             severity: 0.0,
             alarm: false,
+            mean: 0.0,
+            sd: 1.0,
         }
     }
 

@@ -1,4 +1,5 @@
-//! `tillwatch backtest`: what a plugin would have emitted for files of the past, window by window.
+//! `tillwatch backtest`: what a plugin would have emitted for files of the past, window by window; without a plugin, what
+//! the detector says of any CSV file, in [`csv`].
 //!
 //! ```text
 //!  FILES ─► plugin in its sandbox ─► core, told the time of the events ─► windows, merged ─► CSV or JSON lines
@@ -7,11 +8,14 @@
 //! of time; with `--json` also what was found. The plugin's clock shows the newest event so far, so that the same files
 //! give the same output on any day. Neither spool nor broker nor the progress of an agent is touched.
 
+mod csv;
 mod inputs;
 mod windows;
 
+pub(crate) use csv::length;
+
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
@@ -54,20 +58,23 @@ const READING: Reading = Reading {
 #[derive(Debug, Args)]
 pub struct Backtest {
     /// The plugin: its name, or that of its [[plugin]] block in the settings file.
-    #[arg(long, value_name = "NAME")]
-    plugin: String,
+    /// Without one, FILES is one CSV file of times and values.
+    #[arg(long, value_name = "NAME", requires = "settings")]
+    plugin: Option<String>,
     /// An agent.toml, a file with [[plugin]] blocks, or one with the plugin's settings alone.
-    #[arg(long, value_name = "FILE")]
-    settings: PathBuf,
+    #[arg(long, value_name = "FILE", requires = "plugin")]
+    settings: Option<PathBuf>,
     /// Where plugins are installed, if not where the settings say.
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, value_name = "FOLDER", requires = "plugin")]
     plugin_dir: Option<PathBuf>,
     /// The plugin's source that the files stand for; by default documents for XML and folders, lines for all else.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", requires = "plugin")]
     source: Option<String>,
     /// JSON lines in place of CSV, with what was found.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    csv: csv::Options,
     /// Logs, documents, and folders of documents, in the order in which they are read.
     #[arg(required = true, value_name = "FILES")]
     files: Vec<PathBuf>,
@@ -78,7 +85,14 @@ pub struct Backtest {
 /// # Errors
 /// When the settings are wrong, the plugin does not run, or a file cannot be read.
 pub fn run(arguments: &Backtest) -> Result<ExitCode> {
-    let replayed = replayed(&arguments.settings, &arguments.plugin, arguments.plugin_dir.as_deref())?;
+    match (&arguments.plugin, &arguments.settings) {
+        (Some(plugin), Some(settings)) => replay(plugin, settings, arguments),
+        _ => csv::run(&arguments.csv, &arguments.files, arguments.json),
+    }
+}
+
+fn replay(plugin: &str, settings: &Path, arguments: &Backtest) -> Result<ExitCode> {
+    let replayed = replayed(settings, plugin, arguments.plugin_dir.as_deref())?;
     let inputs = inputs(&arguments.files, arguments.source.as_deref(), &replayed.plugin.manifest)?;
     let bundle = replayed.plugin.bundle.as_ref();
     let code = Code::load(&replayed.plugin.wasm, bundle.map(|bundle| bundle.sha256.as_str()))?;
@@ -291,6 +305,7 @@ fn core_settings(replayed: &Replayed) -> Settings {
         window_ms: replayed.window_ms,
         summary_ms: replayed.summary_ms,
         time_zone: replayed.time_zone.clone(),
+        calendar: replayed.calendar.clone(),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         limits,
     }

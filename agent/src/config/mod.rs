@@ -4,6 +4,7 @@
 //! with file, line, column and what to do. There is no half of a configuration: one problem, and the agent does not start.
 //! Paths that are not absolute begin at the folder of agent.toml.
 
+mod calendar;
 pub mod found;
 pub mod units;
 pub mod written;
@@ -16,6 +17,7 @@ use std::str::FromStr;
 
 use jiff::tz::TimeZone;
 use tillwatch_border::wire::PLUGINS_MAX;
+use tillwatch_core::detect::calendar::Calendar;
 use tillwatch_feed::topic::{ArchiveId, Shard, SiteId};
 use toml::Spanned;
 
@@ -69,6 +71,8 @@ const SPOOL_AGE_RANGE_MS: (u64, u64) = (60_000, 400 * 86_400_000);
 pub struct Config {
     pub site: SiteId,
     pub time_zone: TimeZone,
+    /// Opening hours, holidays and promotions.
+    pub calendar: Calendar,
     pub state_dir: PathBuf,
     pub plugin_dir: PathBuf,
     /// What the compiler of plugins may use, one plugin after the other.
@@ -236,6 +240,7 @@ pub struct Replayed {
     pub window_ms: u32,
     pub summary_ms: u32,
     pub time_zone: TimeZone,
+    pub calendar: Calendar,
 }
 
 /// Reads the plugin `name` of an agent.toml or another file with `[[plugin]]` blocks, or takes a file without any for the
@@ -272,6 +277,7 @@ pub fn replayed(path: &Path, name: &str, plugin_dir: Option<&Path>) -> Result<Re
     let state_dir = folder(&root, "state_dir", base).unwrap_or_else(|| STATE_DIR.into());
     let (window_ms, summary_ms) = times(&root);
     let time_zone = root.read("time_zone", time_zone).map(Spanned::into_inner);
+    let calendar = calendar::calendar(&root);
     let trust = trust(&root, base);
     let plugin_dir = plugin_dir.unwrap_or(&installed);
     let mut finder = Finder::new(base, plugin_dir, &state_dir, trust.as_ref()).for_replay();
@@ -300,7 +306,32 @@ pub fn replayed(path: &Path, name: &str, plugin_dir: Option<&Path>) -> Result<Re
         window_ms,
         summary_ms,
         time_zone: time_zone.unwrap_or(TimeZone::UTC),
+        calendar,
     })
+}
+
+/// The `[calendar]` of an agent.toml, or of a file with nothing else; the rest is not looked at.
+///
+/// # Errors
+/// Everything that is wrong with it, or when there is none.
+pub fn calendar_of(path: &Path) -> Result<Calendar, Problems> {
+    let text = std::fs::read_to_string(path);
+    let reporter = Reporter::new(path, text.as_deref().unwrap_or_default());
+    if let Err(error) = &text {
+        reporter.report(0..0, format!("cannot be read: {error}"), None);
+    }
+    let tree = written::parse(text.as_deref().unwrap_or_default(), &reporter);
+    let root = Section::root(&tree, &reporter);
+    if text.is_ok() && root.value("calendar").is_none() {
+        root.report(0..0, "it has no [calendar]", "docs/OPERATIONS.md shows one");
+    }
+    let calendar = calendar::calendar(&root);
+    let problems = reporter.into_problems();
+    if problems.0.is_empty() {
+        Ok(calendar)
+    } else {
+        Err(problems)
+    }
 }
 
 fn as_block(name: &str, settings: toml::Table) -> String {
@@ -316,6 +347,7 @@ fn as_block(name: &str, settings: toml::Table) -> String {
 fn read(root: &Section<'_>, base: &Path, elsewhere: &mut Vec<Problem>) -> Config {
     let site = root.required("site", "\"store-0412\"", name_of::<SiteId>);
     let time_zone = root.required("time_zone", "\"Europe/Berlin\"", time_zone);
+    let calendar = calendar::calendar(root);
     let state_dir = folder(root, "state_dir", base);
     // No plugin is tried in a folder that nobody meant.
     let may_try_plugins = state_dir.is_some() || root.value("state_dir").is_none();
@@ -334,6 +366,7 @@ fn read(root: &Section<'_>, base: &Path, elsewhere: &mut Vec<Problem>) -> Config
     Config {
         site: site.unwrap_or_else(stand_in),
         time_zone: time_zone.unwrap_or(TimeZone::UTC),
+        calendar,
         state_dir,
         plugin_dir,
         compiler_bytes_max,

@@ -448,13 +448,14 @@ impl Keeper {
         self.is_state_due = true;
     }
 
-    fn report_status(&mut self) {
+    pub(super) fn report_status(&mut self) {
         let (held, bytes, counters) = (self.spool.records(), self.spool.bytes(), self.spool.counters());
         let (in_flight, parked) = (self.delivery.in_flight(), self.delivery.parked());
         let (spent, bytes_per_day) = (self.metering.spent(), self.metering.bytes_per_day());
         let traffic_bytes = self.metering.traffic_bytes();
         let core = *self.core.counters();
         let is_waiting = self.holds_much();
+        self.write_local();
         self.status.send_if_modified(|status| {
             let before = (status.records_held, status.spool_bytes, status.in_flight, status.parked);
             status.is_waiting = is_waiting;
@@ -475,6 +476,24 @@ impl Keeper {
             status.traffic_bytes = traffic_bytes;
             before != (held, bytes, in_flight, parked)
         });
+    }
+
+    /// What the store itself is told, whenever there is news.
+    pub(super) fn write_local(&mut self) {
+        let revision = self.core.local().revision();
+        let Some(file) = self
+            .settings
+            .local_file()
+            .filter(|_file| revision != self.local_written)
+        else {
+            return;
+        };
+        self.local_written = revision;
+        let content = serde_json::to_vec(self.core.local()).map_err(std::io::Error::other);
+        if let Err(error) = content.and_then(|content| snapshot::write(&file, &content)) {
+            warn!(file = %file.display(), %error, "what the store is told is not written");
+            self.status.send_modify(|status| status.counters.snapshots_failed += 1);
+        }
     }
 
     fn write_snapshot(&mut self) {

@@ -31,6 +31,7 @@ use tillwatch_border::wire::PLUGINS_MAX;
 use tillwatch_core::budget::Spent;
 use tillwatch_core::core::Counters as CoreCounters;
 use tillwatch_core::delivery::{Delivery, DeliverySettings, Send as ToSend};
+use tillwatch_core::local::Local;
 use tillwatch_core::sample::{Batch, Metric};
 use tillwatch_core::tally::Tally;
 use tillwatch_core::{Accepted, Core, DeclareError, LabelPolicy, NewRecord, RestoreError, SourceKey};
@@ -81,6 +82,22 @@ pub struct KeeperSettings {
     pub wait_at_records: Option<u64>,
     /// The same by the bytes of the spool.
     pub wait_at_bytes: Option<u64>,
+}
+
+/// Beside the detectors' memory.
+pub const LOCAL_FILE: &str = "findings";
+
+impl KeeperSettings {
+    /// Where stands what the store itself is told.
+    fn local_file(&self) -> Option<PathBuf> {
+        Some(self.detectors_file.as_ref()?.with_file_name(LOCAL_FILE))
+    }
+}
+
+/// What the store was told; none when there is no file, or it is damaged: that costs history, and no data.
+#[must_use]
+pub fn read_local(file: &Path) -> Option<Local> {
+    serde_json::from_slice(&snapshot::read(file)?).ok()
 }
 
 /// What a source, or the driver of a replay, has to say. The channel's end is an orderly stop.
@@ -217,6 +234,8 @@ pub struct Keeper {
     /// When writing is tried again, on real time; none while writing works.
     retry_write_ms: Option<u64>,
     next_snapshot_ms: u64,
+    /// Revision of what the store is told that is on disk.
+    local_written: u64,
     next_state_ms: u64,
     is_state_due: bool,
     /// What each token on the uplink stands for.
@@ -271,6 +290,8 @@ impl Keeper {
         report_notes(&recovery.notes);
         let detectors = settings.detectors_file.as_deref().and_then(snapshot::read);
         let mut core = restore_core(&settings, &recovery, detectors.as_deref())?;
+        let local = settings.local_file().and_then(|file| read_local(&file));
+        core.restore_local(local.unwrap_or_default(), clock.now_ms());
         core.begin_generation(recovery.previous);
         let mut delivery = Delivery::new(settings.delivery.clone());
         recovery.runs.iter().for_each(|run| delivery.on_held(*run));
@@ -298,6 +319,7 @@ impl Keeper {
             generation,
             unsaved: Vec::new(),
             retry_write_ms: None,
+            local_written: 0,
             next_state_ms: 0,
             is_state_due: false,
             on_uplink: BTreeMap::new(),

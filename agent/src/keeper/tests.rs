@@ -22,6 +22,7 @@ fn settings() -> KeeperSettings {
         window_ms: 10_000,
         summary_ms: 60_000,
         time_zone: jiff::tz::TimeZone::UTC,
+        calendar: Default::default(),
         agent_version: "test".to_owned(),
         limits: Limits::default(),
     };
@@ -435,4 +436,32 @@ async fn a_birth_that_an_acknowledgement_asks_for_stays_until_none_asks_for_it()
     assert!(keeper.spool.birth(schema).unwrap().is_some());
     keeper.on_report(FromUplink::Acked(ack(Vec::new())));
     assert_eq!(keeper.spool.birth(schema).unwrap(), None);
+}
+
+#[test]
+fn what_the_store_is_told_is_written_read_again_and_a_damaged_file_is_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join(LOCAL_FILE);
+    assert_eq!(read_local(&file), None);
+    let told = KeeperSettings {
+        detectors_file: Some(dir.path().join("detectors")),
+        ..settings()
+    };
+    let mut keeper = Keeper::in_memory(told.clone(), Clock::told(START_MS));
+    keeper.write_local();
+    assert_eq!(read_local(&file), None, "nothing was found");
+    let mut episodes = serde_json::to_value(keeper.core.local()).unwrap();
+    episodes["episodes"] = serde_json::json!([{
+        "start_ms": START_MS - 60_000, "end_ms": null, "left_out": 0, "sold": {},
+        "told": [{"metric": "m", "unit": "s", "labels": [], "start_ms": START_MS - 60_000, "peak_ms": START_MS,
+                  "end_ms": null, "expected": 1.0, "actual": 2.0, "lower": 0.5, "upper": 1.5, "effect": 4.0,
+                  "severity": 2.0, "also": 0, "series": 1, "revision": 1}],
+    }]);
+    snapshot::write(&file, &serde_json::to_vec(&episodes).unwrap()).unwrap();
+    let mut keeper = Keeper::in_memory(told, Clock::told(START_MS));
+    keeper.report_status();
+    let episode = read_local(&file).unwrap().episodes().next().cloned().unwrap();
+    assert_eq!(episode.end_ms, Some(START_MS), "this core knows of no open finding");
+    std::fs::write(&file, b"damaged").unwrap();
+    assert_eq!(read_local(&file), None);
 }

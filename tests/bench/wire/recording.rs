@@ -193,6 +193,7 @@ impl Store {
             window_ms: 10_000,
             summary_ms: 60_000,
             time_zone: jiff::tz::TimeZone::UTC,
+            calendar: Default::default(),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             limits: Limits::default(),
         });

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::convert::{alarm_from, alarm_proto};
 use super::{AlarmProto, decode, encode, malformed};
 use crate::detect::Detector;
+use crate::detect::after_hours::AfterHours;
 use crate::detect::alarm::Alarm;
 use crate::detect::baseline::Baseline;
 use crate::detect::calibrate::Calibration;
@@ -59,6 +60,8 @@ pub(crate) struct DetectorProto {
     /// Of each run: now, its peak, the highest.
     #[prost(float, repeated, tag = "12")]
     runs: Vec<f32>,
+    #[prost(float, tag = "13")]
+    after_hours: f32,
 }
 
 /// One series on its own, with its alarm.
@@ -179,6 +182,7 @@ pub(crate) fn detector_proto(series: u32, detector: &Detector) -> DetectorProto 
             .iter()
             .flat_map(|run| [run.now, run.peak, run.high])
             .collect(),
+        after_hours: detector.after_hours.0,
     }
 }
 
@@ -230,6 +234,7 @@ pub(crate) fn detector_from(proto: &DetectorProto) -> Option<(u32, Detector)> {
             sustained: [fast, slow, long],
             relief,
             runs: runs_from(&proto.runs)?,
+            after_hours: AfterHours(proto.after_hours),
             seen,
             missing,
             stale,

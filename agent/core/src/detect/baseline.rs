@@ -147,7 +147,7 @@ impl Baseline {
     }
 
     /// The slot's own, shrunk to that of the whole day while young.
-    fn variance_of(&self, pace: &Pace, slot: Slot) -> f32 {
+    pub(crate) fn variance_of(&self, pace: &Pace, slot: Slot) -> f32 {
         let (own, prior) = (self.day_seen[slot.day], pace.windows_per_slot);
         (own * self.variance[slot.day] + prior * self.variance_all) / (own + prior)
     }

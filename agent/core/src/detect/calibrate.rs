@@ -88,7 +88,7 @@ impl Calibration {
     }
 
     /// What this share of the past was beyond.
-    fn exceeded_by(&self, share: f32) -> f32 {
+    pub(crate) fn exceeded_by(&self, share: f32) -> f32 {
         let (wanted, mut above) = (share * self.total, 0.0);
         for bin in (0..BINS).rev() {
             let mass = self.mass[bin];

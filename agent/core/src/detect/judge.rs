@@ -4,6 +4,7 @@
 //! It does with them exactly what the store's mind does.
 
 use super::alarm::{Alarm, OpenFinding};
+use super::calendar::Occasion;
 use super::slot::{Pace, Slot};
 use super::transform::Shape;
 use super::{Detector, Verdict, single};
@@ -68,8 +69,16 @@ impl Judge {
     ///
     /// `value` is in the metric's smallest units: the microseconds of a latency, the cents of an amount.
     pub fn step(&mut self, slot: Slot, start_ms: u64, value: Option<f64>) -> Option<Verdict> {
+        self.step_on((slot, Occasion::Usual), start_ms, value)
+    }
+
+    /// The same of a window of which a [`super::calendar::Calendar`] knows something.
+    pub fn step_on(&mut self, place: (Slot, Occasion), start_ms: u64, value: Option<f64>) -> Option<Verdict> {
         match value {
-            Some(value) => Some(self.detector.step(&self.pace, slot, start_ms, value, &mut self.alarm)),
+            Some(value) => Some(
+                self.detector
+                    .step_on(&self.pace, place, start_ms, value, &mut self.alarm),
+            ),
             None => {
                 self.detector.skip(&mut self.alarm);
                 None

@@ -45,6 +45,7 @@ impl Admission {
             window_ms: WINDOW_MS,
             summary_ms: SUMMARY_MS,
             time_zone: jiff::tz::TimeZone::UTC,
+            calendar: Default::default(),
             agent_version: String::new(),
             limits: Limits::default(),
         };
