@@ -6,11 +6,13 @@
 //!
 //! Steps: [`transform`] makes the noise even, [`baseline`] forecasts, the residual feeds a point and three sustained
 //! statistics, and for events [`runs`] of windows; [`calibrate`] ranks each among the series' own past, and [`alarm`] opens
-//! and closes findings. All transcendental functions are libm's, so that every machine computes the same bits.
+//! and closes findings. Of levels, [`novelty`] says besides how surprising a value is; no finding follows from it alone.
+//! All transcendental functions are libm's, so that every machine computes the same bits.
 
 pub(crate) mod alarm;
 pub(crate) mod baseline;
 pub(crate) mod calibrate;
+pub(crate) mod novelty;
 pub(crate) mod runs;
 pub(crate) mod slot;
 pub(crate) mod transform;
@@ -27,6 +29,7 @@ pub use transform::Shape;
 use alarm::{Alarm, Evidence};
 use baseline::{Baseline, Forecast};
 use calibrate::{Calibration, Placed};
+use novelty::Novelty;
 use runs::Runs;
 use slot::Pace;
 
@@ -69,6 +72,8 @@ pub struct Verdict {
     pub severity: f32,
     /// A finding is open.
     pub alarm: bool,
+    /// From 0 to 1, to compare windows by: of a level how novel it is, from its first value on, of others the severity.
+    pub anomaly_score: f32,
 }
 
 /// What one series has taught so far.
@@ -82,6 +87,8 @@ pub(crate) struct Detector {
     /// While the alarm is on: the evidence that it is over.
     pub(crate) relief: f32,
     pub(crate) runs: Runs,
+    /// Of a level.
+    pub(crate) novelty: Novelty,
     /// Windows with a value.
     pub(crate) seen: u32,
     /// Windows without one since.
@@ -91,7 +98,8 @@ pub(crate) struct Detector {
 }
 
 impl Detector {
-    pub(crate) fn new(shape: Shape) -> Detector {
+    /// `range` is what the values of a level lie in, when it was declared.
+    pub(crate) fn new(shape: Shape, range: Option<(f64, f64)>) -> Detector {
         Detector {
             shape,
             baseline: Baseline::new(),
@@ -99,6 +107,7 @@ impl Detector {
             sustained: [0.0; 3],
             relief: 0.0,
             runs: Runs::default(),
+            novelty: Novelty::new(range),
             seen: 0,
             missing: 0,
             stale: 0,
@@ -163,7 +172,16 @@ impl Detector {
             actual,
             severity: evidence.severity,
             alarm: alarm.is_open(),
+            anomaly_score: self.anomaly_score(slot, actual, evidence.severity),
         }
+    }
+
+    fn anomaly_score(&mut self, slot: Slot, actual: f64, severity: f32) -> f32 {
+        let score = match self.shape {
+            Shape::Level => self.novelty.step(slot.day / 2, actual),
+            Shape::Count | Shape::Depth | Shape::Latency => severity.max(0.0),
+        };
+        score / (1.0 + score)
     }
 
     /// Of events, nothing is expected where there never were any.

@@ -149,6 +149,7 @@ mod tests {
             actual: 0.0,
             severity: 0.0,
             alarm: false,
+            anomaly_score: 0.0,
         }
     }
 
