@@ -525,7 +525,7 @@ impl Core {
         let shape = Shape::of(entry.metric.kind, &entry.metric.role);
         let detector = learned
             .filter(|learned| learned.shape == shape)
-            .unwrap_or_else(|| Detector::new(shape));
+            .unwrap_or_else(|| Detector::new(shape, None));
         let (kind, scale, source) = (entry.metric.kind, scale_of(entry.metric.decimals), entry.source);
         let keeps_hours = entry.metric.role.starts_with(SALES_ROLES);
         self.judged.insert(

@@ -6,7 +6,8 @@
 //!
 //! Steps: [`transform`] makes the noise even, [`baseline`] forecasts, the residual feeds a point and three sustained
 //! statistics, and for events [`runs`] of windows; [`calibrate`] ranks each among the series' own past, and [`alarm`] opens
-//! and closes findings. All transcendental functions are libm's, so that every machine computes the same bits.
+//! and closes findings. Of levels, [`novelty`] says besides how surprising a value is; no finding follows from it alone.
+//! All transcendental functions are libm's, so that every machine computes the same bits.
 
 pub(crate) mod after_hours;
 pub(crate) mod alarm;
@@ -14,6 +15,7 @@ mod band;
 pub mod calendar;
 pub(crate) mod baseline;
 pub(crate) mod calibrate;
+pub(crate) mod novelty;
 pub(crate) mod runs;
 pub(crate) mod slot;
 pub(crate) mod transform;
@@ -34,6 +36,7 @@ use alarm::{Alarm, Evidence};
 use baseline::{Baseline, Forecast};
 use calendar::Occasion;
 use calibrate::{Calibration, Placed};
+use novelty::Novelty;
 use runs::Runs;
 use slot::Pace;
 
@@ -79,6 +82,8 @@ pub struct Verdict {
     /// What was expected and how much it varies, on the scale on which noise is even.
     pub mean: f32,
     pub sd: f32,
+    /// From 0 to 1, to compare windows by: of a level how novel it is, from its first value on, of others the severity.
+    pub anomaly_score: f32,
 }
 
 /// What one series has taught so far.
@@ -93,6 +98,8 @@ pub(crate) struct Detector {
     pub(crate) relief: f32,
     pub(crate) runs: Runs,
     pub(crate) after_hours: AfterHours,
+    /// Of a level.
+    pub(crate) novelty: Novelty,
     /// Windows with a value.
     pub(crate) seen: u32,
     /// Windows without one since.
@@ -102,7 +109,8 @@ pub(crate) struct Detector {
 }
 
 impl Detector {
-    pub(crate) fn new(shape: Shape) -> Detector {
+    /// `range` is what the values of a level lie in, when it was declared.
+    pub(crate) fn new(shape: Shape, range: Option<(f64, f64)>) -> Detector {
         Detector {
             shape,
             baseline: Baseline::new(),
@@ -111,6 +119,7 @@ impl Detector {
             relief: 0.0,
             runs: Runs::default(),
             after_hours: AfterHours::default(),
+            novelty: Novelty::new(range),
             seen: 0,
             missing: 0,
             stale: 0,
@@ -191,6 +200,7 @@ impl Detector {
             alarm: alarm.is_open(),
             mean: forecast.mean,
             sd: forecast.sd,
+            anomaly_score: self.anomaly_score(slot, actual, evidence.severity),
         }
     }
 
@@ -213,6 +223,14 @@ impl Detector {
             // Nor does it say that there is never anything at this time.
             self.baseline.busy |= !self.baseline.closed;
         }
+    }
+
+    fn anomaly_score(&mut self, slot: Slot, actual: f64, severity: f32) -> f32 {
+        let score = match self.shape {
+            Shape::Level => self.novelty.step(slot.day / 2, actual),
+            Shape::Count | Shape::Depth | Shape::Latency => severity.max(0.0),
+        };
+        score / (1.0 + score)
     }
 
     /// Of events, nothing is expected where there never were any.

@@ -151,6 +151,7 @@ mod tests {
             alarm: false,
             mean: 0.0,
             sd: 1.0,
+            anomaly_score: 0.0,
         }
     }
 

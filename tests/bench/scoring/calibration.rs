@@ -16,7 +16,7 @@ struct Counts {
 }
 
 pub(crate) fn measure(options: &Options) -> Section {
-    let (seeds, weeks) = if options.quick { (1, 4) } else { (10, 6) };
+    let (seeds, weeks) = if options.quick { (1, 4) } else { (options.seeds, 6) };
     let jobs: Vec<(u64, usize)> = (1..=seeds)
         .flat_map(|seed| (0..SPECS.len()).map(move |at| (seed, at)))
         .collect();

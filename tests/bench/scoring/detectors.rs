@@ -24,6 +24,8 @@ pub(crate) struct Said {
     pub(crate) alarm: bool,
     /// Of detectors that have one.
     pub(crate) log10_p: f32,
+    /// To compare windows by, from 0 to 1.
+    pub(crate) anomaly_score: f32,
 }
 
 /// How detectors are made.
@@ -74,6 +76,7 @@ impl Detector {
                     score: verdict.severity,
                     alarm: verdict.alarm,
                     log10_p: verdict.log10_p,
+                    anomaly_score: verdict.anomaly_score,
                 })
             }
             Detector::Fixed(fixed) => value.map(|value| fixed.step(value)),
@@ -97,6 +100,7 @@ impl Twice {
             score: score as f32,
             alarm,
             log10_p: 0.0,
+            anomaly_score: (score.max(0.0) / (1.0 + score.max(0.0))) as f32,
         }
     }
 }

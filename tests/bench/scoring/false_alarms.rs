@@ -9,7 +9,11 @@ use super::store::{Calendar, KINDS, SPECS, Scene, Series, series};
 use super::{DAY, Options, Row, Section, WINDOW_MS, episodes, in_parallel};
 
 pub(crate) fn measure(options: &Options) -> Section {
-    let (stores, weeks, seeds) = if options.quick { (4, 12, 1) } else { (20, 12, 10) };
+    let (stores, weeks, seeds) = if options.quick {
+        (4, 12, 1)
+    } else {
+        (20, 12, options.seeds)
+    };
     let jobs: Vec<u64> = (1..=stores * seeds).collect();
     let days = (weeks * 7) as f64;
     let mut rows = Vec::new();

@@ -81,7 +81,7 @@ struct Run {
 }
 
 pub(crate) fn measure(options: &Options) -> Vec<Section> {
-    let seeds = if options.quick { 6 } else { 40 };
+    let seeds = if options.quick { 6 } else { 4 * options.seeds };
     let mut recall = Vec::new();
     let mut delay = Vec::new();
     for case in &CASES {
@@ -235,6 +235,7 @@ mod tests {
                 score,
                 alarm: score > 1.0,
                 log10_p: 0.0,
+                anomaly_score: score / (1.0 + score),
             })
         };
         assert_eq!(first(&[said(0.5), None, said(1.5)], |said| said.alarm), Some(3));

@@ -43,6 +43,9 @@ pub(crate) struct Options {
     /// A few stores, weeks and seeds, for everyday use: minutes instead of an hour
     #[arg(long)]
     pub(crate) quick: bool,
+    /// So many seeds in place of the ten of a whole run
+    #[arg(long, default_value_t = 10)]
+    pub(crate) seeds: u64,
     /// Only these measures: calibration, incidents, `false_alarms`, nab, cost
     #[arg(long, value_delimiter = ',')]
     pub(crate) only: Vec<String>,

@@ -7,15 +7,16 @@ use super::{AlarmProto, decode, encode, malformed};
 use crate::detect::Detector;
 use crate::detect::after_hours::AfterHours;
 use crate::detect::alarm::Alarm;
-use crate::detect::baseline::Baseline;
+use crate::detect::baseline::{Baseline, EmptyVisits};
 use crate::detect::calibrate::Calibration;
+use crate::detect::novelty::{Novelty, RANKS, Ranks};
 use crate::detect::runs::{Run, Runs};
 use crate::detect::transform::Shape;
 use crate::settings::RestoreError;
 
 /// The version of what was learned, apart from that of the checkpoint: a store whose detectors changed learns anew, and
 /// loses nothing else.
-const LEARNED_VERSION: u32 = 2;
+const LEARNED_VERSION: u32 = 3;
 
 const OTHER_WINDOWS: &str = "it was learned from windows of another length";
 
@@ -62,6 +63,16 @@ pub(crate) struct DetectorProto {
     runs: Vec<f32>,
     #[prost(float, tag = "13")]
     after_hours: f32,
+    /// Of the novelty: what was seen, a bit each.
+    #[prost(bytes = "vec", tag = "14")]
+    novelty_seen: Vec<u8>,
+    /// Its range, mean, last, variance, sustained, hold.
+    #[prost(float, repeated, tag = "15")]
+    novelty_numbers: Vec<f32>,
+    /// Its values, whether the range was declared, the two levels before, the four counts of news; of each of its ranks
+    /// the total and the bins.
+    #[prost(uint32, repeated, tag = "16")]
+    novelty_counts: Vec<u32>,
 }
 
 /// One series on its own, with its alarm.
@@ -175,7 +186,7 @@ pub(crate) fn detector_proto(series: u32, detector: &Detector) -> DetectorProto 
                     .chain([past.bar])
             })
             .collect(),
-        empty_visits: baseline.empty_visits.to_vec(),
+        empty_visits: baseline.empty.0.to_vec(),
         runs: detector
             .runs
             .0
@@ -183,7 +194,73 @@ pub(crate) fn detector_proto(series: u32, detector: &Detector) -> DetectorProto 
             .flat_map(|run| [run.now, run.peak, run.high])
             .collect(),
         after_hours: detector.after_hours.0,
+        novelty_seen: detector.novelty.seen.to_vec(),
+        novelty_numbers: novelty_numbers(&detector.novelty).to_vec(),
+        novelty_counts: novelty_counts(&detector.novelty).collect(),
     }
+}
+
+fn novelty_numbers(novelty: &Novelty) -> [f32; 7] {
+    let Novelty {
+        low,
+        high,
+        mean,
+        last,
+        variance,
+        sustained,
+        hold,
+        ..
+    } = *novelty;
+    [low, high, mean, last, variance, sustained, hold]
+}
+
+fn novelty_counts(novelty: &Novelty) -> impl Iterator<Item = u32> {
+    let ranks = novelty.ranks.iter();
+    let ranks =
+        ranks.flat_map(|ranks| std::iter::once(ranks.total).chain(ranks.mass.iter().map(|mass| u32::from(*mass))));
+    [novelty.n, u32::from(novelty.declared)]
+        .into_iter()
+        .chain(novelty.before.map(u32::from))
+        .chain(novelty.news.map(u32::from))
+        .chain(ranks)
+}
+
+fn novelty_from(proto: &DetectorProto) -> Option<Novelty> {
+    let [low, high, mean, last, variance, sustained, hold] = proto.novelty_numbers[..] else {
+        return None;
+    };
+    let [n, declared, first, second, news @ ..] = &proto.novelty_counts[..] else {
+        return None;
+    };
+    let (news, ranks) = news.split_at_checked(4)?;
+    let ranks: Option<Vec<Ranks>> = ranks.chunks(RANKS + 1).map(ranks_from).collect();
+    Some(Novelty {
+        seen: array(&proto.novelty_seen)?,
+        news: array(&shorts(news)?)?,
+        n: *n,
+        low,
+        high,
+        declared: *declared != 0,
+        before: [u8::try_from(*first).ok()?, u8::try_from(*second).ok()?],
+        mean,
+        last,
+        variance,
+        sustained,
+        hold,
+        ranks: ranks?.try_into().ok()?,
+    })
+}
+
+fn ranks_from(numbers: &[u32]) -> Option<Ranks> {
+    let (total, mass) = numbers.split_first()?;
+    Some(Ranks {
+        mass: array(&shorts(mass)?)?,
+        total: *total,
+    })
+}
+
+fn shorts(numbers: &[u32]) -> Option<Vec<u16>> {
+    numbers.iter().map(|number| u16::try_from(*number).ok()).collect()
 }
 
 pub(crate) fn detector_from(proto: &DetectorProto) -> Option<(u32, Detector)> {
@@ -219,7 +296,7 @@ pub(crate) fn detector_from(proto: &DetectorProto) -> Option<(u32, Detector)> {
         busy: busy != 0,
         known: known != 0,
         closed: closed != 0,
-        empty_visits: array(&proto.empty_visits)?,
+        empty: EmptyVisits(array(&proto.empty_visits)?),
     };
     let size = proto.calibrations.len() / 4;
     let calibrations = proto.calibrations.chunks_exact(size.max(1)).map(calibration_from);
@@ -235,6 +312,7 @@ pub(crate) fn detector_from(proto: &DetectorProto) -> Option<(u32, Detector)> {
             relief,
             runs: runs_from(&proto.runs)?,
             after_hours: AfterHours(proto.after_hours),
+            novelty: novelty_from(proto)?,
             seen,
             missing,
             stale,

@@ -26,7 +26,30 @@ pub(crate) struct Forecast {
     pub(crate) variance: f32,
 }
 
-/// What was learned of a series: about 2.7 KB.
+/// Visits of each slot of the week without anything since the last with something; more than two count as three. Four
+/// slots are a byte, two bits each.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct EmptyVisits(pub(crate) [u8; WEEK_SLOTS / 4]);
+
+impl Default for EmptyVisits {
+    fn default() -> EmptyVisits {
+        EmptyVisits([0; WEEK_SLOTS / 4])
+    }
+}
+
+impl EmptyVisits {
+    fn of(&self, slot: usize) -> u8 {
+        self.0[slot / 4] >> (slot % 4 * 2) & 3
+    }
+
+    fn end_visit(&mut self, slot: usize, busy: bool) {
+        let visits = if busy { 0 } else { (self.of(slot) + 1).min(3) };
+        let (byte, shift) = (&mut self.0[slot / 4], slot % 4 * 2);
+        *byte = *byte & !(3 << shift) | visits << shift;
+    }
+}
+
+/// What was learned of a series: about 2.5 KB.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Baseline {
     pub(crate) day: [f32; DAY_SLOTS],
@@ -40,8 +63,7 @@ pub(crate) struct Baseline {
     pub(crate) variance_all: f32,
     pub(crate) seen: f32,
     pub(crate) last_day: u8,
-    /// Visits of a slot of the week without anything, since the last with something.
-    pub(crate) empty_visits: [u8; WEEK_SLOTS],
+    pub(crate) empty: EmptyVisits,
     pub(crate) last_week: u16,
     /// There was something in this visit.
     pub(crate) busy: bool,
@@ -63,7 +85,7 @@ impl Baseline {
             variance_all: 0.0,
             seen: 0.0,
             last_day: 0,
-            empty_visits: [0; WEEK_SLOTS],
+            empty: EmptyVisits::default(),
             last_week: 0,
             busy: false,
             known: false,
@@ -76,16 +98,12 @@ impl Baseline {
         let last = usize::from(self.last_week).min(WEEK_SLOTS - 1);
         let first = last != slot.week || self.seen <= 0.0;
         if first {
-            self.empty_visits[last] = if self.busy {
-                0
-            } else {
-                self.empty_visits[last].saturating_add(1)
-            };
+            self.empty.end_visit(last, self.busy);
             self.busy = false;
             self.last_week = u16::try_from(slot.week).unwrap_or(0);
             let week_seen = f32::from(self.week_seen[slot.week]);
             self.known = week_seen >= pace.windows_per_slot / 2.0;
-            let empty_visits = self.empty_visits[slot.week];
+            let empty_visits = self.empty.of(slot.week);
             let young = week_seen < pace.windows_per_slot * 1.5;
             self.closed = self.known && (empty_visits >= 2 || (empty_visits == 1 && young));
         }
@@ -150,5 +168,24 @@ impl Baseline {
     pub(crate) fn variance_of(&self, pace: &Pace, slot: Slot) -> f32 {
         let (own, prior) = (self.day_seen[slot.day], pace.windows_per_slot);
         (own * self.variance[slot.day] + prior * self.variance_all) / (own + prior)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn empty_visits_are_counted_to_three_and_apart() {
+        let mut empty = EmptyVisits::default();
+        for slot in [4, 6, 7, WEEK_SLOTS - 1] {
+            (0..5).for_each(|_| empty.end_visit(slot, false));
+        }
+        empty.end_visit(5, false);
+        empty.end_visit(6, true);
+        assert_eq!(
+            [4, 5, 6, 7, 8, WEEK_SLOTS - 1].map(|slot| empty.of(slot)),
+            [3, 1, 0, 3, 0, 3]
+        );
     }
 }

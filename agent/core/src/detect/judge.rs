@@ -60,8 +60,17 @@ impl Judge {
     pub fn new(shape: Shape, window_ms: u32) -> Judge {
         Judge {
             pace: Pace::new(window_ms),
-            detector: Detector::new(shape),
+            detector: Detector::new(shape, None),
             alarm: Alarm::default(),
+        }
+    }
+
+    /// A judge of a level that was declared to lie between `low` and `high`, in the metric's smallest units.
+    #[must_use]
+    pub fn of_range(low: f64, high: f64, window_ms: u32) -> Judge {
+        Judge {
+            detector: Detector::new(Shape::Level, Some((low, high))),
+            ..Judge::new(Shape::Level, window_ms)
         }
     }
 

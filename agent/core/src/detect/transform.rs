@@ -3,6 +3,9 @@
 use super::single;
 use crate::sample::Kind;
 
+/// Levels beyond are taken for this: their squares must be finite in single precision.
+const LARGEST: f64 = 1e19;
+
 /// What kind of number a series is for the judge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
@@ -29,7 +32,7 @@ impl Shape {
     /// Source of the root: Anscombe 1948, "The transformation of Poisson, binomial and negative-binomial data".
     pub(crate) fn forward(self, value: f64) -> f32 {
         single(match self {
-            Shape::Level => value,
+            Shape::Level => value.clamp(-LARGEST, LARGEST),
             Shape::Latency => libm::asinh(value),
             Shape::Count | Shape::Depth if value >= 0.0 => 2.0 * (value + 0.375).sqrt(),
             Shape::Count | Shape::Depth => 4.0 * 0.375_f64.sqrt() - 2.0 * (0.375 - value).sqrt(),

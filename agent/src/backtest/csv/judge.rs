@@ -55,7 +55,7 @@ pub(super) struct Judged {
     pub(super) upper: f64,
     pub(super) p: f64,
     pub(super) effect: f64,
-    /// 0 to 1; 0.5 is the bar, and two windows beyond it open a finding.
+    /// 0 to 1: of levels how novel it is, else the severity, whose bar is 0.5.
     pub(super) score: f64,
     /// Number of the finding of this series that is open.
     pub(super) finding: Option<usize>,
@@ -132,6 +132,13 @@ impl Plan {
             Kind::Gauge | Kind::Ratio => Shape::Level,
             Kind::Latency => Shape::Latency,
             Kind::Queue => Shape::Depth,
+        }
+    }
+
+    fn judge(&self) -> Judge {
+        match (self.shape(), self.range) {
+            (Shape::Level, Some((low, high))) => Judge::of_range(self.inward(low), self.inward(high), self.window_ms),
+            (shape, _) => Judge::new(shape, self.window_ms),
         }
     }
 
@@ -212,7 +219,7 @@ impl<'a> SeriesJudge<'a> {
         Self {
             plan,
             series,
-            judge: Judge::new(plan.shape(), plan.window_ms),
+            judge: plan.judge(),
             next_window: None,
             count: 0,
             open: None,
@@ -322,7 +329,6 @@ impl<'a> SeriesJudge<'a> {
 
     fn judged(&self, verdict: &Verdict) -> Judged {
         let (lower, upper) = self.judge.band(verdict);
-        let severity = f64::from(verdict.severity).max(0.0);
         Judged {
             is_warming: verdict.state == ScoreState::Warming,
             expected: self.plan.outward(verdict.expected),
@@ -330,7 +336,7 @@ impl<'a> SeriesJudge<'a> {
             upper: self.plan.outward(upper),
             p: 10_f64.powf(f64::from(verdict.log10_p)),
             effect: f64::from(verdict.effect),
-            score: severity / (1.0 + severity),
+            score: f64::from(verdict.anomaly_score),
             finding: self.open.map(|_at| self.count),
         }
     }

@@ -83,7 +83,7 @@ impl<'a> Report<'a> {
             "upper": row.judged.map(|judged| judged.upper),
             "p": judged.map(|judged| judged.p),
             "effect": judged.map(|judged| judged.effect),
-            "anomaly_score": judged.map(|judged| judged.score),
+            "anomaly_score": row.judged.map(|judged| judged.score),
             "finding": judged.and_then(|judged| judged.finding),
         })
     }
@@ -289,7 +289,7 @@ fn columns(judged: Option<&Judged>) -> [String; 7] {
         number(judged.upper),
         known(judged.p),
         known(judged.effect),
-        known(judged.score),
+        number(judged.score),
         judged.finding.map(|finding| finding.to_string()).unwrap_or_default(),
     ]
 }
