@@ -22,6 +22,8 @@ pub mod cost;
 pub mod incident;
 pub mod impact;
 pub mod engine;
+pub mod recording;
+pub mod replay;
 pub mod view;
 pub mod api;
 pub mod dashboard;
