@@ -102,7 +102,7 @@ impl<R: BufRead> Recording<R> {
     ///
     /// # Errors
     /// When a line is none; what follows it can still be read.
-    pub fn next(&mut self) -> Result<Option<Observation>, BadLine> {
+    pub fn read_next(&mut self) -> Result<Option<Observation>, BadLine> {
         while self.read_line()? {
             if !self.bytes.trim_ascii().is_empty() {
                 return self.observation().map(Some).map_err(|what| self.bad(what));
@@ -238,7 +238,7 @@ mod tests {
     fn fault(text: &str) -> String {
         let mut recording = Recording::new(text.as_bytes());
         loop {
-            match recording.next() {
+            match recording.read_next() {
                 Ok(Some(_)) => {}
                 Ok(None) => return String::new(),
                 Err(bad) => return bad.to_string(),
@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_line_without_a_score_is_a_summary_alone() {
-        let read = Recording::new(GOOD.as_bytes()).next().unwrap().unwrap();
+        let read = Recording::new(GOOD.as_bytes()).read_next().unwrap().unwrap();
         assert_eq!((read.site.as_str(), read.summary.sum, read.score), ("n-1", 7, None));
         assert_eq!(read.series.role, "sales.count");
     }
@@ -259,7 +259,12 @@ mod tests {
             "\"count\"",
             "\"expected\":9,\"p\":0.001,\"effect\":4.04,\"finding\":true,\"count\"",
         );
-        let score = Recording::new(text.as_bytes()).next().unwrap().unwrap().score.unwrap();
+        let score = Recording::new(text.as_bytes())
+            .read_next()
+            .unwrap()
+            .unwrap()
+            .score
+            .unwrap();
         assert_eq!(
             (score.log10_p, score.effect, score.missing, score.alarm),
             (-3.0, 4.0, 2, true)
@@ -271,8 +276,8 @@ mod tests {
         let long = format!("{GOOD}\n\n{}\n{GOOD}\n", "x".repeat(LINE_BYTES_MAX + 1));
         assert!(fault(&long).starts_with("line 3: longer than"), "{}", fault(&long));
         let mut recording = Recording::new(long.as_bytes());
-        assert!(recording.next().is_ok() && recording.next().is_err());
-        assert!(recording.next().unwrap().is_some());
+        assert!(recording.read_next().is_ok() && recording.read_next().is_err());
+        assert!(recording.read_next().unwrap().is_some());
         for (from, to, what) in [
             ("n-1", "N 1", "line 2: site \"N 1\""),
             (

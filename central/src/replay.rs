@@ -61,7 +61,7 @@ impl Replay {
     /// At the first bad line.
     pub fn take(&mut self, from: impl BufRead) -> Result<(), BadLine> {
         let mut recording = Recording::new(from);
-        while let Some(observation) = recording.next()? {
+        while let Some(observation) = recording.read_next()? {
             if let Some(rollup) = past(&observation) {
                 self.impact.restore(&[rollup]);
                 continue;
