@@ -7,6 +7,8 @@ use crate::archive::{self, Archive};
 use crate::books::{Day, Line, balance};
 use crate::config::Config;
 use crate::incident::book::CLOSED_KEPT_MS;
+use crate::model::Model;
+use crate::replay::Replay;
 use crate::simulate::scenario::Scenario;
 use crate::simulate::{World, feed};
 use crate::{json, run};
@@ -35,6 +37,8 @@ enum Command {
     Decode(Decode),
     /// List the open and recent incidents in the archive.
     Incidents(Incidents),
+    /// Run a recorded feed through the same reckoning at full speed, and list its incidents.
+    Replay(ReplayArguments),
     /// Show what each site sent and lost, by day.
     Reconcile(Reconcile),
     /// Write the feed of a simulated chain, its model and what its faults truly cost.
@@ -79,6 +83,19 @@ struct Incidents {
 }
 
 #[derive(Debug, Args)]
+struct ReplayArguments {
+    /// The service model.
+    #[arg(long)]
+    model: PathBuf,
+    /// Recordings of JSON lines, oldest first; `-` reads the input.
+    #[arg(required = true)]
+    feeds: Vec<PathBuf>,
+    /// One JSON list.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
 struct Reconcile {
     #[command(flatten)]
     settings: Settings,
@@ -111,6 +128,7 @@ pub fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Check(settings) => check(settings),
         Command::Decode(decode) => print(&json::decode(&read_input(&decode.file)?, decode.kind)?),
         Command::Incidents(incidents) => list_incidents(incidents),
+        Command::Replay(arguments) => replay(arguments),
         Command::Reconcile(reconcile) => list_tallies(reconcile),
         Command::Simulate(options) => write_simulated(options),
     }
@@ -173,6 +191,33 @@ fn list_incidents(incidents: &Incidents) -> anyhow::Result<()> {
     parsed
         .iter()
         .try_for_each(|incident| print(&json::incident_line(incident)))
+}
+
+fn replay(arguments: &ReplayArguments) -> anyhow::Result<()> {
+    let name = arguments.model.display().to_string();
+    let text = std::fs::read_to_string(&arguments.model).with_context(|| format!("reading {name}"))?;
+    let mut replay = Replay::new(Model::parse(&name, &text)?);
+    for feed in &arguments.feeds {
+        let taken = if feed == Path::new("-") {
+            replay.take(std::io::stdin().lock())
+        } else {
+            let file = std::fs::File::open(feed).with_context(|| format!("opening {}", feed.display()))?;
+            replay.take(std::io::BufReader::new(file))
+        };
+        taken.with_context(|| format!("reading {}", feed.display()))?;
+    }
+    let counters = replay.counters();
+    if counters.observations > 0 && counters.unknown_sites == counters.observations {
+        anyhow::bail!("none of the recorded sites is in {name}");
+    }
+    let incidents = replay.incidents();
+    if arguments.json {
+        return print(&serde_json::to_string_pretty(&incidents)?);
+    }
+    for incident in incidents {
+        print(&json::incident_line(&serde_json::to_value(incident)?))?;
+    }
+    Ok(())
 }
 
 /// Is it what the page shows, too? One that is open is told anew all the time.

@@ -23,6 +23,8 @@ pub mod incident;
 pub mod impact;
 pub mod simulate;
 pub mod engine;
+pub mod recording;
+pub mod replay;
 pub mod view;
 pub mod api;
 pub mod dashboard;

@@ -217,10 +217,15 @@ impl Chain {
     }
 
     fn tell_history(&mut self) {
+        let rollups = self.history();
+        self.impact.restore(&rollups);
+    }
+
+    /// Quarters of all stores, up to 10:30 of the last day.
+    pub(crate) fn history(&self) -> Vec<Rollup> {
         let mut rollups = Vec::new();
         for store in 0..self.stores.len() {
             let mut random = Random::new(self.seed, 10_000 + store as u64);
-            // Up to 10:30 of the last day.
             for slot_ms in (HISTORY_START_MS..today(10, 30)).step_by(usize::try_from(QUARTER_MS).unwrap()) {
                 let mean = 15.0 * self.rate(store, slot_ms + QUARTER_MS / 2);
                 let count = random.poisson(mean);
@@ -241,7 +246,7 @@ impl Chain {
                 }
             }
         }
-        self.impact.restore(&rollups);
+        rollups
     }
 
     /// Money of so many baskets.
@@ -478,7 +483,7 @@ fn places() -> String {
     text
 }
 
-fn model() -> String {
+pub(crate) fn model() -> String {
     places()
         + r#"
 [[service]]

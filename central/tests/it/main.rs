@@ -7,4 +7,5 @@ mod chain;
 mod cursor;
 mod impact;
 mod receive;
+mod replay;
 mod store;

@@ -30,6 +30,8 @@ pub(super) struct Plan {
     pub(super) calendar: Calendar,
     /// A window without a point had none of what is counted.
     pub(super) gaps_are_zero: bool,
+    /// Each line has a row, and lines that share a window share what is said of it; else each window has one.
+    pub(super) is_by_line: bool,
 }
 
 /// One window.
@@ -202,6 +204,18 @@ impl Plan {
     }
 }
 
+/// The last row is that of all these lines: each gets one with its own value.
+fn share_among(points: &[&Point], rows: &mut Vec<Row>) {
+    let Some(shared) = rows.pop() else { return };
+    rows.extend(points.iter().map(|point| Row {
+        line: point.line,
+        time_ms: point.time_ms,
+        time: point.time.clone(),
+        value: point.value,
+        ..shared.clone()
+    }));
+}
+
 /// A series on its way through the file.
 struct SeriesJudge<'a> {
     plan: &'a Plan,
@@ -246,6 +260,9 @@ impl<'a> SeriesJudge<'a> {
         let values = points.iter().filter_map(|point| point.value);
         let value = self.plan.value(values.collect()).map(|value| self.cut(value, outcome));
         self.row(first.line, first.time_ms, first.time.clone(), value, outcome);
+        if self.plan.is_by_line {
+            share_among(points, &mut outcome.rows);
+        }
         Ok(())
     }
 

@@ -173,6 +173,7 @@ fn plan(options: &Options, zone: TimeZone, points: &Points) -> Result<Plan> {
             .transpose()?
             .unwrap_or_default(),
         gaps_are_zero: options.gaps == Gaps::Zero,
+        is_by_line: options.interval.is_none(),
     })
 }
 
@@ -217,6 +218,7 @@ mod tests {
             zone: TimeZone::get(zone).unwrap(),
             calendar: Default::default(),
             gaps_are_zero: false,
+            is_by_line: false,
         }
     }
 
@@ -226,6 +228,23 @@ mod tests {
         let report = Report::new(&points, plan, &outcome);
         let (lines, summary, picture) = (report.lines(false), report.summary(), plot::svg(&report));
         (lines, outcome, summary, picture)
+    }
+
+    /// Where a clock stumbles, two lines fall into one window.
+    #[test]
+    fn each_line_has_its_row_where_nobody_asks_for_an_interval() {
+        let text = "timestamp,value\n2026-03-02T10:00:00Z,5\n2026-03-02T10:15:00Z,6\n2026-03-02T10:15:00Z,8\n";
+        for (is_by_line, values) in [(true, vec!["5", "6", "8"]), (false, vec!["5", "7"])] {
+            let plan = Plan {
+                is_by_line,
+                ..plan_of(Kind::Gauge, "UTC")
+            };
+            let (lines, outcome, ..) = lines_and_outcome(text, &plan);
+            let told: Vec<_> = lines[1..].iter().filter_map(|line| line.split(',').nth(1)).collect();
+            assert_eq!(told, values);
+            let judged = |row: usize| outcome.rows[row].judged;
+            assert_eq!(judged(1), judged(values.len() - 1), "they share a window");
+        }
     }
 
     #[test]
