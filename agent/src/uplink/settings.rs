@@ -36,8 +36,9 @@ pub struct UplinkSettings {
     pub retry_ms_max: u64,
     /// The broker says that we are gone when we were for so long.
     pub will_delay_s: u32,
-    /// A summary each minute says the same, and a connection on which it is not confirmed ends in a minute
-    /// (`connector.rs`): a ping a minute would be a tenth of a day's bytes.
+    /// A ping a minute would be a tenth of a day's bytes, and a summary each minute says the same: one that is not
+    /// confirmed in a minute ends the connection (`connector.rs`). Only a proxy that confirms for a broker that is gone
+    /// hides that, until a ping is not answered.
     pub keep_alive_s: u16,
     /// For the jitter: another one at each site.
     pub seed: u64,
